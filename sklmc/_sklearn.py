@@ -1,0 +1,42 @@
+"""The only place that imports scikit-learn names which are private or have moved."""
+
+from __future__ import annotations
+
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils import Bunch, check_random_state, get_tags
+from sklearn.utils._param_validation import (
+    HasMethods,
+    Interval,
+    InvalidParameterError,
+    Options,
+    StrOptions,
+    validate_params,
+)
+from sklearn.utils._tags import ClassifierTags, InputTags, RegressorTags, Tags, TargetTags
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.parallel import Parallel, delayed
+from sklearn.utils.validation import _num_samples, check_is_fitted, validate_data
+
+__all__ = [
+    "Bunch",
+    "ClassifierTags",
+    "FrozenEstimator",
+    "HasMethods",
+    "InputTags",
+    "Interval",
+    "InvalidParameterError",
+    "Options",
+    "Parallel",
+    "RegressorTags",
+    "StrOptions",
+    "Tags",
+    "TargetTags",
+    "_num_samples",
+    "available_if",
+    "check_is_fitted",
+    "check_random_state",
+    "delayed",
+    "get_tags",
+    "validate_data",
+    "validate_params",
+]

@@ -1,0 +1,78 @@
+"""The only place that seeds torch, counts its threads or touches devices."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import nn
+
+_lock = threading.RLock()
+
+
+def _renew_lock() -> None:
+    """Give a forked child a lock of its own: the parent's may be held by a thread that is gone."""
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
+
+
+@contextlib.contextmanager
+def single_thread() -> Iterator[None]:
+    """Run a block with one intra-op thread, so that bits depend on neither n_jobs nor backend.
+
+    The number of threads belongs to the whole process: a reentrant lock keeps concurrent
+    blocks from restoring it under each other.
+    """
+    with _lock:
+        before = torch.get_num_threads()
+        if before != 1:
+            torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            if before != 1:
+                torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed torch, numpy and random for a block and put every generator back afterwards."""
+    with _lock:
+        torch_state = torch.get_rng_state()
+        cuda_states = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+        numpy_state = np.random.get_state()  # noqa: NPY002
+        python_state = random.getstate()
+        try:
+            torch.manual_seed(seed)
+            np.random.seed(seed % 2**32)  # noqa: NPY002
+            random.seed(seed)
+            yield
+        finally:
+            torch.set_rng_state(torch_state)
+            if cuda_states is not None:
+                torch.cuda.set_rng_state_all(cuda_states)
+            np.random.set_state(numpy_state)  # noqa: NPY002
+            random.setstate(python_state)
+
+
+def module_device(module: nn.Module) -> torch.device:
+    """Return the device of the first parameter or buffer; the CPU where there is none."""
+    for tensor in (*module.parameters(), *module.buffers()):
+        return tensor.device
+    return torch.device("cpu")
+
+
+def to_device(value, device):
+    """Move a tensor, or a tuple of tensors, to a device."""
+    if isinstance(value, tuple):
+        return tuple(to_device(part, device) for part in value)
+    return value.to(device)

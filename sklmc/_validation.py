@@ -1,0 +1,91 @@
+"""Checks of plain values, with messages that name the caller, the parameter and the remedy."""
+
+from __future__ import annotations
+
+import difflib
+import numbers
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from sklmc._sklearn import _num_samples
+
+
+def check_alpha(value, caller: str, name: str = "alpha") -> float:
+    """Return `value` as a float in [0, 1]."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{caller}: '{name}' must be a number in [0, 1], got {value!r}.")
+    if not 0.0 <= value <= 1.0:
+        raise ValueError(
+            f"{caller}: '{name}' must lie in [0, 1] (0 is model A, 1 is model B), got {value!r}."
+        )
+    return float(value)
+
+
+def check_integer(value, caller: str, name: str, minimum: int) -> int:
+    """Return `value` as an int that is at least `minimum`."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{caller}: '{name}' must be an integer, got {value!r}.")
+    if value < minimum:
+        raise ValueError(f"{caller}: '{name}' must be at least {minimum}, got {value!r}.")
+    return int(value)
+
+
+def check_weights(weights, n: int, caller: str, name: str = "weights") -> np.ndarray:
+    """Return `weights` as n non-negative floats that sum to one; None means equal weights."""
+    if weights is None:
+        return np.full(n, 1.0 / n)
+    try:
+        values = np.asarray(weights, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise TypeError(f"{caller}: '{name}' must be a sequence of {n} numbers, got {weights!r}.")
+    if values.shape != (n,):
+        raise ValueError(
+            f"{caller}: '{name}' must hold one number per model ({n}), got shape {values.shape}."
+        )
+    if not np.isfinite(values).all() or (values < 0).any():
+        raise ValueError(f"{caller}: '{name}' must be finite and not negative, got {weights!r}.")
+    total = values.sum()
+    if total <= 0:
+        raise ValueError(f"{caller}: '{name}' sum to {total!r}; at least one must be positive.")
+    return values / total
+
+
+def check_option(value, options: Iterable, caller: str, name: str):
+    """Return `value` if it is one of `options`; otherwise offer them, the nearest first."""
+    options = list(options)
+    if any(value is option or (type(value) is type(option) and value == option) for option in options):
+        return value
+    text = ", ".join(repr(option) for option in options)
+    message = f"{caller}: '{name}' must be one of {text}, got {value!r}."
+    if isinstance(value, str):
+        near = difflib.get_close_matches(value, [o for o in options if isinstance(o, str)], n=1)
+        if near:
+            message += f" Did you mean {near[0]!r}?"
+    raise ValueError(message)
+
+
+def check_same_length(X, y, caller: str) -> None:
+    """Refuse X and y of different length."""
+    n_x, n_y = _num_samples(X), _num_samples(y)
+    if n_x != n_y:
+        raise ValueError(
+            f"{caller}: 'X' and 'y' must have the same length, got {n_x} and {n_y} samples."
+        )
+
+
+def check_models(models, caller: str, minimum: int = 1, name: str = "models") -> list:
+    """Return a list of at least `minimum` models; a single model instead of a list is refused."""
+    if isinstance(models, (str, bytes)) or not isinstance(models, (Sequence, np.ndarray)):
+        if not isinstance(models, Iterable) or hasattr(models, "parameters"):
+            raise TypeError(
+                f"{caller}: '{name}' must be a list of models, got {type(models).__name__}; "
+                "put the models into a list."
+            )
+    models = list(models)
+    if len(models) < minimum:
+        raise ValueError(
+            f"{caller}: '{name}' must hold at least {minimum} model{'s' if minimum > 1 else ''}, "
+            f"got {len(models)}."
+        )
+    return models
