@@ -49,18 +49,18 @@ def seeded(seed: int) -> Iterator[None]:
     with _lock:
         torch_state = torch.get_rng_state()
         cuda_states = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
-        numpy_state = np.random.get_state()  # noqa: NPY002
+        numpy_state = np.random.get_state()
         python_state = random.getstate()
         try:
             torch.manual_seed(seed)
-            np.random.seed(seed % 2**32)  # noqa: NPY002
+            np.random.seed(seed % 2**32)
             random.seed(seed)
             yield
         finally:
             torch.set_rng_state(torch_state)
             if cuda_states is not None:
                 torch.cuda.set_rng_state_all(cuda_states)
-            np.random.set_state(numpy_state)  # noqa: NPY002
+            np.random.set_state(numpy_state)
             random.setstate(python_state)
 
 
@@ -76,3 +76,8 @@ def to_device(value, device):
     if isinstance(value, tuple):
         return tuple(to_device(part, device) for part in value)
     return value.to(device)
+
+
+def fixed_normal(shape: tuple[int, ...], dtype: torch.dtype, seed: int = 0) -> torch.Tensor:
+    """Draw standard normal numbers that are the same in every process, globals untouched."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(dtype)

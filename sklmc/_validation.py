@@ -54,7 +54,9 @@ def check_weights(weights, n: int, caller: str, name: str = "weights") -> np.nda
 def check_option(value, options: Iterable, caller: str, name: str):
     """Return `value` if it is one of `options`; otherwise offer them, the nearest first."""
     options = list(options)
-    if any(value is option or (type(value) is type(option) and value == option) for option in options):
+    if any(
+        value is option or (type(value) is type(option) and value == option) for option in options
+    ):
         return value
     text = ", ".join(repr(option) for option in options)
     message = f"{caller}: '{name}' must be one of {text}, got {value!r}."
@@ -76,12 +78,12 @@ def check_same_length(X, y, caller: str) -> None:
 
 def check_models(models, caller: str, minimum: int = 1, name: str = "models") -> list:
     """Return a list of at least `minimum` models; a single model instead of a list is refused."""
-    if isinstance(models, (str, bytes)) or not isinstance(models, (Sequence, np.ndarray)):
-        if not isinstance(models, Iterable) or hasattr(models, "parameters"):
-            raise TypeError(
-                f"{caller}: '{name}' must be a list of models, got {type(models).__name__}; "
-                "put the models into a list."
-            )
+    a_list = isinstance(models, (Sequence, np.ndarray)) and not isinstance(models, (str, bytes))
+    if hasattr(models, "parameters") or not (a_list or isinstance(models, Iterable)):
+        raise TypeError(
+            f"{caller}: '{name}' must be a list of models, got {type(models).__name__}; "
+            "put the models into a list."
+        )
     models = list(models)
     if len(models) < minimum:
         raise ValueError(

@@ -1,0 +1,10 @@
+"""Linear mode connectivity modulo permutation, for people with scikit-learn habits."""
+
+from sklmc.models import average_models, interpolate_models
+
+__version__ = "0.1.0.dev0"
+
+__all__ = [
+    "average_models",
+    "interpolate_models",
+]

@@ -1,0 +1,47 @@
+"""What a model is: unwrap and rebuild, states, outputs, losses, calibration, storage."""
+
+from sklmc.models._calibration import fit_inverse_temperature
+from sklmc.models._copying import named_tensors
+from sklmc.models._losses import is_classification, per_sample_error, per_sample_loss
+from sklmc.models._outputs import (
+    as_logits,
+    capture_activations,
+    input_blocks,
+    predict_outputs,
+    run_module,
+)
+from sklmc.models._states import (
+    average_models,
+    average_states,
+    check_compatible,
+    check_finite,
+    check_same_tensors,
+    interpolate_models,
+    interpolate_states,
+)
+from sklmc.models._storage import read_state, write_state
+from sklmc.models._view import ModelView, view
+
+__all__ = [
+    "ModelView",
+    "as_logits",
+    "average_models",
+    "average_states",
+    "capture_activations",
+    "check_compatible",
+    "check_finite",
+    "check_same_tensors",
+    "fit_inverse_temperature",
+    "input_blocks",
+    "interpolate_models",
+    "interpolate_states",
+    "is_classification",
+    "named_tensors",
+    "per_sample_error",
+    "per_sample_loss",
+    "predict_outputs",
+    "read_state",
+    "run_module",
+    "view",
+    "write_state",
+]

@@ -1,0 +1,77 @@
+"""Copies of modules and skorch nets that share, or replace, exactly the tensors asked for."""
+
+from __future__ import annotations
+
+import copy
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+
+import torch
+from skorch import NeuralNet
+from skorch.history import History
+from torch import nn
+
+
+def named_tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield parameters and persistent buffers, tied names included, in state_dict order."""
+    for prefix, part in module.named_modules(remove_duplicate=False):
+        dot = f"{prefix}." if prefix else ""
+        for name, parameter in part._parameters.items():
+            if parameter is not None:
+                yield dot + name, parameter
+        for name, buffer in part._buffers.items():
+            if buffer is not None and name not in part._non_persistent_buffers_set:
+                yield dot + name, buffer
+
+
+def private_copy(module: nn.Module) -> nn.Module:
+    """Copy a module's structure, flags and buffers, sharing its parameters; eval mode."""
+    memo = _computed_tensors(module)
+    memo.update((id(p), p) for p in module.parameters())
+    return copy.deepcopy(module, memo).eval()
+
+
+def module_with_state(module: nn.Module, state: Mapping[str, torch.Tensor]) -> nn.Module:
+    """Copy a module whose parameters and persistent buffers are copies of `state`'s tensors."""
+    return copy.deepcopy(module, _state_memo(module, state))
+
+
+def net_with_state(net: NeuralNet, state: Mapping[str, torch.Tensor]) -> NeuralNet:
+    """Copy a fitted skorch net around new weights; optimizer state and history start empty.
+
+    A plain deepcopy would send the whole net through torch.save and copy its weights twice.
+    """
+    memo = _state_memo(net.module_, state)
+    for value in vars(net).values():
+        if isinstance(value, torch.optim.Optimizer):
+            memo[id(value.state)] = defaultdict(dict)
+    if isinstance(getattr(net, "history_", None), History):
+        memo[id(net.history_)] = History()
+    new = net.__class__.__new__(net.__class__)
+    memo[id(net)] = new
+    for name, value in vars(net).items():
+        new.__dict__[name] = copy.deepcopy(value, memo)
+    return new
+
+
+def _state_memo(module: nn.Module, state: Mapping[str, torch.Tensor]) -> dict[int, object]:
+    """Map each tensor of a module to its replacement, for deepcopy."""
+    memo = _computed_tensors(module)
+    for name, tensor in named_tensors(module):
+        if id(tensor) in memo:
+            continue  # tied: the first name decides
+        fresh = state[name].detach().clone()
+        if isinstance(tensor, nn.Parameter):
+            fresh = nn.Parameter(fresh, requires_grad=tensor.requires_grad)
+        memo[id(tensor)] = fresh
+    return memo
+
+
+def _computed_tensors(module: nn.Module) -> dict[int, object]:
+    """Detach tensors that a hook computed from parameters: deepcopy refuses them."""
+    memo: dict[int, object] = {}
+    for part in module.modules():
+        for value in vars(part).values():
+            if isinstance(value, torch.Tensor) and not value.is_leaf:
+                memo[id(value)] = value.detach().clone()
+    return memo

@@ -1,0 +1,90 @@
+"""From array-likes to the tensors that a module and a loss want."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import sparse
+from torch import nn
+
+from sklmc.exceptions import NonFiniteError
+
+SAMPLE_ROWS = 8  # rows of X that a trace sees
+
+
+def module_input(X, module: nn.Module, caller: str) -> torch.Tensor:
+    """Return X as a CPU tensor in the dtype that `module` computes in.
+
+    Integers stay integers where the module looks them up in an embedding.
+    """
+    tensor = (
+        X.detach().cpu() if isinstance(X, torch.Tensor) else torch.from_numpy(_array(X, caller))
+    )
+    if tensor.ndim == 0 or len(tensor) == 0:
+        raise ValueError(
+            f"{caller}: 'X' must hold at least one sample, got shape {tuple(tensor.shape)}."
+        )
+    if tensor.is_complex():
+        raise ValueError(f"{caller}: 'X' must be real, got complex numbers.")
+    looks_up = any(isinstance(part, (nn.Embedding, nn.EmbeddingBag)) for part in module.modules())
+    if looks_up and not tensor.is_floating_point():
+        return tensor.long()
+    if not torch.isfinite(tensor).all():
+        raise NonFiniteError(
+            f"{caller}: 'X' contains NaN or infinity; remove or impute these values."
+        )
+    return tensor.to(floating_dtype(module))
+
+
+def module_target(y, caller: str) -> torch.Tensor:
+    """Return y as int64 class codes (integers, booleans) or as floats (regression)."""
+    values = y.detach().cpu().numpy() if isinstance(y, torch.Tensor) else np.asarray(y)
+    if values.dtype.kind in "OUS":
+        raise TypeError(
+            f"{caller}: 'y' holds labels of type {values.dtype}, but a plain module knows no "
+            "classes; encode them as 0..n_classes-1 or pass a fitted NetClassifier."
+        )
+    if values.dtype.kind in "biu":
+        return torch.from_numpy(values.astype(np.int64))
+    if values.dtype.kind != "f":
+        raise TypeError(f"{caller}: 'y' must hold numbers, got dtype {values.dtype}.")
+    if not np.isfinite(values).all():
+        raise NonFiniteError(f"{caller}: 'y' contains NaN or infinity.")
+    return torch.from_numpy(values.astype(np.float64))
+
+
+def floating_dtype(module: nn.Module) -> torch.dtype:
+    """Return the dtype of the first floating parameter; float32 where there is none."""
+    for parameter in module.parameters():
+        if parameter.is_floating_point():
+            return parameter.dtype
+    return torch.float32
+
+
+def leading_width(module: nn.Module) -> int | None:
+    """Return the width of the first Linear layer where nothing with weights stands before it."""
+    for part in module.modules():
+        if next(part.parameters(recurse=False), None) is not None or isinstance(part, nn.Flatten):
+            plain = isinstance(part, nn.Linear) and type(part).forward is nn.Linear.forward
+            return part.in_features if plain else None
+    return None
+
+
+def _array(X, caller: str) -> np.ndarray:
+    """Return an array-like as a dense, owned ndarray of numbers."""
+    if sparse.issparse(X):
+        raise TypeError(f"{caller}: 'X' is sparse; pass X.toarray().")
+    values = X.to_numpy() if isinstance(X, (pd.DataFrame, pd.Series)) else np.asarray(X)
+    if values.dtype.kind in "OUS":
+        try:
+            values = values.astype(np.float64)
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"{caller}: 'X' must hold numbers, got dtype {values.dtype}; encode text columns."
+            )
+    if values.dtype.kind not in "biufc":
+        raise TypeError(f"{caller}: 'X' must hold numbers, got dtype {values.dtype}.")
+    if values.dtype.kind == "u" and values.dtype.itemsize > 1:
+        values = values.astype(np.int64)
+    return np.array(values)  # torch wants writable, contiguous memory

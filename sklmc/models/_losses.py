@@ -1,0 +1,71 @@
+"""Losses and errors of single samples: every mean is then a true mean over samples."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional
+
+from sklmc.models._outputs import as_logits
+
+
+def is_classification(target: torch.Tensor) -> bool:
+    """Integer codes mean classification, floats regression."""
+    return not target.is_floating_point()
+
+
+def per_sample_loss(outputs: torch.Tensor, target: torch.Tensor, caller: str) -> torch.Tensor:
+    """Return cross entropy in nats (integer target) or squared error (float target), (n,) float64.
+
+    Where a sample has several targets (tokens, outputs), its loss is their mean.
+    """
+    if not is_classification(target):
+        return _regression_error(outputs, target, caller)
+    logits, codes = _aligned_logits(outputs, target, caller)
+    loss = functional.cross_entropy(logits, codes, reduction="none")
+    return loss.reshape(len(target), -1).mean(dim=1)
+
+
+def per_sample_error(outputs: torch.Tensor, target: torch.Tensor, caller: str) -> torch.Tensor:
+    """Return 0 or 1 (integer target: wrong class) or squared error (float target), (n,) float64."""
+    if not is_classification(target):
+        return _regression_error(outputs, target, caller)
+    logits, codes = _aligned_logits(outputs, target, caller)
+    wrong = (logits.argmax(dim=1) != codes).double()
+    # a net whose logits are NaN predicts nothing
+    wrong[torch.isnan(logits).any(dim=1)] = 1.0
+    return wrong.reshape(len(target), -1).mean(dim=1)
+
+
+def _aligned_logits(outputs, target, caller: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return logits (rows, classes) in float64 and the code of each row."""
+    logits = as_logits(outputs) if target.ndim == 1 else outputs
+    if target.ndim == 2 and target.shape[1] == 1 and logits.ndim == 2:
+        target = target[:, 0]
+    if logits.ndim != target.ndim + 1 or logits.shape[:-1] != target.shape:
+        raise ValueError(
+            f"{caller}: 'y' of shape {tuple(target.shape)} does not fit logits of shape "
+            f"{tuple(outputs.shape)}; the classes must be the last axis of the net's output."
+        )
+    n_classes = logits.shape[-1]
+    low, high = int(target.min()), int(target.max())
+    if low < 0 or high >= n_classes:
+        raise ValueError(
+            f"{caller}: 'y' holds label {low if low < 0 else high}, but the net has {n_classes} "
+            f"outputs: labels must be 0..{n_classes - 1}. Float y means regression."
+        )
+    return logits.reshape(-1, n_classes).double(), target.reshape(-1)
+
+
+def _regression_error(outputs, target, caller: str) -> torch.Tensor:
+    """Return the mean squared error of each sample."""
+    prediction, wanted = outputs.double(), target.double()
+    if prediction.ndim == 2 and prediction.shape[1] == 1:
+        prediction = prediction[:, 0]
+    if wanted.ndim == 2 and wanted.shape[1] == 1:
+        wanted = wanted[:, 0]
+    if prediction.shape != wanted.shape:
+        raise ValueError(
+            f"{caller}: 'y' of shape {tuple(target.shape)} does not fit outputs of shape "
+            f"{tuple(outputs.shape)}. Float y means regression; class labels must be integers."
+        )
+    return (prediction - wanted).square().reshape(len(wanted), -1).mean(dim=1)

@@ -1,0 +1,117 @@
+"""Forward passes in blocks, and what is read off along the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import nn
+from torch.func import functional_call
+
+from sklmc._torch import single_thread, to_device
+from sklmc.models._inputs import leading_width
+from sklmc.models._view import ModelView
+
+BLOCK_ROWS = 1024  # default number of samples in a forward pass
+
+
+def input_blocks(inputs, batch_size: int | None = None) -> Iterator[tuple[torch.Tensor, ...]]:
+    """Cut forward's argument, or a tuple of them, into blocks of samples."""
+    parts = inputs if isinstance(inputs, tuple) else (inputs,)
+    for start in range(0, len(parts[0]), batch_size or BLOCK_ROWS):
+        yield tuple(part[start : start + (batch_size or BLOCK_ROWS)] for part in parts)
+
+
+def run_module(
+    view: ModelView,
+    args: tuple[torch.Tensor, ...],
+    state: Mapping[str, torch.Tensor] | None = None,
+) -> torch.Tensor:
+    """Run the view's module on one block, with other weights if `state` is given."""
+    args = to_device(args, view.device)
+    try:
+        with torch.no_grad():
+            if state is None:
+                output = view.module(*args)
+            else:
+                output = functional_call(view.module, dict(state), args, tie_weights=False)
+    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        shapes = ", ".join(str(tuple(arg.shape)) for arg in args)
+        width = leading_width(view.original)
+        hint = f" Its first linear layer takes {width} features." if width else ""
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"{view.caller}: {view.name} cannot run on 'X' of shape {shapes}.{hint} "
+            f"torch says: {reason}"
+        ) from None
+    if isinstance(output, (tuple, list)):
+        output = output[0]
+    if not isinstance(output, torch.Tensor):
+        raise TypeError(
+            f"{view.caller}: {view.name} returns {type(output).__name__}; wrap the module so that "
+            "it returns one tensor, its logits."
+        )
+    return output
+
+
+def predict_outputs(
+    view: ModelView,
+    inputs,
+    state: Mapping[str, torch.Tensor] | None = None,
+    batch_size: int | None = None,
+) -> torch.Tensor:
+    """Return a module's outputs (n_samples, ...) in eval mode, on the CPU, one thread."""
+    with single_thread():
+        blocks = [run_module(view, args, state).cpu() for args in input_blocks(inputs, batch_size)]
+    return torch.cat(blocks)
+
+
+def as_logits(outputs: torch.Tensor) -> torch.Tensor:
+    """Turn one logit z per sample, of shape (n,) or (n, 1), into the two logits [0, z]."""
+    if outputs.ndim == 1:
+        outputs = outputs[:, None]
+    if outputs.ndim == 2 and outputs.shape[1] == 1:
+        return torch.cat([torch.zeros_like(outputs), outputs], dim=1)
+    return outputs
+
+
+def capture_activations(
+    view: ModelView,
+    inputs,
+    layers: Sequence[str],
+    state: Mapping[str, torch.Tensor] | None = None,
+    batch_size: int | None = None,
+) -> Iterator[dict[str, torch.Tensor]]:
+    """Yield, block by block, the outputs of the named modules: never all samples at once.
+
+    A module that a forward pass calls again is kept under ``name:1``, ``name:2``, ...
+    """
+    modules = dict(view.module.named_modules())
+    unknown = [layer for layer in layers if layer not in modules]
+    if unknown:
+        raise ValueError(
+            f"{view.caller}: {view.name} has no layer {unknown[0]!r}; its layers are "
+            f"{[name for name in modules if name]!r}."
+        )
+    caught: dict[str, torch.Tensor] = {}
+
+    def keep(layer: str):
+        def hook(module: nn.Module, args, output) -> None:
+            name, calls = layer, 0
+            while name in caught:
+                calls += 1
+                name = f"{layer}:{calls}"
+            caught[name] = (output[0] if isinstance(output, tuple) else output).detach()
+
+        return hook
+
+    handles = [modules[layer].register_forward_hook(keep(layer)) for layer in layers]
+    try:
+        for args in input_blocks(inputs, batch_size):
+            caught.clear()
+            with single_thread():
+                run_module(view, args, state)
+            yield dict(caught)
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,47 @@
+"""States on disk: safetensors with JSON metadata, written whole or not at all; never pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+METADATA_KEY = "sklmc"
+
+
+def write_state(path, state: Mapping[str, torch.Tensor], metadata: Mapping | None = None) -> None:
+    """Write tensors and JSON-able metadata to one file, under a temporary name first."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # safetensors refuses tensors that share memory (tied weights), hence copies
+    tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
+    try:
+        save_file(
+            tensors,
+            temporary,
+            metadata={METADATA_KEY: json.dumps(dict(metadata or {}))},
+        )
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_state(path) -> tuple[dict[str, torch.Tensor], dict]:
+    """Read what `write_state` wrote; a damaged or foreign file is named in a ValueError."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"read_state: there is no file {str(path)!r}.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = json.loads((file.metadata() or {})[METADATA_KEY])
+            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
+    except (SafetensorError, KeyError, json.JSONDecodeError, OSError) as error:
+        raise ValueError(
+            f"read_state: {str(path)!r} is damaged or was not written by sklmc ({error}); "
+            "delete it or move it away."
+        ) from None

@@ -1,0 +1,189 @@
+"""One look at whatever counts as a model: its module, its tensors, its task."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import NotFittedError
+from skorch import NeuralNet, NeuralNetClassifier, NeuralNetRegressor
+from skorch.classifier import NeuralNetBinaryClassifier
+from torch import nn
+
+from sklmc._sklearn import FrozenEstimator
+from sklmc._torch import fixed_normal, module_device
+from sklmc.models._copying import (
+    module_with_state,
+    named_tensors,
+    net_with_state,
+    private_copy,
+)
+from sklmc.models._inputs import (
+    SAMPLE_ROWS,
+    floating_dtype,
+    leading_width,
+    module_input,
+    module_target,
+)
+
+
+class ModelView:
+    """What the other rooms may know of a model; the model itself is never changed.
+
+    `module` is a private copy in eval mode that shares the model's parameters; `state` maps
+    tensor names to detached tensors, to be read only.
+    """
+
+    def __init__(self, model, net, module: nn.Module, wrap: Callable, caller: str, name: str):
+        self.model = model
+        self.net = net  # the skorch net inside, or None
+        self.original = module
+        self.caller = caller
+        self.name = name
+        self._wrap = wrap
+
+    @functools.cached_property
+    def module(self) -> nn.Module:
+        return private_copy(self.original)
+
+    @functools.cached_property
+    def state(self) -> dict[str, torch.Tensor]:
+        return {name: tensor.detach() for name, tensor in named_tensors(self.original)}
+
+    @property
+    def device(self) -> torch.device:
+        return module_device(self.original)
+
+    @property
+    def task(self) -> str | None:
+        if isinstance(self.net, (NeuralNetClassifier, NeuralNetBinaryClassifier)):
+            return "classifier"
+        return "regressor" if isinstance(self.net, NeuralNetRegressor) else None
+
+    @property
+    def classes(self) -> np.ndarray | None:
+        """Classes in the order of the outputs; None for a plain module or a foreign skorch net."""
+        return (
+            self.net.classes_
+            if hasattr(self.net, "_model_target") and (self.task == "classifier")
+            else None
+        )
+
+    def to_input(self, X) -> torch.Tensor | tuple[torch.Tensor, ...]:
+        """Return forward's argument (a tuple of them where X is a tuple of tensors)."""
+        if isinstance(X, tuple) and X and all(isinstance(part, torch.Tensor) for part in X):
+            return tuple(part.detach().cpu() for part in X)
+        if hasattr(self.net, "_model_input"):
+            return torch.from_numpy(np.array(self.net._model_input(X)))
+        return module_input(X, self.original, self.caller)
+
+    def to_target(self, y) -> torch.Tensor:
+        """Return int64 class codes or float targets: the dtype decides on the loss."""
+        if hasattr(self.net, "_model_target"):
+            target = torch.from_numpy(np.array(self.net._model_target(y)))
+        else:
+            target = module_target(y, self.caller)
+            if self.task == "regressor":
+                target = target.double()
+            elif self.task == "classifier" and target.is_floating_point():
+                target = target.long()
+        return target.double() if target.is_floating_point() else target.long()
+
+    def sample(self, X=None) -> tuple[torch.Tensor, ...]:
+        """Return forward's arguments for a trace: a few samples, at least two."""
+        if X is not None:
+            if isinstance(X, tuple):
+                return tuple(self.to_input(X))
+            inputs = self.to_input(X if len(X) <= SAMPLE_ROWS else X[:SAMPLE_ROWS])
+            return (inputs if len(inputs) > 1 else inputs.expand(2, *inputs.shape[1:]).clone(),)
+        if hasattr(self.net, "_model_sample"):
+            sample = torch.from_numpy(np.array(self.net._model_sample()))
+            if not sample.is_floating_point():
+                return (sample,)
+            return (fixed_normal((SAMPLE_ROWS, *sample.shape[1:]), sample.dtype),)
+        width = leading_width(self.original)
+        if width is None:
+            raise ValueError(
+                f"{self.caller}: the shape of {self.name}'s input is not known; pass 'X', a few "
+                "samples as the net takes them."
+            )
+        return (fixed_normal((SAMPLE_ROWS, width), floating_dtype(self.original)),)
+
+    def check_logits(self) -> None:
+        """Refuse a skorch net whose module returns probabilities where logits are needed."""
+        if self.task == "classifier" and isinstance(
+            getattr(self.net, "criterion_", None), nn.NLLLoss
+        ):
+            raise ValueError(
+                f"{self.caller}: {self.name} is trained with NLLLoss, so its module returns "
+                "probabilities; sklmc scores logits: let the module return logits and use "
+                "criterion=torch.nn.CrossEntropyLoss (as NetClassifier does)."
+            )
+
+    def rebuild(self, state: Mapping[str, torch.Tensor]):
+        """Return a new model of the kind that went in, holding copies of `state`'s tensors."""
+        if self.net is not None:
+            return self._wrap(net_with_state(self.net, state))
+        return self._wrap(module_with_state(self.original, state))
+
+
+def view(model, *, caller: str, name: str = "model") -> ModelView:
+    """Return the view of a fitted skorch net, a fitted sklmc estimator or a plain module."""
+    if isinstance(model, ModelView):
+        return model
+    inner, wrap = model, _itself
+    while not isinstance(inner, (NeuralNet, nn.Module)):
+        if isinstance(inner, FrozenEstimator):
+            inner, wrap = inner.estimator, functools.partial(_frozen, wrap)
+        elif hasattr(inner, "estimator_"):
+            wrap = functools.partial(_with_estimator, wrap, inner)
+            inner = inner.estimator_
+        else:
+            raise _no_model(inner, caller, name)
+    if isinstance(inner, nn.Module):
+        return ModelView(model, None, inner, wrap, caller, name)
+    if not isinstance(getattr(inner, "module_", None), nn.Module):
+        raise NotFittedError(
+            f"{caller}: '{name}' is a {type(inner).__name__} that is not fitted; call fit first."
+        )
+    return ModelView(model, inner, inner.module_, wrap, caller, name)
+
+
+def _itself(model):
+    """Return the model as it is."""
+    return model
+
+
+def _frozen(wrap: Callable, model):
+    """Put a rebuilt model back into a FrozenEstimator."""
+    return wrap(FrozenEstimator(model))
+
+
+def _with_estimator(wrap: Callable, outer, model):
+    """Put a rebuilt net back into a copy of the estimator that it came from."""
+    new = copy.copy(outer)
+    new.estimator_ = model
+    return wrap(new)
+
+
+def _no_model(model, caller: str, name: str) -> Exception:
+    """Say what was handed in instead of a model, and what to hand in."""
+    kind = type(model).__name__
+    if isinstance(model, type):
+        return TypeError(
+            f"{caller}: '{name}' is the class {model.__name__}; pass a fitted net or an instance."
+        )
+    if hasattr(model, "estimators_") or hasattr(model, "cells_"):
+        return TypeError(
+            f"{caller}: '{name}' is a {kind}, which holds many nets; pass one of its estimators_."
+        )
+    if isinstance(model, BaseEstimator) and hasattr(model, "estimator"):
+        return NotFittedError(f"{caller}: '{name}' is a {kind} that is not fitted; call fit first.")
+    return TypeError(
+        f"{caller}: '{name}' must be a fitted skorch net, a fitted sklmc estimator or a "
+        f"torch.nn.Module, got {kind}."
+    )
