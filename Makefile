@@ -38,7 +38,7 @@ help:
 
 $(BIN)/python:
 	@"$(PYTHON)" -c '$(SUPPORTED)' 2>/dev/null || { \
-		echo "sklmc needs Python 3.11, 3.12 or 3.13; found '$(PYTHON)', which is none of them." >&2; \
+		echo "sklmc needs Python 3.11, 3.12 or 3.13; $(if $(PYTHON),'$(PYTHON)' is none of them,found none)." >&2; \
 		echo "Install one and name it: make $(or $(MAKECMDGOALS),test) PYTHON=/path/to/python3.12" >&2; \
 		exit 1; }
 	"$(PYTHON)" -m venv $(VENV) || { rm -rf $(VENV); exit 1; }

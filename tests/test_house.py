@@ -41,7 +41,7 @@ def _run_python(code, tmp_path):
     """Run code in a new interpreter, away from the checkout, with a bare environment."""
     bare = {"PATH": os.defpath, "HOME": str(tmp_path), "PYTHONPATH": str(PACKAGE.parent)}
     return subprocess.run(
-        [sys.executable, "-W", "default", "-c", code],
+        [sys.executable, "-c", code],
         cwd=tmp_path,
         env=bare,
         capture_output=True,
