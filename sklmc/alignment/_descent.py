@@ -1,0 +1,282 @@
+"""Coordinate ascent over the permutations of a symmetry: one assignment problem at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from sklmc.alignment._assignment import assign, assigned_value
+from sklmc.alignment._blocks import BlockPair
+
+# Shares of sum |a| |b|. A gain read off float32 Gram matrices is trusted above the first; below
+# it the objective itself decides, and must rise by more than the second.
+TRUSTED_GAIN = {torch.float32: 1e-5, torch.float64: 1e-11}
+SMALLEST_GAIN = 1e-13
+
+
+@dataclass
+class DescentResult:
+    """Index arrays by group and the objective: before the first sweep, then after each gain."""
+
+    perms: dict[str, np.ndarray]
+    objective_path: list[float]
+
+    @property
+    def objective(self) -> float:
+        return self.objective_path[-1]
+
+    @property
+    def n_iter(self) -> int:
+        return len(self.objective_path) - 1
+
+
+class CoordinateDescent:
+    """Maximise ``sum <a, g b>`` over g, one group of permutations after the other.
+
+    With everything else held fixed the objective is linear in the permutation of one group, so
+    that a linear assignment on the sum of its blocks' Gram matrices is the exact maximiser. Gram
+    matrices are kept until a permutation of another dim of their block makes them stale. Where a
+    group carries inner groups (heads), it is solved together with them; where it acts on two dims
+    of a tensor, the assignment is only proposed. Proposals are accepted when the objective rises.
+    """
+
+    def __init__(self, pairs: Sequence[BlockPair], groups: Sequence):
+        self.pairs = list(pairs)
+        moved = set().union(*(pair.free for pair in self.pairs)) if self.pairs else set()
+        self.groups = [group for group in groups if group.name in moved]
+        self.within = {group.name: tuple(group.within) for group in groups}
+        self.perms: dict[str, np.ndarray] = {}
+        self._blocks = {
+            group.name: [i for i, pair in enumerate(self.pairs) if group.name in pair.free]
+            for group in self.groups
+        }
+        self._children = {
+            group.name: [g.name for g in self.groups if group.name in g.within]
+            for group in self.groups
+        }
+        self._grams: dict[tuple[str, int], np.ndarray] = {}
+        self._stale = {group.name for group in self.groups}
+        dtype = self.pairs[0].a.dtype if self.pairs else torch.float64
+        scale = sum(float(p.a.double().norm() * p.b.double().norm()) for p in self.pairs)
+        self.trusted, self.tol = TRUSTED_GAIN[dtype] * scale, SMALLEST_GAIN * scale
+
+    def objective(self) -> float:
+        """Return the sum of inner products, each tensor counted once."""
+        return sum(pair.inner_product() for pair in self.pairs)
+
+    def run(
+        self,
+        start: dict[str, np.ndarray],
+        max_iter: int,
+        *,
+        one_sided: bool = True,
+        rng: np.random.RandomState | None = None,
+        progress: Callable[[float], None] | None = None,
+    ) -> DescentResult:
+        """Sweep from `start` until a sweep gains nothing; `rng` shuffles the order of groups."""
+        self.perms = {name: perm.copy() for name, perm in start.items()}
+        for group in self.groups:
+            if (start[group.name] != np.arange(group.size)).any():
+                for index in self._blocks[group.name]:
+                    self._permute_block(index, group.name, start[group.name])
+        path = [self.objective()]
+
+        def record() -> bool:
+            value = self.objective()
+            gained = value > path[-1] + self.tol
+            if gained:
+                path.append(value)
+                if progress is not None:
+                    progress(value)
+            return gained
+
+        sweeps = 0
+        if one_sided and max_iter:
+            before = self._snapshot()
+            self._one_sided_pass()
+            sweeps += 1
+            if not record():
+                self._restore(before)
+        while sweeps < max_iter and self._stale:
+            order = list(self.groups)
+            if rng is not None:
+                order = [order[i] for i in rng.permutation(len(order))]
+            gains = [self._step(group.name) for group in order if group.name in self._stale]
+            sweeps += 1
+            assert min(gains, default=0.0) >= 0.0
+            if not record():
+                break
+        return DescentResult(self.perms, path)
+
+    def _one_sided_pass(self) -> None:
+        """Match each group on the blocks whose other dims are matched already, in data flow."""
+        matched: set[str] = set()
+        for group in self.groups:
+            name = group.name
+            known = matched | {name} | set(self._children[name])
+            usable = [i for i in self._blocks[name] if self.pairs[i].free <= known]
+            if usable:
+                self._step(name, usable)
+                matched |= {name, *self._children[name]}
+
+    def _step(self, name: str, usable: list[int] | None = None) -> float:
+        """Move one group (and its inner groups) to the best assignment; return the gain."""
+        blocks = self._blocks[name] if usable is None else usable
+        if len(blocks) == len(self._blocks[name]):
+            self._stale.discard(name)
+        if self._children[name] or any(len(self.pairs[i].dims(name)) > 1 for i in blocks):
+            return self._propose(name, blocks, self._candidates(name, blocks))
+        gram = self._total_gram(name, blocks)
+        perm = assign(gram)
+        if (perm == np.arange(gram.shape[-1])).all():
+            return 0.0
+        gain = float(assigned_value(gram, perm).sum())
+        gain -= float(np.trace(gram, axis1=-2, axis2=-1).sum())
+        if gain <= self.trusted:
+            return self._propose(name, blocks, [[(name, perm)]])
+        self._apply(name, perm)
+        return gain
+
+    def _propose(self, name: str, blocks: list[int], candidates) -> float:
+        """Try candidates, sequences of (group, permutation); keep the best that gains."""
+        before, value = self._snapshot(), self._value(blocks)
+        best, best_gain = before, self.tol
+        for candidate in candidates:
+            for moved, perm in candidate:
+                self._apply(moved, perm)
+            gain = self._value(blocks) - value
+            if gain > best_gain:
+                best, best_gain = self._snapshot(), gain
+            self._restore(before)
+        self._restore(best)
+        return 0.0 if best is before else best_gain
+
+    def _candidates(self, name: str, blocks: list[int]) -> list[list[tuple[str, np.ndarray]]]:
+        """Return proposals for a group that carries inner groups or is quadratic."""
+        plain = [i for i in blocks if len(self.pairs[i].dims(name)) == 1]
+        square = [i for i in blocks if i not in plain]
+        candidates = []
+        if self._children[name]:
+            candidates.append(self._nested(name, plain))
+        gram = self._total_gram(name, blocks)
+        candidates.append([(name, assign(gram))])
+        if plain and square:
+            # the derivative overstates what a quadratic part gains: damp it, then leave it out
+            part = self._total_gram(name, square)
+            candidates += [[(name, assign(gram - share * part))] for share in (0.5, 1.0)]
+        return candidates
+
+    def _nested(self, name: str, plain: list[int]) -> list[tuple[str, np.ndarray]]:
+        """Solve a group together with its inner groups: assignments within an assignment.
+
+        For each pair (i, j) of its indices, every inner group has a best permutation of its own,
+        whose value enters the outer assignment. Exact where a block holds one inner group only.
+        """
+        inner, lead = set(self._children[name]), self.within[name]
+        score = self._total_gram(name, [i for i in plain if not self.pairs[i].free & inner])
+        chosen = {}
+        for child in self._children[name]:
+            mine = [
+                i
+                for i in plain
+                if self.pairs[i].free & inner == {child} and len(self.pairs[i].dims(child)) == 1
+            ]
+            if not mine:
+                continue
+            extra = tuple(n for n in self.within[child] if n != name and n not in lead)
+            grams = (self.pairs[i].nested_gram(name, child, extra + lead) for i in mine)
+            gram = sum(part.double().cpu().numpy() for part in grams)
+            perms = assign(gram)  # (*extra, *lead, i, j, units)
+            score = score + assigned_value(gram, perms).sum(axis=tuple(range(len(extra))))
+            chosen[child] = (perms, extra)
+        outer = assign(score)
+        steps = [(name, outer)]
+        for child, (perms, extra) in chosen.items():
+            index = np.broadcast_to(outer[..., None, None], (*perms.shape[:-2], 1, 1))
+            picked = np.take_along_axis(perms, index, axis=-2)[..., 0, :]  # at j = outer[i]
+            names = (*extra, *lead, name)
+            order = [names.index(n) for n in self.within[child]]
+            steps.append((child, picked.transpose([*order, len(names)])))
+        return steps
+
+    def _total_gram(self, name: str, blocks: list[int]) -> np.ndarray:
+        """Return the gain matrix of one group over some blocks, in float64."""
+        size = self.perms[name].shape[-1]
+        outer = self.perms[name].shape[:-1]
+        total = np.zeros((*outer, size, size))
+        for index in blocks:
+            total += self._gram(name, index)
+        return total
+
+    def _gram(self, name: str, index: int) -> np.ndarray:
+        """Return the Gram matrix of one block for one group, from the cache where it is fresh."""
+        key = (name, index)
+        if key not in self._grams:
+            gram = self.pairs[index].gram(name, self.within[name])
+            self._grams[key] = gram.cpu().numpy()
+        return self._grams[key]
+
+    def _apply(self, name: str, perm: np.ndarray) -> None:
+        """Permute B's blocks, the permutations found so far, and what is cached."""
+        for index in self._blocks[name]:
+            self._permute_block(index, name, perm)
+        self.perms[name] = np.take_along_axis(self.perms[name], perm, axis=-1)
+        for child in self._children[name]:
+            self.perms[child] = _carry(
+                self.perms[child], perm, self.within[child], name, self.within[name]
+            )
+
+    def _permute_block(self, index: int, name: str, perm: np.ndarray) -> None:
+        """Permute one block; Gram matrices of its other dims become stale."""
+        pair = self.pairs[index]
+        pair.permute(name, torch.from_numpy(perm).to(pair.b.device), self.within[name])
+        for other in pair.free:
+            gram = self._grams.pop((other, index), None)
+            if other != name:
+                self._stale.add(other)
+            elif gram is not None and len(pair.dims(name)) == 1:
+                self._grams[name, index] = np.take_along_axis(gram, perm[..., None, :], axis=-1)
+            else:
+                self._stale.add(name)
+
+    def _value(self, blocks: list[int]) -> float:
+        """Return the part of the objective that some blocks hold."""
+        return sum(self.pairs[i].inner_product() for i in blocks)
+
+    def _snapshot(self):
+        """Remember the present permutations; tensors are never written in place."""
+        return (
+            [pair.b for pair in self.pairs],
+            dict(self.perms),
+            dict(self._grams),
+            set(self._stale),
+        )
+
+    def _restore(self, snapshot) -> None:
+        """Go back to a snapshot."""
+        tensors, perms, grams, stale = snapshot
+        for pair, tensor in zip(self.pairs, tensors, strict=True):
+            pair.b = tensor
+        self.perms, self._grams, self._stale = dict(perms), dict(grams), set(stale)
+
+
+def _carry(inner, perm, inner_within, name, outer_within) -> np.ndarray:
+    """Reorder the inner permutations of a group along with its own index."""
+    axis = inner_within.index(name)
+    shape = [1] * inner.ndim
+    for position, outer in enumerate(outer_within):
+        shape[inner_within.index(outer)] = perm.shape[position]
+    shape[axis] = perm.shape[-1]
+    order = sorted(
+        range(perm.ndim), key=[*(inner_within.index(o) for o in outer_within), axis].__getitem__
+    )
+    index = perm.transpose(order).reshape(shape)
+    return np.take_along_axis(inner, np.broadcast_to(index, _index_shape(inner, index, axis)), axis)
+
+
+def _index_shape(inner, index, axis) -> list[int]:
+    """Shape of a broadcast index: that of `inner`, with the index's own size on `axis`."""
+    return [index.shape[d] if d == axis else inner.shape[d] for d in range(inner.ndim)]
