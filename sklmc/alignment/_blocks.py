@@ -64,7 +64,7 @@ class BlockPair:
 
 
 def block_pairs(a: Mapping, b: Mapping, symmetry) -> list[BlockPair]:
-    """Cut all tensors that a group permutes into blocks; tied tensors and statistics once or never."""
+    """Cut what a group permutes into blocks: tied tensors once, running statistics never."""
     skipped = set(symmetry.buffers)
     for names in symmetry.aliases:
         skipped.update(names[1:])

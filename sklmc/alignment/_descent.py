@@ -265,18 +265,7 @@ class CoordinateDescent:
 
 def _carry(inner, perm, inner_within, name, outer_within) -> np.ndarray:
     """Reorder the inner permutations of a group along with its own index."""
-    axis = inner_within.index(name)
-    shape = [1] * inner.ndim
-    for position, outer in enumerate(outer_within):
-        shape[inner_within.index(outer)] = perm.shape[position]
-    shape[axis] = perm.shape[-1]
-    order = sorted(
-        range(perm.ndim), key=[*(inner_within.index(o) for o in outer_within), axis].__getitem__
-    )
-    index = perm.transpose(order).reshape(shape)
-    return np.take_along_axis(inner, np.broadcast_to(index, _index_shape(inner, index, axis)), axis)
-
-
-def _index_shape(inner, index, axis) -> list[int]:
-    """Shape of a broadcast index: that of `inner`, with the index's own size on `axis`."""
-    return [index.shape[d] if d == axis else inner.shape[d] for d in range(inner.ndim)]
+    axes = [inner_within.index(outer) for outer in (*outer_within, name)]
+    shape = [inner.shape[axis] if axis in axes else 1 for axis in range(inner.ndim)]
+    index = perm.transpose(np.argsort(axes)).reshape(shape)
+    return np.take_along_axis(inner, np.broadcast_to(index, inner.shape), axis=axes[-1])

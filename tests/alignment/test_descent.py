@@ -130,24 +130,25 @@ HEADS = symmetry(
 )
 
 
+@pytest.mark.parametrize("random_start", [False, True])
 @pytest.mark.parametrize("seed", range(10))
-def test_heads_and_what_lies_within_are_matched_together(seed):
+def test_heads_and_what_lies_within_are_matched_together(seed, random_start):
     a = random_state_of({"q": (24, 20), "k": (24, 20), "v": (24, 20), "o": (20, 24)}, seed)
     rng = np.random.RandomState(seed)
-    head = rng.permutation(4)
 
-    def rows():
-        return (6 * head[:, None] + np.stack([rng.permutation(6) for _ in range(4)])).ravel()
+    def draw():
+        inner = [np.stack([rng.permutation(6) for _ in range(4)]) for _ in range(2)]
+        return dict(zip(("head", "qk", "vo"), (rng.permutation(4), *inner), strict=True))
 
-    qk, vo = rows(), rows()
+    def rows(perms, name):
+        return (6 * perms["head"][:, None] + perms[name]).ravel()
+
+    planted = draw()
+    qk, vo = rows(planted, "qk"), rows(planted, "vo")
     b = {"q": a["q"][qk], "k": a["k"][qk], "v": a["v"][vo], "o": a["o"][:, vo]}
-    perms = descend(a, b, HEADS).perms
-
-    def back(inner):
-        return (6 * perms["head"][:, None] + inner).ravel()
-
-    assert torch.equal(b["q"][back(perms["qk"])], a["q"])
-    assert torch.equal(b["o"][:, back(perms["vo"])], a["o"])
+    result = descend(a, b, HEADS, start=draw() if random_start else None)
+    assert torch.equal(b["q"][rows(result.perms, "qk")], a["q"])
+    assert torch.equal(b["o"][:, rows(result.perms, "vo")], a["o"])
 
 
 RECURRENT = symmetry(
