@@ -1,10 +1,13 @@
 """Linear mode connectivity modulo permutation, for people with scikit-learn habits."""
 
+from sklmc.estimators import NetClassifier, NetRegressor
 from sklmc.models import average_models, interpolate_models
 
 __version__ = "0.1.0.dev0"
 
 __all__ = [
+    "NetClassifier",
+    "NetRegressor",
     "average_models",
     "interpolate_models",
 ]

@@ -10,6 +10,7 @@ from sklearn.utils._param_validation import (
     InvalidParameterError,
     Options,
     StrOptions,
+    validate_parameter_constraints,
     validate_params,
 )
 from sklearn.utils._tags import (
@@ -44,5 +45,6 @@ __all__ = [
     "delayed",
     "get_tags",
     "validate_data",
+    "validate_parameter_constraints",
     "validate_params",
 ]

@@ -1,0 +1,6 @@
+"""A net, or many, as a scikit-learn estimator."""
+
+from sklmc.estimators._classifier import NetClassifier
+from sklmc.estimators._regressor import NetRegressor
+
+__all__ = ["NetClassifier", "NetRegressor"]

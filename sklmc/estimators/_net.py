@@ -1,0 +1,530 @@
+"""What turns a skorch net into a scikit-learn estimator: data, seeds, parameters."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator, Mapping
+from numbers import Integral, Real
+
+import numpy as np
+import scipy.sparse
+import torch
+from skorch.callbacks.scoring import ScoringBase
+from skorch.utils import is_dataset
+from torch import nn
+
+from sklmc._sklearn import (
+    HasMethods,
+    Interval,
+    Options,
+    StrOptions,
+    check_is_fitted,
+    validate_data,
+    validate_parameter_constraints,
+)
+from sklmc._torch import seeded, single_thread
+from sklmc.estimators._arguments import check_module, check_names, module_arguments
+from sklmc.estimators._batches import array_batches, may_leave_one
+from sklmc.estimators._seeds import epoch_seed, resolve_seed
+from sklmc.exceptions import SklmcWarning
+
+_SET_BY_SKORCH = ("history_", "initialized_", "virtual_params_")
+
+
+class ArrayNet:
+    """Base of NetClassifier and NetRegressor, to be mixed into a ``skorch.NeuralNet``.
+
+    A fit consumes random numbers in this order and no other: the module is built on torch's
+    generator seeded with ``seed_``; epoch number e (counted over the life of the net, so that
+    partial_fit goes on where fit ended) runs on generators seeded with ``epoch_seed(seed_, e)``,
+    of which the order of the samples takes the first draw.
+    """
+
+    _parameter_constraints: dict = {
+        "module": [callable],
+        "criterion": [callable],
+        "optimizer": [callable],
+        "lr": [Interval(Real, 0, None, closed="left")],
+        "max_epochs": [Interval(Integral, 0, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left"), Options(Integral, {-1})],
+        "iterator_train": [callable],
+        "iterator_train__shuffle": ["boolean"],
+        "iterator_valid": [callable],
+        "dataset": [callable, HasMethods("__getitem__")],
+        "train_split": [callable, None],
+        "callbacks": [list, StrOptions({"disable"}), None],
+        "predict_nonlinearity": [callable, StrOptions({"auto"}), None],
+        "warm_start": ["boolean"],
+        "device": [str, torch.device, None],
+        "compile": ["boolean"],
+        "use_caching": ["boolean", StrOptions({"auto"})],
+        "torch_load_kwargs": [dict, None],
+        "dtype": [StrOptions({"float32", "float64"}), None],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    # skorch fills these when it meets the first module; known from the start, they need no
+    # attribute that is set in __init__ without being a parameter.
+    prefixes_ = [
+        *("iterator_train", "iterator_valid", "callbacks", "dataset", "compile"),
+        *("module", "criterion", "optimizer"),
+    ]
+    cuda_dependent_attributes_ = ["module_", "criterion_", "optimizer_"]
+    _modules = ["module"]
+    _criteria = ["criterion"]
+    _optimizers = ["optimizer"]
+    history_ = None
+    initialized_ = False
+    virtual_params_: Mapping = {}
+
+    _sizes: Mapping[str, int] = {}
+    _sample_shape: tuple[int, ...] | None = None
+
+    def __init__(self, module, **parameters):
+        own = {name: parameters.pop(name) for name in ("dtype", "random_state")}
+        super().__init__(module, **parameters)
+        for name in _SET_BY_SKORCH:
+            vars(self).pop(name, None)
+        vars(self).update(own)
+
+    # Parameters
+
+    def _get_param_names(self) -> list[str]:
+        """Name whatever the user may have set: the public attributes without underscore."""
+        return sorted(
+            name for name in vars(self) if not name.startswith("_") and not name.endswith("_")
+        )
+
+    def _get_params_callbacks(self, deep: bool = True) -> dict[str, object]:
+        """List callbacks the same before and after fit: the user's, and the defaults' settings."""
+        params: dict[str, object] = {}
+        if not deep or not isinstance(self.callbacks, list | None):
+            return params
+        defaults = {name for name, _ in self.get_default_callbacks()}
+        for name, callback in self._uniquely_named_callbacks():
+            if name not in defaults:
+                params[f"callbacks__{name}"] = callback
+            if isinstance(callback, type) or not hasattr(callback, "get_params"):
+                continue
+            for key, value in callback.get_params().items():
+                params[f"callbacks__{name}__{key}"] = value
+        return {name: value for name, value in params.items() if name not in vars(self)}
+
+    def set_params(self, **params):
+        """Set parameters, also those of the module, the optimizer, the callbacks and so on.
+
+        A new ``lr`` or ``optimizer__...`` acts at once on a net that is fitted, a new
+        ``module__...`` or ``criterion__...`` builds it anew (untrained), as in skorch; everything
+        else acts on the next fit.
+
+        Parameters
+        ----------
+        **params : object
+            Names and values, ``module__width=32`` for example.
+
+        Returns
+        -------
+        self
+            The net.
+        """
+        passive = ("iterator_train__", "iterator_valid__", "dataset__")
+        if not self.initialized_:
+            passive += ("callbacks",)
+        later = {name: params.pop(name) for name in list(params) if name.startswith(passive)}
+        super().set_params(**params)
+        for name, value in later.items():
+            setattr(self, name, value)
+            if "__" in name:
+                self._params_to_validate.add(name)
+        return self
+
+    def _check_parameters(self) -> None:
+        """Refuse values out of range, unknown names, and a module that is an instance."""
+        caller = type(self).__name__
+        check_module(self.module, caller)
+        params = self.get_params(deep=False)
+        validate_parameter_constraints(self._parameter_constraints, params, caller_name=caller)
+        check_names(
+            self._params_to_validate,
+            self.prefixes_,
+            self.module,
+            self._parameter_constraints,
+            caller,
+        )
+        if isinstance(self.callbacks, list):
+            known = [name for name, _ in self._uniquely_named_callbacks()]
+            for name in params:
+                prefix, _, rest = name.partition("__")
+                if prefix == "callbacks" and rest and rest.partition("__")[0] not in known:
+                    raise ValueError(
+                        f"{caller}: {name!r} is set, but there is no callback of that name; "
+                        f"there are {', '.join(map(repr, known))}."
+                    )
+
+    # Data
+
+    def _check_input(self, X):
+        """Validate and cast X as in fit; what torch alone can read goes through untouched."""
+        if goes_untouched(X):
+            return X
+        X = validate_data(self, _from_torch(X), reset=False, allow_nd=True, dtype=self._x_dtype())
+        return _plain(X)
+
+    def _check_both(self, X, y, reset: bool, **options):
+        """Validate and cast X, and validate y, for training."""
+        if goes_untouched(X):
+            return X, _from_torch(y)
+        X, y = validate_data(
+            self,
+            _from_torch(X),
+            _from_torch(y),
+            reset=reset,
+            allow_nd=True,
+            dtype=self._x_dtype(),
+            **options,
+        )
+        X = _plain(X)
+        if reset:
+            self._sample_shape = X.shape[1:]
+            self._sample_dtype = X.dtype
+        return X, y
+
+    def _x_dtype(self) -> str:
+        """Return the dtype that X is cast to; "numeric" keeps that of numbers."""
+        return self.dtype or "numeric"
+
+    def _remember_sizes(self, X, n_outputs: int | None) -> None:
+        """Note what a module may want to know of the data when it is built."""
+        if is_dataset(X):
+            shape = np.shape(X[0][0]) if len(X) else ()
+        else:
+            shape = () if isinstance(X, Mapping) else X.shape[1:]
+        sizes = {"n_features": int(np.prod(shape))} if shape else {}
+        if len(shape) > 1:
+            sizes["n_channels"] = int(shape[0])
+        if n_outputs is not None:
+            sizes["n_outputs"] = n_outputs
+        self._sizes = sizes
+
+    def _model_input(self, X) -> np.ndarray:
+        """Return X as the module gets it in predict."""
+        check_is_fitted(self)
+        return self._check_input(X)
+
+    def _model_sample(self) -> np.ndarray:
+        """Return two samples of zeros, in the shape and the dtype that the module gets."""
+        check_is_fitted(self)
+        if self._sample_shape is None:
+            raise ValueError(
+                f"{type(self).__name__}: the shape of a sample is not known, since the net was "
+                "not fitted on an array; pass 'X'."
+            )
+        return np.zeros((2, *self._sample_shape), dtype=self._sample_dtype)
+
+    # Training
+
+    def initialize(self):
+        """Build module, criterion, optimizer and callbacks anew; ``fit`` calls this.
+
+        Returns
+        -------
+        self
+            The net, not trained yet.
+        """
+        self._check_parameters()
+        self.seed_ = resolve_seed(self.random_state)
+        with seeded(self.seed_), single_thread():
+            return super().initialize()
+
+    def initialize_module(self):
+        """Build the module from ``module__...`` and from the sizes of the data.
+
+        Returns
+        -------
+        self
+            The net, with a new ``module_``.
+        """
+        arguments = module_arguments(
+            self.module, self.get_params_for("module"), self._sizes, type(self).__name__
+        )
+        with seeded(self.seed_):
+            module = self.module(**arguments)
+        if self.dtype is not None:
+            module.to(getattr(torch, self.dtype))
+        self.module_ = module
+        return self
+
+    def check_data(self, X, y=None):
+        """Do nothing: data are checked before they get here.
+
+        Parameters
+        ----------
+        X : object
+            What the module will see.
+        y : object, default=None
+            What the criterion will see.
+        """
+
+    def fit(self, X, y=None, **fit_params):
+        """Train a new net (with ``warm_start=True`` and a fitted one: train it further).
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, n_channels, ...)
+            Numbers: array, list, DataFrame or torch tensor. A ``torch.utils.data.Dataset`` and
+            a dict of arrays go to skorch as they are.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Labels, or target values; two axes for regression only.
+        **fit_params : object
+            Handed to the module's forward and to ``train_split``, as in skorch.
+
+        Returns
+        -------
+        self
+            The fitted net.
+        """
+        self.check_training_readiness()
+        self._check_parameters()
+        new = not (self.warm_start and self.initialized_)
+        X, y = self._check_training_data(X, y, new)
+        if new:
+            self.initialize()
+        return self._train(X, y, **fit_params)
+
+    def partial_fit(self, X, y=None, classes=None, **fit_params):
+        """Train for ``max_epochs`` more, from scratch if the net is new.
+
+        The epochs go on where the last ones ended: two calls see the same orders of the samples
+        as one call with twice the epochs.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, n_channels, ...)
+            As for fit.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            As for fit.
+        classes : array-like of shape (n_classes,), default=None
+            All labels that will ever come; None takes those of the first `y`. Only the first
+            call reads it, and only a classifier.
+        **fit_params : object
+            As for fit.
+
+        Returns
+        -------
+        self
+            The net, trained further.
+        """
+        self.check_training_readiness()
+        self._check_parameters()
+        new = not self.initialized_
+        X, y = self._check_training_data(X, y, new, classes=classes)
+        if new:
+            self.initialize()
+        return self._train(X, y, **fit_params)
+
+    def _train(self, X, y, **fit_params):
+        """Run skorch's own training on checked data."""
+        with seeded(self.seed_), single_thread():
+            super().partial_fit(X, y, **fit_params)
+        self._set_training(False)
+        bad = [
+            name
+            for name, value in self.module_.state_dict().items()
+            if isinstance(value, torch.Tensor) and not torch.isfinite(value).all()
+        ]
+        if bad:
+            warnings.warn(
+                f"{type(self).__name__}: training diverged, {bad[0]!r} is no longer finite. "
+                f"Lower 'lr' (now {self.lr!r}), or clip gradients with "
+                "skorch.callbacks.GradientNormClipping.",
+                SklmcWarning,
+                stacklevel=3,
+            )
+        return self
+
+    def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
+        """Run one pass over the data; a training pass runs on its own seed.
+
+        Parameters
+        ----------
+        iterator : iterable or None
+            The batches; None skips the pass.
+        training : bool
+            Whether the weights are trained.
+        prefix : str
+            Under which name the history keeps loss and batch size.
+        step_fn : callable
+            What is done with a batch.
+        **fit_params : object
+            Handed to `step_fn`.
+        """
+        seed = contextlib.nullcontext()
+        if training:
+            seed = seeded(epoch_seed(self.seed_, len(self.history) - 1))
+        with seed:
+            super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
+
+    def get_iterator(self, dataset, training=False):
+        """Return an iterator over mini-batches of a dataset.
+
+        Arrays are cut in one piece; whatever else asks for a ``DataLoader`` gets one. Where a
+        net with batch norm would train on a last batch of one sample, that batch is left out:
+        it has no variance.
+
+        Parameters
+        ----------
+        dataset : torch.utils.data.Dataset
+            The data.
+        training : bool, default=False
+            Whether ``iterator_train`` or ``iterator_valid`` counts.
+
+        Returns
+        -------
+        iterable
+            Pairs of inputs and targets.
+        """
+        name = "iterator_train" if training else "iterator_valid"
+        iterator, options = getattr(self, name), self.get_params_for(name)
+        options.setdefault("batch_size", self.batch_size)
+        if options["batch_size"] == -1:
+            options["batch_size"] = len(dataset)
+        if training and self._has_batch_norm() and may_leave_one(options, len(dataset)):
+            options["drop_last"] = True
+        batches = array_batches(iterator, dataset, options)
+        return iterator(dataset, **options) if batches is None else batches
+
+    def _has_batch_norm(self) -> bool:
+        """Say whether the module needs more than one sample to train on."""
+        norms = nn.modules.batchnorm._BatchNorm
+        return any(isinstance(part, norms) for part in self.module_.modules())
+
+    def infer(self, x, **fit_params):
+        """Send one batch through the module.
+
+        Parameters
+        ----------
+        x : torch.Tensor or dict
+            The batch.
+        **fit_params : object
+            Handed to the module's forward.
+
+        Returns
+        -------
+        torch.Tensor or tuple
+            What the module returns.
+
+        Raises
+        ------
+        ValueError
+            If the module cannot take the batch.
+        """
+        try:
+            return super().infer(x, **fit_params)
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, ValueError, IndexError) as error:
+            module = type(getattr(self.module_, "_orig_mod", self.module_)).__name__
+            raise ValueError(
+                f"{type(self).__name__}: {module} cannot take a batch {_describe(x)}: {error} "
+                "Set the module's sizes with module__..., and 'dtype' as it needs it (None keeps "
+                "integers)."
+            ) from error
+
+    def notify(self, method_name, **cb_kwargs):
+        """Call one method of every callback.
+
+        Callbacks that score see labels and targets as they were handed to fit, since that is
+        what predict returns.
+
+        Parameters
+        ----------
+        method_name : str
+            "on_epoch_end", for example.
+        **cb_kwargs : object
+            Arguments of that method.
+        """
+        getattr(self, method_name)(self, **cb_kwargs)
+        for _, callback in self.callbacks_:
+            method = getattr(callback, method_name)
+            if method_name in ("on_batch_end", "on_epoch_end") and isinstance(
+                callback, ScoringBase
+            ):
+                with self._user_targets(callback):
+                    method(self, **cb_kwargs)
+            else:
+                method(self, **cb_kwargs)
+
+    @contextlib.contextmanager
+    def _user_targets(self, callback: ScoringBase) -> Iterator[None]:
+        """Let a scoring callback read targets as the user gave them."""
+        extract = callback.target_extractor
+        callback.target_extractor = lambda y: self._decode_target(extract(y))
+        try:
+            yield
+        finally:
+            callback.target_extractor = extract
+
+    # Prediction
+
+    def evaluation_step(self, batch, training=False):
+        """Send one batch through the module for prediction, on one thread.
+
+        Parameters
+        ----------
+        batch : tuple
+            Inputs and targets.
+        training : bool, default=False
+            Whether the module runs in training mode.
+
+        Returns
+        -------
+        torch.Tensor or tuple
+            What the module returns.
+        """
+        with single_thread():
+            return super().evaluation_step(batch, training=training)
+
+    def forward_iter(self, X, training=False, device="cpu"):
+        """Yield the module's outputs batch by batch; every predicting method goes through here.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, n_channels, ...)
+            As for fit.
+        training : bool, default=False
+            Whether the module runs in training mode.
+        device : str, default="cpu"
+            Where the outputs are stored.
+
+        Returns
+        -------
+        iterator of torch.Tensor
+            Outputs; logits of a classifier.
+        """
+        check_is_fitted(self)
+        return super().forward_iter(self._check_input(X), training=training, device=device)
+
+
+def goes_untouched(X) -> bool:
+    """Say whether X is left to skorch: a Dataset, or a dict of forward's arguments."""
+    return is_dataset(X) or (isinstance(X, Mapping) and not scipy.sparse.issparse(X))
+
+
+def _from_torch(values):
+    """Return a tensor as an array, and anything else as it is."""
+    return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else values
+
+
+def _plain(X) -> np.ndarray:
+    """Return a checked array as torch takes it: no subclass, the machine's byte order."""
+    X = np.asarray(X)
+    return X if X.dtype.isnative else X.astype(X.dtype.newbyteorder("="))
+
+
+def _describe(x) -> str:
+    """Return shape and dtype of a batch in words."""
+    if isinstance(x, torch.Tensor):
+        return f"of shape {tuple(x.shape)} and dtype {str(x.dtype).removeprefix('torch.')}"
+    return f"({type(x).__name__})"
