@@ -28,7 +28,7 @@ def public_names():
     names, seen = {}, set()
     for room in public_rooms():
         names[room.__name__] = []
-        for name in room.__all__:
+        for name in getattr(room, "__all__", ()):
             item = getattr(room, name)
             if id(item) not in seen:
                 seen.add(id(item))
