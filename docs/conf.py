@@ -1,5 +1,6 @@
 """Sphinx configuration: everything is built from this checkout, without the network."""
 
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -46,6 +47,18 @@ sphinx_gallery_conf = {
 warnings.filterwarnings("ignore", message=".*Agg.*cannot be shown", category=UserWarning)
 
 
+def skip_metadata_requests(app, what, name, item, skip, options):
+    """Leave out ``set_fit_request`` and its kin, which scikit-learn puts on every estimator."""
+    return True if name.startswith("set_") and name.endswith("_request") else None
+
+
+def quote_shapes(app, what, name, item, options, lines):
+    """Set shapes as code: ``(n_features_in_,)`` would read as a link, for its underscore."""
+    lines[:] = [re.sub(r"(\bof shape )(\([^()]*\))(?!`)", r"\1``\2``", line) for line in lines]
+
+
 def setup(app):
     """Write the reference pages before Sphinx looks for sources."""
+    app.connect("autodoc-process-docstring", quote_shapes, priority=400)
+    app.connect("autodoc-skip-member", skip_metadata_requests)
     api_pages.write_pages(HERE / "api")
