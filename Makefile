@@ -78,7 +78,7 @@ lint: $(READY)-lint
 	$(BIN)/python -m numpydoc.hooks.validate_docstrings $$(find sklmc -name '*.py' | sort)
 
 bench: $(READY)-bench
-	@set -e; for script in benchmarks/bench_*.py; do \
+	@set -e; for script in $(sort $(wildcard benchmarks/bench_*.py)); do \
 		echo "$$script"; $(BIN)/python "$$script"; done
 
 docs: $(READY)-docs
@@ -86,5 +86,6 @@ docs: $(READY)-docs
 
 clean:
 	rm -rf build dist sklmc.egg-info .wheel-test .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	rm -rf .import_linter_cache .coverage demo_output docs/_build docs/api docs/gallery
+	rm -rf .import_linter_cache .coverage demo_output
+	rm -rf docs/_build docs/api docs/gallery docs/sg_execution_times.rst
 	find sklmc tests examples docs -name __pycache__ -type d -prune -exec rm -rf {} +
