@@ -10,6 +10,8 @@ import torch
 from skorch import NeuralNet
 from skorch.history import History
 from torch import nn
+from torch.nn.modules.module import _EXTRA_STATE_KEY_SUFFIX
+from torch.nn.parameter import UninitializedTensorMixin
 
 
 def named_tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
@@ -22,6 +24,29 @@ def named_tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
         for name, buffer in part._buffers.items():
             if buffer is not None and name not in part._non_persistent_buffers_set:
                 yield dot + name, buffer
+
+
+def read_tensors(module: nn.Module, caller: str, name: str) -> dict[str, torch.Tensor]:
+    """Return a module's tensors by name; refuse a module that keeps weights elsewhere."""
+    tensors = {}
+    for tensor_name, tensor in named_tensors(module):
+        if isinstance(tensor, UninitializedTensorMixin) or tensor.is_meta:
+            raise ValueError(
+                f"{caller}: tensor {tensor_name!r} of '{name}' has no values yet (a lazy layer or "
+                "the meta device); run the module on data or load its weights first."
+            )
+        tensors[tensor_name] = tensor.detach()
+    hidden = [
+        key
+        for key in module.state_dict()
+        if key not in tensors and key.rpartition(".")[2] != _EXTRA_STATE_KEY_SUFFIX
+    ]
+    if hidden:
+        raise TypeError(
+            f"{caller}: '{name}' keeps {hidden[0]!r} outside its parameters and buffers (a "
+            "quantised layer?); pass the module in floating point."
+        )
+    return tensors
 
 
 def private_copy(module: nn.Module) -> nn.Module:

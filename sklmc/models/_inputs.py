@@ -73,6 +73,11 @@ def leading_width(module: nn.Module) -> int | None:
 
 def _array(X, caller: str) -> np.ndarray:
     """Return an array-like as a dense, owned ndarray of numbers."""
+    if isinstance(X, (dict, str, bytes)) or X is None:
+        raise TypeError(
+            f"{caller}: 'X' must be array-like, or a tuple of tensors (forward's arguments), got "
+            f"{type(X).__name__}."
+        )
     if sparse.issparse(X):
         raise TypeError(f"{caller}: 'X' is sparse; pass X.toarray().")
     values = X.to_numpy() if isinstance(X, (pd.DataFrame, pd.Series)) else np.asarray(X)
@@ -82,9 +87,12 @@ def _array(X, caller: str) -> np.ndarray:
         except (TypeError, ValueError):
             raise ValueError(
                 f"{caller}: 'X' must hold numbers, got dtype {values.dtype}; encode text columns."
-            )
+            ) from None
     if values.dtype.kind not in "biufc":
         raise TypeError(f"{caller}: 'X' must hold numbers, got dtype {values.dtype}.")
-    if values.dtype.kind == "u" and values.dtype.itemsize > 1:
-        values = values.astype(np.int64)
-    return np.array(values)  # torch wants writable, contiguous memory
+    dtype = values.dtype.newbyteorder("=")
+    if dtype.kind == "u" and dtype.itemsize > 1:
+        dtype = np.dtype(np.int64)
+    elif dtype.kind == "f" and dtype.itemsize > 8:
+        dtype = np.dtype(np.float64)
+    return np.array(values, dtype=dtype)  # torch wants writable, native memory

@@ -18,7 +18,8 @@ COUNTER = "num_batches_tracked"
 def check_finite(state: State, caller: str, name: str) -> None:
     """Refuse weights that are NaN or infinite, naming the first such tensor."""
     for tensor_name, tensor in state.items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+        continuous = tensor.is_floating_point() or tensor.is_complex()
+        if continuous and not torch.isfinite(tensor).all():
             bad = int((~torch.isfinite(tensor)).sum())
             raise NonFiniteError(
                 f"{caller}: tensor {tensor_name!r} of '{name}' holds {bad} values that are NaN or "
@@ -45,8 +46,8 @@ def check_same_tensors(a: State, b: State, caller: str, name_a: str, name_b: str
                     f"{caller}: '{name_a}' and '{name_b}' are of different architecture: the "
                     f"{what} of tensor {tensor_name!r} is {show(seen_a)} and {show(seen_b)}."
                 )
-        shared = left.is_floating_point() or tensor_name.endswith(COUNTER)
-        if not shared and not torch.equal(left, right):
+        averaged = left.is_floating_point() or left.is_complex() or tensor_name.endswith(COUNTER)
+        if not averaged and not torch.equal(left, right):
             raise ArchitectureMismatchError(
                 f"{caller}: the integer buffer {tensor_name!r} of '{name_a}' and '{name_b}' "
                 "differs; it cannot be averaged, so both nets must share it."
@@ -81,12 +82,13 @@ def average_states(states: Sequence[State], weights: Sequence[float]) -> dict[st
         return {name: tensor.clone() for name, tensor in used[0][0].items()}
     mean = {}
     for name, first in used[0][0].items():
-        if not first.is_floating_point():
+        if not (first.is_floating_point() or first.is_complex()):
             mean[name] = first.clone()
             continue
-        total = first.double() * used[0][1]
+        wide = torch.complex128 if first.is_complex() else torch.float64
+        total = first.to(wide) * used[0][1]
         for state, weight in used[1:]:
-            total.add_(state[name].double(), alpha=weight)
+            total.add_(state[name].to(wide), alpha=weight)
         mean[name] = total.to(first.dtype)
     return mean
 

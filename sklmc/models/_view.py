@@ -18,9 +18,9 @@ from sklmc._sklearn import FrozenEstimator
 from sklmc._torch import fixed_normal, module_device
 from sklmc.models._copying import (
     module_with_state,
-    named_tensors,
     net_with_state,
     private_copy,
+    read_tensors,
 )
 from sklmc.models._inputs import (
     SAMPLE_ROWS,
@@ -52,7 +52,7 @@ class ModelView:
 
     @functools.cached_property
     def state(self) -> dict[str, torch.Tensor]:
-        return {name: tensor.detach() for name, tensor in named_tensors(self.original)}
+        return read_tensors(self.original, self.caller, self.name)
 
     @property
     def device(self) -> torch.device:
@@ -75,7 +75,7 @@ class ModelView:
 
     def to_input(self, X) -> torch.Tensor | tuple[torch.Tensor, ...]:
         """Return forward's argument (a tuple of them where X is a tuple of tensors)."""
-        if isinstance(X, tuple) and X and all(isinstance(part, torch.Tensor) for part in X):
+        if _several_arguments(X):
             return tuple(part.detach().cpu() for part in X)
         if hasattr(self.net, "_model_input"):
             return torch.from_numpy(np.array(self.net._model_input(X)))
@@ -96,10 +96,11 @@ class ModelView:
     def sample(self, X=None) -> tuple[torch.Tensor, ...]:
         """Return forward's arguments for a trace: a few samples, at least two."""
         if X is not None:
-            if isinstance(X, tuple):
-                return tuple(self.to_input(X))
-            inputs = self.to_input(X if len(X) <= SAMPLE_ROWS else X[:SAMPLE_ROWS])
-            return (inputs if len(inputs) > 1 else inputs.expand(2, *inputs.shape[1:]).clone(),)
+            inputs = self.to_input(_first_rows(X))
+            parts = inputs if isinstance(inputs, tuple) else (inputs,)
+            return tuple(
+                part if len(part) > 1 else part.expand(2, *part.shape[1:]).clone() for part in parts
+            )
         if hasattr(self.net, "_model_sample"):
             sample = torch.from_numpy(np.array(self.net._model_sample()))
             if not sample.is_floating_point():
@@ -139,18 +140,43 @@ def view(model, *, caller: str, name: str = "model") -> ModelView:
     while not isinstance(inner, (NeuralNet, nn.Module)):
         if isinstance(inner, FrozenEstimator):
             inner, wrap = inner.estimator, functools.partial(_frozen, wrap)
-        elif hasattr(inner, "estimator_"):
+        elif hasattr(inner, "estimator_") and not _holds_many(inner):
             wrap = functools.partial(_with_estimator, wrap, inner)
             inner = inner.estimator_
         else:
             raise _no_model(inner, caller, name)
-    if isinstance(inner, nn.Module):
-        return ModelView(model, None, inner, wrap, caller, name)
-    if not isinstance(getattr(inner, "module_", None), nn.Module):
-        raise NotFittedError(
-            f"{caller}: '{name}' is a {type(inner).__name__} that is not fitted; call fit first."
+    net, module = (None, inner) if isinstance(inner, nn.Module) else (inner, None)
+    if net is not None:
+        module = getattr(net, "module_", None)
+        if not isinstance(module, nn.Module):
+            raise NotFittedError(
+                f"{caller}: '{name}' is a {type(inner).__name__} that is not fitted; call fit "
+                "first."
+            )
+    if isinstance(module, torch.jit.ScriptModule):
+        raise TypeError(
+            f"{caller}: '{name}' is a TorchScript module, whose weights cannot be replaced; pass "
+            "the module that it was compiled from."
         )
-    return ModelView(model, inner, inner.module_, wrap, caller, name)
+    return ModelView(model, net, module, wrap, caller, name)
+
+
+def _holds_many(model) -> bool:
+    """Say whether an estimator of another library is an ensemble: its estimator_ is a template."""
+    ours = any(parent.__module__.startswith("sklmc.") for parent in type(model).__mro__)
+    return hasattr(model, "estimators_") and not ours
+
+
+def _several_arguments(X) -> bool:
+    """Say whether X is a tuple of tensors: forward's arguments, one by one."""
+    return isinstance(X, tuple) and bool(X) and all(isinstance(p, torch.Tensor) for p in X)
+
+
+def _first_rows(X):
+    """Return as many samples as a trace needs."""
+    if _several_arguments(X):
+        return tuple(part[:SAMPLE_ROWS] for part in X)
+    return X[:SAMPLE_ROWS] if hasattr(X, "__len__") and len(X) > SAMPLE_ROWS else X
 
 
 def _itself(model):
@@ -177,9 +203,18 @@ def _no_model(model, caller: str, name: str) -> Exception:
         return TypeError(
             f"{caller}: '{name}' is the class {model.__name__}; pass a fitted net or an instance."
         )
-    if hasattr(model, "estimators_") or hasattr(model, "cells_"):
+    for attribute in ("estimators_", "cells_"):
+        if hasattr(model, attribute):
+            return TypeError(
+                f"{caller}: '{name}' is a {kind}, which holds many nets; pass one of its "
+                f"{attribute}."
+            )
+    if hasattr(model, "best_estimator_"):
+        return TypeError(f"{caller}: '{name}' is a {kind}; pass its best_estimator_.")
+    if hasattr(model, "steps"):
         return TypeError(
-            f"{caller}: '{name}' is a {kind}, which holds many nets; pass one of its estimators_."
+            f"{caller}: '{name}' is a {kind}; pass its last step, and X as the earlier steps "
+            "leave it."
         )
     if isinstance(model, BaseEstimator) and hasattr(model, "estimator"):
         return NotFittedError(f"{caller}: '{name}' is a {kind} that is not fitted; call fit first.")
