@@ -1,6 +1,7 @@
 """A net, or many, as a scikit-learn estimator."""
 
 from sklmc.estimators._classifier import NetClassifier
+from sklmc.estimators._ensemble import DeepEnsemble
 from sklmc.estimators._regressor import NetRegressor
 
-__all__ = ["NetClassifier", "NetRegressor"]
+__all__ = ["DeepEnsemble", "NetClassifier", "NetRegressor"]

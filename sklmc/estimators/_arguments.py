@@ -19,20 +19,26 @@ def check_module(module, caller: str) -> None:
         )
 
 
+def check_arguments(component: Callable, prefix: str, given: Iterable[str], caller: str) -> None:
+    """Refuse arguments that a component's constructor does not take."""
+    parameters, takes_any = _named_parameters(component)
+    unknown = [name for name in given if name not in parameters and name != "param_groups"]
+    if unknown and not takes_any:
+        name = unknown[0]
+        raise TypeError(
+            f"{caller}: '{prefix}__{name}' is set, but {_name(component)} takes no argument "
+            f"{name!r}; it takes {', '.join(map(repr, parameters)) or 'none'}."
+            f"{nearest(name, parameters)}"
+        )
+
+
 def module_arguments(
     module: Callable, given: Mapping[str, object], sizes: Mapping[str, object], caller: str
 ) -> dict[str, object]:
     """Return the user's arguments, and those of the data's sizes that `module` takes beside."""
-    parameters, takes_any = _named_parameters(module)
-    unknown = [name for name in given if name not in parameters]
-    if unknown and not takes_any:
-        name = unknown[0]
-        raise TypeError(
-            f"{caller}: 'module__{name}' is set, but {_name(module)} takes no argument {name!r}; "
-            f"it takes {', '.join(map(repr, parameters)) or 'none'}.{nearest(name, parameters)}"
-        )
-    from_data = {name: size for name, size in sizes.items() if name in parameters}
-    return {**from_data, **given}
+    check_arguments(module, "module", given, caller)
+    parameters, _ = _named_parameters(module)
+    return {**{name: size for name, size in sizes.items() if name in parameters}, **given}
 
 
 def check_names(names: Iterable[str], prefixes: Iterable[str], module, known, caller: str) -> None:

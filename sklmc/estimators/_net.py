@@ -24,7 +24,7 @@ from sklmc._sklearn import (
     validate_parameter_constraints,
 )
 from sklmc._torch import seeded, single_thread
-from sklmc.estimators._arguments import check_module, check_names, module_arguments
+from sklmc.estimators._arguments import check_arguments, check_module, check_names, module_arguments
 from sklmc.estimators._batches import array_batches, may_leave_one
 from sklmc.estimators._seeds import epoch_seed, resolve_seed
 from sklmc.exceptions import SklmcWarning
@@ -129,15 +129,20 @@ class ArrayNet:
         self
             The net.
         """
-        passive = ("iterator_train__", "iterator_valid__", "dataset__")
-        if not self.initialized_:
-            passive += ("callbacks",)
+        passive = ("iterator_train__", "iterator_valid__", "dataset__", "callbacks")
         later = {name: params.pop(name) for name in list(params) if name.startswith(passive)}
+        for name, value in params.items():
+            # skorch changes the optimizer of a fitted net only, and the next fit would forget it
+            if name.startswith("optimizer__") and "param_groups__" not in name:
+                vars(self)[name] = value
+                self._params_to_validate.add(name)
         super().set_params(**params)
         for name, value in later.items():
             setattr(self, name, value)
             if "__" in name:
                 self._params_to_validate.add(name)
+        if self.initialized_ and any(name.startswith("callbacks") for name in later):
+            self._initialize_callbacks()
         return self
 
     def _check_parameters(self) -> None:
@@ -153,7 +158,9 @@ class ArrayNet:
             self._parameter_constraints,
             caller,
         )
-        if isinstance(self.callbacks, list):
+        check_arguments(self.optimizer, "optimizer", self._given("optimizer"), caller)
+        check_arguments(self.criterion, "criterion", self._given("criterion"), caller)
+        if self.callbacks != "disable":
             known = [name for name, _ in self._uniquely_named_callbacks()]
             for name in params:
                 prefix, _, rest = name.partition("__")
@@ -162,6 +169,10 @@ class ArrayNet:
                         f"{caller}: {name!r} is set, but there is no callback of that name; "
                         f"there are {', '.join(map(repr, known))}."
                     )
+
+    def _given(self, prefix: str) -> list[str]:
+        """Name the arguments that the user has set for one component."""
+        return list(self.get_params_for(prefix))
 
     # Data
 
@@ -427,9 +438,9 @@ class ArrayNet:
         except (RuntimeError, ValueError, IndexError) as error:
             module = type(getattr(self.module_, "_orig_mod", self.module_)).__name__
             raise ValueError(
-                f"{type(self).__name__}: {module} cannot take a batch {_describe(x)}: {error} "
-                "Set the module's sizes with module__..., and 'dtype' as it needs it (None keeps "
-                "integers)."
+                f"{type(self).__name__}: {module} cannot take a batch {_describe(x)}: "
+                f"{str(error).rstrip('. ')}. Check the sizes (module__...) and 'dtype' (None "
+                "keeps integers)."
             ) from error
 
     def notify(self, method_name, **cb_kwargs):
