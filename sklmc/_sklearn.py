@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils import Bunch, check_random_state, get_tags
+from sklearn.utils import Bunch, _safe_indexing, check_random_state, get_tags
 from sklearn.utils._param_validation import (
     HasMethods,
     Interval,
@@ -24,6 +24,11 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _num_samples, check_is_fitted, validate_data
 
+try:
+    import cloudpickle
+except ImportError:  # older joblib brings its own
+    from joblib.externals import cloudpickle
+
 __all__ = [
     "Bunch",
     "ClassifierTags",
@@ -39,9 +44,11 @@ __all__ = [
     "Tags",
     "TargetTags",
     "_num_samples",
+    "_safe_indexing",
     "available_if",
     "check_is_fitted",
     "check_random_state",
+    "cloudpickle",
     "delayed",
     "get_tags",
     "validate_data",

@@ -20,6 +20,7 @@ from sklmc._sklearn import (
     Options,
     StrOptions,
     check_is_fitted,
+    cloudpickle,
     validate_data,
     validate_parameter_constraints,
 )
@@ -88,6 +89,19 @@ class ArrayNet:
         for name in _SET_BY_SKORCH:
             vars(self).pop(name, None)
         vars(self).update(own)
+
+    def __getstate__(self):
+        """Pack what may live on a device as skorch does, but let modules come from a notebook.
+
+        skorch's own pickle inside the pickle knows importable classes only, so that no worker
+        process could get (or give back) a net whose module was defined in ``__main__``.
+        """
+        state = dict(vars(self))
+        packed = {
+            name: state.pop(name) for name in self.cuda_dependent_attributes_ if name in state
+        }
+        state["__cuda_dependent_attributes__"] = cloudpickle.dumps(packed)
+        return state
 
     # Parameters
 
