@@ -1,0 +1,104 @@
+"""scikit-learn's own checks on every estimator that takes X and y, strictly.
+
+An entry in EXPECTED_FAILURES needs a sentence of reason. A new estimator is one more line in
+NETS or META_ESTIMATORS.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from sklearn.utils.estimator_checks import (
+    check_param_validation,
+    estimator_checks_generator,
+)
+
+from sklmc import DeepEnsemble, NetClassifier, NetRegressor
+from sklmc._sklearn import get_tags
+
+NETS = [NetClassifier(random_state=0), NetRegressor(random_state=0)]
+
+META_ESTIMATORS = [
+    meta
+    for net in (NetClassifier(), NetRegressor())
+    for meta in (DeepEnsemble(net, n_estimators=2, random_state=0),)
+]
+
+EXPECTED_FAILURES: dict[str, dict[str, str]] = {}
+
+# Skips itself unless scipy was imported with SCIPY_ARRAY_API set: it runs in a process of its own.
+ARRAY_API_CHECK = "check_array_api_input"
+
+
+def describe(estimator):
+    inner = getattr(estimator, "estimator", None)
+    name = type(estimator).__name__
+    return name if inner is None else f"{name}-{type(inner).__name__}"
+
+
+def cases():
+    for estimator in NETS + META_ESTIMATORS:
+        expected = EXPECTED_FAILURES.get(type(estimator).__name__, {})
+        checks = estimator_checks_generator(
+            estimator, expected_failed_checks=expected, mark="xfail"
+        )
+        for number, case in enumerate(checks):
+            # a pytest.param, where the check is expected to fail
+            check = getattr(case, "values", case)[1]
+            name = getattr(check, "func", check).__name__
+            if name != ARRAY_API_CHECK:
+                label = f"{describe(estimator)}-{name}-{number}"
+                yield pytest.param(estimator, check, id=label, marks=getattr(case, "marks", ()))
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.DataConversionWarning")
+@pytest.mark.parametrize("estimator, check", list(cases()))
+def test_scikit_learns_check(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.parametrize("estimator", NETS + META_ESTIMATORS, ids=describe)
+def test_parameters_are_validated(estimator):
+    check_param_validation(type(estimator).__name__, estimator)
+
+
+@pytest.mark.parametrize("estimator", NETS + META_ESTIMATORS, ids=describe)
+def test_no_tag_lowers_the_bar(estimator):
+    tags = get_tags(estimator)
+    assert not any(part.poor_score for part in (tags.classifier_tags, tags.regressor_tags) if part)
+    assert not tags.non_deterministic
+    assert not tags.no_validation
+    assert not tags._skip_test
+
+
+def test_expected_failures_give_reasons_and_spare_meta_estimators():
+    metas = {type(estimator).__name__ for estimator in META_ESTIMATORS}
+    assert not metas & EXPECTED_FAILURES.keys()
+    for failures in EXPECTED_FAILURES.values():
+        assert len(failures) <= 4
+        assert all(reason.endswith(".") for reason in failures.values())
+
+
+@pytest.mark.slow
+def test_array_api_check_passes_where_it_can_run():
+    program = f"""
+import sys
+from sklearn.utils.estimator_checks import estimator_checks_generator
+from tests.test_common import META_ESTIMATORS, NETS
+ran = 0
+for estimator in NETS + META_ESTIMATORS:
+    for _, check in estimator_checks_generator(estimator):
+        if getattr(check, "func", check).__name__ == {ARRAY_API_CHECK!r}:
+            check(estimator)
+            ran += 1
+sys.exit(0 if ran == len(NETS + META_ESTIMATORS) else 7)
+"""
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    environment = {**os.environ, "SCIPY_ARRAY_API": "1"}
+    result = subprocess.run(
+        [sys.executable, "-c", program], env=environment, cwd=root, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
