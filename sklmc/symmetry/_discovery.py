@@ -1,0 +1,274 @@
+"""discover_symmetry: from a model to the permutations that leave its function unchanged."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+
+import torch
+from torch import nn
+
+from sklmc._torch import single_thread, to_device
+from sklmc.exceptions import SymmetryError, TraceError
+from sklmc.models import view
+from sklmc.symmetry._extraction import Structure, extract
+from sklmc.symmetry._graph import Graph, export_graph, flatten, trace_input
+from sklmc.symmetry._labelling import label_graphs
+from sklmc.symmetry._symmetry import PermutationSymmetry
+from sklmc.symmetry._verification import TOLERANCE, Proof, Prover, output_change, prove
+
+_NOISE = 1e-5  # relative difference of two runs of one net in its own precision
+
+
+class Subject:
+    """A model seen by this room: its tensors, which are tied, which are buffers, its sample."""
+
+    def __init__(self, model, X, caller: str):
+        self.caller = caller
+        self.view = view(model, caller=caller)
+        self.module: nn.Module = self.view.module
+        self.state = self.view.state
+        self.aliases = tied_names(self.view.original)
+        buffers = {name for name, _ in self.view.original.named_buffers(remove_duplicate=False)}
+        self.buffers = frozenset(buffers & self.state.keys())
+        self.shapes = {name: tuple(tensor.shape) for name, tensor in self.state.items()}
+        check_tensors(self.module, self.state, caller)
+        self.sample = trace_input(self.view.sample(X))
+
+    def graph(self, training: bool) -> Graph:
+        """Export the forward pass in one mode."""
+        return export_graph(self.module, self.sample, training=training, caller=self.caller)
+
+    def graphs(self) -> list[Graph]:
+        """Export eval mode, and train mode where that can be exported."""
+        found = [self.graph(False)]
+        try:
+            found.append(self.graph(True))
+        except TraceError:
+            warnings.warn(
+                f"{self.caller}: the forward pass could not be traced in train mode; the symmetry "
+                "is proved for eval mode only.",
+                stacklevel=4,
+            )
+        return found
+
+    @property
+    def movable(self) -> set[str]:
+        """Floating tensors of the state; all others are constants of the net."""
+        return {
+            name
+            for name, tensor in self.state.items()
+            if tensor.is_floating_point() or tensor.is_complex()
+        }
+
+    def check_deterministic(self) -> None:
+        """Run the net twice as it is: an answer that changes by itself proves nothing."""
+        inputs = tuple(to_device(v, self.view.device) for v in self.sample if _is_tensor(v))
+        if len(inputs) != len(self.sample):
+            return
+        with torch.no_grad(), single_thread():
+            first, second = (
+                [value for value in flatten(_plain(self.module(*inputs))) if _is_tensor(value)]
+                for _ in range(2)
+            )
+        if output_change(first, second) > _NOISE:
+            raise SymmetryError(
+                f"{self.caller}: the forward pass of {type(self.module).__name__} is random in "
+                "eval mode (two runs on the same input differ); switch the random step off in "
+                "eval mode, for example functional dropout without training=self.training."
+            )
+
+
+def discover_symmetry(model, X=None, verify: bool = True) -> PermutationSymmetry:
+    """Find the permutations of hidden units that leave a net's function unchanged.
+
+    The forward pass is traced, index sets that must move together are unified operation by
+    operation, and whatever an operation does not allow to move is fixed. Then the result is put
+    to the test (see Notes). The model is not changed.
+
+    Parameters
+    ----------
+    model : skorch net, fitted; sklmc estimator, fitted; or torch.nn.Module
+        The net.
+    X : array-like, tensor, or tuple of tensors, default=None
+        A few samples as the net takes them (a single one is repeated), or the tuple of forward's
+        arguments. None: what a fitted estimator remembers of its input, or the width of a leading
+        Linear layer.
+    verify : bool, default=True
+        Whether to prove the result by test. Without, it is right as far as the rules are.
+
+    Returns
+    -------
+    symmetry : PermutationSymmetry
+        The groups, what each moves, and what is frozen for which reason.
+
+    Raises
+    ------
+    TraceError
+        If the forward pass cannot be traced: control flow that depends on values, packed
+        sequences.
+    SymmetryError
+        If the forward pass is random in eval mode.
+    ValueError
+        If X has the wrong shape, or is needed and not given; if tensors are on the meta device,
+        quantised or sparse.
+
+    See Also
+    --------
+    register_rule : Teach it an operation.
+
+    Notes
+    -----
+    Verification runs the traced graph in float64 on the CPU with random weights and running
+    statistics, in eval and in train mode (without dropout): each group moved alone, then all
+    together three times, always by permutations that move every unit. A relative change above
+    1e-9 freezes the group that caused it. The proof holds for the traced path: the same shapes
+    of input apart from the batch, the same keyword arguments.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from sklmc.symmetry import discover_symmetry
+    >>> net = nn.Sequential(nn.Linear(4, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3))
+    >>> symmetry = discover_symmetry(net)
+    >>> symmetry.groups
+    (PermutationGroup('0', size=16),)
+    >>> permuted = symmetry.apply(net, symmetry.random_permutation(random_state=0))
+    >>> x = torch.randn(5, 4)
+    >>> bool(torch.allclose(net.eval()(x), permuted.eval()(x), atol=1e-6))
+    True
+    """
+    subject = Subject(model, X, "discover_symmetry")
+    if verify:
+        subject.check_deterministic()
+    graphs = subject.graphs() if verify else [subject.graph(False)]
+    return symmetry_of(subject, graphs, verify)
+
+
+def symmetry_of(subject: Subject, graphs: list[Graph], verify: bool) -> PermutationSymmetry:
+    """Label graphs, prove what the labels claim, and wrap up."""
+    labelling = label_graphs(graphs, subject.shapes, subject.aliases, subject.movable)
+    structure = extract(labelling)
+    proof = None
+    if verify:
+        prover = Prover(graphs, subject.sample, subject.state, subject.aliases, subject.buffers)
+        structure, proof = proved(prover, structure, subject.caller)
+    return PermutationSymmetry(
+        groups=structure.groups,
+        blocks=structure.blocks,
+        shapes=subject.shapes,
+        aliases=alias_sets(subject.aliases),
+        buffers=subject.buffers,
+        frozen=structure.frozen,
+        constants=constant_digests(subject.view.original),
+        graph_hash=graphs[0].hash,
+        evidence=None if proof is None else evidence(proof),
+    )
+
+
+def proved(prover: Prover, structure: Structure, caller: str) -> tuple[Structure, Proof]:
+    """Return the part of a structure that passes the test, and what was measured."""
+    for mode in list(prover.runners):
+        if prover.noise(mode) > TOLERANCE:
+            if mode == "eval":
+                raise SymmetryError(
+                    f"{caller}: the forward pass is random in eval mode (two runs on the same "
+                    "input differ); switch the random step off in eval mode."
+                )
+            del prover.runners[mode]
+    proof = prove(prover, structure.blocks, structure.groups)
+    if proof.failed:
+        reasons = {
+            name: f"failed verification (relative error {error:.1e})"
+            for name, error in proof.failed.items()
+        }
+        structure = structure.without(reasons)
+    if proof.error > TOLERANCE:
+        raise SymmetryError(
+            f"{caller}: the function changes (relative error {proof.error:.1e}) although every "
+            "group that failed was frozen; please report this net."
+        )
+    groups = tuple(
+        group.marked(proof.unobservable.get(group.name, ())) for group in structure.groups
+    )
+    return Structure(groups, structure.blocks, structure.frozen), proof
+
+
+def evidence(proof: Proof) -> dict:
+    """Return what a proof rests on, as plain values."""
+    return {
+        "modes": list(proof.modes),
+        "n_draws": proof.n_draws,
+        "seed": proof.seed,
+        "tolerance": TOLERANCE,
+        "error": proof.error,
+        "errors": dict(proof.errors),
+        "failed": dict(proof.failed),
+        "torch": torch.__version__,
+    }
+
+
+def tied_names(module: nn.Module) -> dict[str, str]:
+    """Map the name of a tied tensor to the first name of the same tensor."""
+    first: dict[int, str] = {}
+    tied = {}
+    for named in (module.named_parameters, module.named_buffers):
+        for name, tensor in named(remove_duplicate=False):
+            known = first.setdefault(id(tensor), name)
+            if known != name:
+                tied[name] = known
+    return tied
+
+
+def alias_sets(tied: dict[str, str]) -> tuple[tuple[str, ...], ...]:
+    """Return tuples of names that stand for one tensor."""
+    sets: dict[str, list[str]] = {}
+    for name, first in tied.items():
+        sets.setdefault(first, [first]).append(name)
+    return tuple(tuple(names) for names in sets.values())
+
+
+def constant_digests(module: nn.Module) -> dict[str, str]:
+    """Return digests of the buffers that cannot move: two nets must share them."""
+    persistent = module.state_dict().keys()
+    found = {}
+    for name, tensor in module.named_buffers(remove_duplicate=False):
+        if tensor.ndim and (name not in persistent or not tensor.is_floating_point()):
+            values = tensor.detach().cpu().contiguous().reshape(-1)
+            data = values.view(torch.uint8).numpy().tobytes()
+            found[name] = hashlib.sha256(data).hexdigest()
+    return found
+
+
+def check_tensors(module: nn.Module, state: dict, caller: str) -> None:
+    """Refuse tensors whose entries cannot be moved."""
+    for name, tensor in state.items():
+        if tensor.is_meta:
+            raise SymmetryError(
+                f"{caller}: tensor {name!r} is on the meta device and has no values; load the "
+                "weights (module.to_empty(device=...), then load_state_dict) first."
+            )
+        if tensor.is_quantized or tensor.layout is not torch.strided or tensor.is_nested:
+            kind = "quantised" if tensor.is_quantized else f"stored as {tensor.layout}"
+            raise SymmetryError(
+                f"{caller}: tensor {name!r} is {kind}; permute the dense floating-point net and "
+                "convert it afterwards."
+            )
+    for path, part in module.named_modules():
+        if ".quantized" in type(part).__module__:
+            raise SymmetryError(
+                f"{caller}: module {path!r} ({type(part).__name__}) is quantised; permute the "
+                "floating-point net and quantise it afterwards."
+            )
+
+
+def _is_tensor(value) -> bool:
+    return isinstance(value, torch.Tensor)
+
+
+def _plain(value):
+    """Return outputs as tuples: mappings and output classes by their values."""
+    if hasattr(value, "to_tuple"):
+        return value.to_tuple()
+    return value

@@ -1,0 +1,123 @@
+"""Running a traced graph in float64 on the CPU, with any tensors in the place of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from sklmc.symmetry._graph import Graph, flatten, written_bases
+
+_PROBABILITIES = {"p", "dropout_p", "dropout"}
+_WIDER = {
+    torch.float32: torch.float64,
+    torch.float16: torch.float64,
+    torch.bfloat16: torch.float64,
+    torch.complex64: torch.complex128,
+}
+
+
+def widen(value):
+    """Return a tensor as float64 on the CPU; integers keep their type."""
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu()
+        return value.to(_WIDER.get(value.dtype, value.dtype))
+    return value
+
+
+class GraphRunner:
+    """A graph as a pure function of its state: everything in float64, dropout off.
+
+    Casts to narrower types in the graph are widened as well, so that equal functions agree to
+    rounding of float64.
+    """
+
+    def __init__(self, graph: Graph, inputs: tuple):
+        self.graph = graph
+        flat = list(flatten(inputs))
+        places = [entry.node for entry in graph.entries if entry.kind == "input"]
+        self.inputs = dict(zip(places, (widen(value) for value in flat), strict=True))
+        self.constants = {name: widen(tensor) for name, tensor in graph.constants.items()}
+        self._written = written_bases(graph.module.graph)
+        self._arguments: dict[torch.fx.Node, tuple] = {}
+
+    def __call__(self, state: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
+        """Return the tensors that leave the net; neither state nor inputs are changed."""
+        values = {}
+        for entry in self.graph.entries:
+            if entry.kind == "input":
+                value = self.inputs[entry.node]
+            elif entry.kind == "constant":
+                value = self.constants[entry.name]
+            else:
+                value = state[entry.name]
+            written = entry.is_buffer or entry.node in self._written  # batch_norm does not say so
+            values[entry.node] = value.clone() if written else value
+        outputs = self._run(self.graph.module, values)
+        return [value for value in flatten(outputs) if isinstance(value, torch.Tensor)]
+
+    def _run(self, module: torch.fx.GraphModule, values: dict):
+        """Run the nodes of a graph, or of a graph inside it."""
+        last = _last_users(module.graph)
+        for node in module.graph.nodes:
+            if node.op == "get_attr":
+                value = module
+                for part in node.target.split("."):
+                    value = getattr(value, part)
+                values[node] = widen(value)
+            elif node.op == "call_function":
+                values[node] = self._call(node, values)
+            elif node.op == "output":
+                return torch.fx.node.map_arg(node.args, lambda n: values[n])
+            for done in last.get(node, ()):
+                values.pop(done, None)
+        return ()
+
+    def _call(self, node: torch.fx.Node, values: dict):
+        """Run one operation."""
+        if node not in self._arguments:
+            self._arguments[node] = _widened_arguments(node)
+        args, kwargs = torch.fx.node.map_arg(self._arguments[node], lambda n: values[n])
+        if isinstance(node.target, torch._ops.HigherOrderOperator):
+            place = next(i for i, a in enumerate(args) if isinstance(a, torch.fx.GraphModule))
+            inner = args[place]
+            nodes = [n for n in inner.graph.nodes if n.op == "placeholder"]
+            outputs = self._run(inner, dict(zip(nodes, args[place + 1 :], strict=True)))[0]
+            single = isinstance(node.meta.get("val"), torch.Tensor)
+            return outputs[0] if single and isinstance(outputs, (list, tuple)) else outputs
+        return node.target(*args, **kwargs)
+
+
+def _widened_arguments(node: torch.fx.Node) -> tuple[tuple, dict]:
+    """Return a node's arguments with wide types, no dropout, everything on the CPU."""
+    schema = getattr(node.target, "_schema", None)
+    names = [argument.name for argument in schema.arguments] if schema is not None else []
+    random = "dropout" in str(node.target) or "attention" in str(node.target)
+    recurrent = names[:1] == ["input"] and "params" in names
+
+    def changed(name, value):
+        if isinstance(value, torch.dtype):
+            return _WIDER.get(value, value)
+        if isinstance(value, torch.device):
+            return torch.device("cpu")
+        if (random or recurrent) and name in _PROBABILITIES and isinstance(value, (int, float)):
+            return 0.0
+        return value
+
+    args = tuple(
+        changed(names[i] if i < len(names) else None, value) for i, value in enumerate(node.args)
+    )
+    kwargs = {name: changed(name, value) for name, value in node.kwargs.items()}
+    return args, kwargs
+
+
+def _last_users(graph: torch.fx.Graph) -> dict[torch.fx.Node, list[torch.fx.Node]]:
+    """Return, for every node, the values that nobody needs after it."""
+    last: dict[torch.fx.Node, torch.fx.Node] = {}
+    for node in graph.nodes:
+        for used in node.all_input_nodes:
+            last[used] = node
+    found: dict[torch.fx.Node, list[torch.fx.Node]] = {}
+    for used, node in last.items():
+        found.setdefault(node, []).append(used)
+    return found

@@ -1,0 +1,204 @@
+"""From labels to what a user sees: groups with names, blocks, and what is frozen and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from sklmc.symmetry._blocks import Block, BlockAxis, block_of, cut_into_pieces, join_fixed
+from sklmc.symmetry._group import PermutationGroup
+from sklmc.symmetry._labelling import Labelling
+from sklmc.symmetry._labels import Leaf
+
+
+@dataclass(frozen=True)
+class FrozenAxis:
+    """Part of a tensor's axis that may not be permuted.
+
+    Attributes
+    ----------
+    tensor : str
+        Name in the state dict.
+    axis : int
+        Axis of the tensor.
+    size : int
+        Number of indices that are frozen there.
+    reason : str
+        Why, with the operation and the source line where these are known.
+    module : str
+        Path of the module whose operation froze it; empty for the net itself.
+    """
+
+    tensor: str
+    axis: int
+    size: int
+    reason: str
+    module: str = ""
+
+
+@dataclass
+class Structure:
+    """Groups, blocks and frozen axes of a net, before or after verification."""
+
+    groups: tuple[PermutationGroup, ...]
+    blocks: dict[str, tuple[Block, ...]]
+    frozen: tuple[FrozenAxis, ...]
+
+    def without(self, failed: Mapping[str, str]) -> Structure:
+        """Return the structure with some groups frozen, each for its reason."""
+        kept = tuple(group for group in self.groups if group.name not in failed)
+        needed = {outer for group in kept for outer in group.within}
+        frozen = list(self.frozen)
+        for group in self.groups:
+            if group.name in failed:
+                frozen.extend(
+                    FrozenAxis(tensor, axis, group.size, failed[group.name])
+                    for tensor, axis in group.places
+                )
+        blocks = {
+            name: tuple(join_fixed([_frozen(b, set(failed) - needed) for b in blocks]))
+            for name, blocks in self.blocks.items()
+        }
+        return Structure(kept, blocks, tuple(frozen))
+
+
+def extract(labelling: Labelling) -> Structure:
+    """Cut every tensor into blocks and name the leaves that move."""
+    labels = labelling.labels
+    before = -1
+    while before != labels.version:  # writing out fixed factors may make new kids
+        before = labels.version
+        pieces = {
+            name: cut_into_pieces(labels, tensor.axes) for name, tensor in labelling.tensors.items()
+        }
+    leaves = _moving_leaves(pieces)
+    needed = {outer for leaf in leaves for outer in labels.outer(leaf)}
+    names = _names(labels, pieces, leaves, needed)
+    blocks = {
+        name: tuple(join_fixed([block_of(name, piece, names) for piece in found]))
+        for name, found in pieces.items()
+    }
+    ordered = _in_data_flow(labels, leaves, labelling.order)
+    groups = tuple(_group(labels, leaf, names, blocks, ordered) for leaf in ordered)
+    return Structure(groups, blocks, _frozen_axes(pieces))
+
+
+def _moving_leaves(pieces) -> list[Leaf]:
+    """Return all leaves that move, in order of tensors."""
+    found: dict[Leaf, None] = {}
+    for piece in (piece for parts in pieces.values() for piece in parts):
+        for factors, _ in piece:
+            for leaf in factors:
+                if leaf.reason is None:
+                    found.setdefault(leaf)
+    return list(found)
+
+
+def _in_data_flow(labels, leaves: list[Leaf], order: dict[Leaf, int]) -> list[Leaf]:
+    """Sort leaves by the first result that carries them, outer leaves before what they hold."""
+    found: dict[Leaf, None] = {}
+    for leaf in sorted(leaves, key=lambda leaf: order.get(leaf, len(order))):
+        outer = [other for other in labels.outer(leaf) if other.reason is None]
+        for other in sorted(outer, key=lambda other: len(labels.outer(other))):
+            found.setdefault(other)
+        found.setdefault(leaf)
+    return list(found)
+
+
+def _names(labels, pieces, leaves: list[Leaf], needed: set[Leaf]) -> dict[Leaf, str]:
+    """Name leaves by the module that first holds them; numbers tell equal names apart."""
+    first: dict[Leaf, str] = {}
+    for tensor, parts in pieces.items():
+        for piece in parts:
+            for factors, _ in piece:
+                for leaf in factors:
+                    first.setdefault(leaf, tensor)
+    names: dict[Leaf, str] = {}
+    taken: set[str] = set()
+    wanted = [leaf for leaf in first if leaf in needed or leaf in set(leaves)]
+    for leaf in sorted(wanted, key=lambda leaf: len(labels.outer(leaf)) > 0):
+        base = owner(first[leaf])
+        if leaf.reason is not None:
+            base += ":fixed"
+        elif any(outer in names for outer in labels.outer(leaf)):
+            base += ":within"
+        name, number = base, 1
+        while name in taken:
+            number += 1
+            name = f"{base}#{number}"
+        taken.add(name)
+        names[leaf] = name
+    return names
+
+
+def owner(tensor: str) -> str:
+    """Return the name of what a tensor belongs to: '1.weight' is of '1'."""
+    path, _, last = tensor.rpartition(".")
+    for ending in ("_weight", "_bias"):
+        if last.endswith(ending):
+            last = last.removesuffix(ending)
+            return f"{path}.{last}" if path else last
+    if path and (last in ("weight", "bias") or last.startswith(("weight_", "bias_"))):
+        return path
+    return tensor
+
+
+def _group(labels, leaf: Leaf, names, blocks, ordered: list[Leaf]) -> PermutationGroup:
+    """Describe one leaf that moves."""
+    rank = {other: place for place, other in enumerate(ordered)}
+    within = sorted(
+        labels.outer(leaf), key=lambda outer: (len(labels.outer(outer)), rank.get(outer, -1))
+    )
+    places = dict.fromkeys(
+        (tensor, dim)
+        for tensor, parts in blocks.items()
+        for block in parts
+        for dim, axis in enumerate(block.axes)
+        if names[leaf] in axis.factors
+    )
+    return PermutationGroup(
+        names[leaf],
+        leaf.size,
+        tuple(names[outer] for outer in within),
+        tuple(outer.size for outer in within),
+        tuple(places),
+    )
+
+
+def _frozen_axes(pieces) -> tuple[FrozenAxis, ...]:
+    """List what may not move, tensor by tensor, with the reason."""
+    found: dict[tuple, set] = {}
+    for tensor, parts in pieces.items():
+        for piece in parts:
+            for dim, (factors, positions) in enumerate(piece):
+                for d, leaf in enumerate(factors):
+                    if leaf.reason is not None:
+                        key = (tensor, dim, str(leaf.reason), leaf.reason.module)
+                        start = positions[
+                            (0,) * d + (slice(None),) + (0,) * (positions.ndim - d - 1)
+                        ]
+                        found.setdefault(key, set()).update(np.asarray(start).tolist())
+    return tuple(
+        FrozenAxis(tensor, dim, len(places), reason, module)
+        for (tensor, dim, reason, module), places in found.items()
+    )
+
+
+def _frozen(block: Block, failed: set[str]) -> Block:
+    """Return a block on which some groups do not move any more."""
+    if not failed.intersection(block.groups):
+        return block
+    axes = []
+    for axis in block.axes:
+        shape, kept = [], []
+        for name, size in zip(axis.factors, axis.positions.shape, strict=True):
+            name = None if name in failed else name
+            if name is None and kept and kept[-1] is None:
+                shape[-1] *= size
+            else:
+                kept.append(name)
+                shape.append(size)
+        axes.append(BlockAxis(axis.positions.reshape(shape), tuple(kept)))
+    return Block(block.tensor, tuple(axes))

@@ -1,0 +1,118 @@
+"""One group of permutations: a set of hidden units that may be put in any order."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from sklmc.exceptions import PermutationError
+
+
+@dataclass(frozen=True)
+class PermutationGroup:
+    """A set of indices whose order does not matter to the net.
+
+    A group may lie *within* others (the coordinates within a head, the channels within a group):
+    then it holds one permutation for every index of those, and its index arrays have the shape
+    ``(*outer_sizes, size)``.
+
+    Attributes
+    ----------
+    name : str
+        The module (or tensor) that makes these units.
+    size : int
+        Number of units.
+    within : tuple of str
+        Names of the groups (or of fixed axes) on whose index the permutation may depend.
+    outer_sizes : tuple of int
+        Sizes of those.
+    places : tuple of (str, int)
+        Tensor and axis of every place where these units lie.
+    unobservable : tuple of str
+        Tensors that hold these units although no output sees them move: verification found that
+        leaving such a tensor as it is changes nothing (a bias before a batch norm in train mode
+        is seen in eval mode, so it is not one of them).
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from sklmc.symmetry import discover_symmetry
+    >>> symmetry = discover_symmetry(nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2)))
+    >>> symmetry.groups[0]
+    PermutationGroup('0', size=8)
+    >>> symmetry.groups[0].places
+    (('0.weight', 0), ('0.bias', 0), ('2.weight', 1))
+    """
+
+    name: str
+    size: int
+    within: tuple[str, ...] = ()
+    outer_sizes: tuple[int, ...] = ()
+    places: tuple[tuple[str, int], ...] = field(default=(), repr=False)
+    unobservable: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def copies(self) -> int:
+        """Number of independent permutations."""
+        return math.prod(self.outer_sizes)
+
+    @property
+    def observable(self) -> bool:
+        """Whether an output sees some tensor of the group move alone."""
+        return len(set(self.unobservable)) < len({tensor for tensor, _ in self.places})
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the group's index arrays."""
+        return (*self.outer_sizes, self.size)
+
+    @property
+    def log2_order(self) -> float:
+        """Binary logarithm of the number of elements."""
+        return self.copies * math.lgamma(self.size + 1) / math.log(2)
+
+    def marked(self, unobservable: tuple[str, ...]) -> PermutationGroup:
+        """Return the group with these tensors noted as unobservable."""
+        return replace(self, unobservable=tuple(unobservable))
+
+    def identity(self) -> np.ndarray:
+        """Return the index array that moves nothing."""
+        return np.broadcast_to(np.arange(self.size), self.shape).copy()
+
+    def draw(self, random_state: np.random.RandomState) -> np.ndarray:
+        """Draw uniformly."""
+        keys = random_state.random_sample(self.shape)
+        return np.argsort(keys, axis=-1, kind="stable")
+
+    def derangement(self, random_state: np.random.RandomState) -> np.ndarray:
+        """Draw so that every copy moves every unit (a random cycle through all units)."""
+        order = self.draw(random_state)
+        moved = np.empty_like(order)
+        np.put_along_axis(moved, order, np.roll(order, 1, axis=-1), axis=-1)
+        return moved
+
+    def check(self, perm, caller: str) -> np.ndarray:
+        """Return an index array as int64 if it belongs to this group."""
+        array = np.asarray(perm)
+        if array.dtype.kind not in "iu":
+            raise PermutationError(
+                f"{caller}: the index array of group {self.name!r} must hold integers, got dtype "
+                f"{array.dtype}."
+            )
+        if array.shape != self.shape:
+            raise PermutationError(
+                f"{caller}: the index array of group {self.name!r} must have shape {self.shape}, "
+                f"got {array.shape}."
+            )
+        if not (np.sort(array, axis=-1) == np.arange(self.size)).all():
+            raise PermutationError(
+                f"{caller}: the index array of group {self.name!r} is no permutation of "
+                f"0..{self.size - 1}: every index must occur once."
+            )
+        return array.astype(np.int64)
+
+    def __repr__(self) -> str:
+        inside = f", within={self.within!r}, copies={self.copies}" if self.within else ""
+        return f"PermutationGroup({self.name!r}, size={self.size}{inside})"

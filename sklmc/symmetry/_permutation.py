@@ -1,0 +1,239 @@
+"""An element of a net's symmetry group: one index array per group."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from sklmc.exceptions import PermutationError
+from sklmc.symmetry._group import PermutationGroup
+
+FORMAT_VERSION = 1
+
+
+class Permutation(Mapping):
+    """Which old unit becomes each new unit, group by group.
+
+    A Mapping from group name to an int64 index array: new unit ``i`` is old unit ``perm[i]``. A
+    group that lies within others has an array of shape ``(*outer_sizes, size)``, indexed by the
+    *new* indices of the outer ones. Made by `PermutationSymmetry` (`identity`,
+    `random_permutation`, `permutation`) and by the aligners.
+
+    Parameters
+    ----------
+    arrays : mapping of str to array of int
+        Index arrays; a group that is left out does not move.
+    groups : sequence of PermutationGroup
+        The groups, as in ``symmetry.groups``.
+
+    Raises
+    ------
+    PermutationError
+        If an array is no permutation of its group, or belongs to no group.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from sklmc.symmetry import discover_symmetry
+    >>> symmetry = discover_symmetry(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)))
+    >>> p = symmetry.permutation({"0": [1, 0, 3, 2]})
+    >>> p.n_moved
+    4
+    >>> p.compose(p) == symmetry.identity()
+    True
+    """
+
+    def __init__(self, arrays: Mapping, groups: Sequence[PermutationGroup]):
+        self._groups = {group.name: group for group in groups}
+        unknown = [name for name in arrays if name not in self._groups]
+        if unknown:
+            raise PermutationError(
+                f"Permutation: there is no group {unknown[0]!r}; the groups are "
+                f"{', '.join(map(repr, self._groups)) or 'none'}."
+            )
+        self._arrays = {}
+        for name, group in self._groups.items():
+            array = group.check(arrays[name], "Permutation") if name in arrays else group.identity()
+            array.flags.writeable = False
+            self._arrays[name] = array
+
+    # -- Mapping ---------------------------------------------------------------------------
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._arrays[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def __eq__(self, other) -> bool:
+        if not isinstance(other, Permutation):
+            return NotImplemented
+        return self.keys() == other.keys() and all(
+            np.array_equal(array, other[name]) for name, array in self.items()
+        )
+
+    __hash__ = None
+
+    def __repr__(self) -> str:
+        total = sum(array.size for array in self._arrays.values())
+        return f"Permutation({len(self)} groups, {self.n_moved} of {total} units moved)"
+
+    def __reduce__(self):
+        return type(self), (self._arrays, self.groups)
+
+    # -- group laws ------------------------------------------------------------------------
+
+    @property
+    def groups(self) -> tuple[PermutationGroup, ...]:
+        """The groups that the arrays belong to."""
+        return tuple(self._groups.values())
+
+    @property
+    def n_moved(self) -> int:
+        """Number of units that change their place (each copy of a structured group counts)."""
+        return int(
+            sum((array != np.arange(array.shape[-1])).sum() for array in self._arrays.values())
+        )
+
+    def compose(self, other: Permutation) -> Permutation:
+        """Return the permutation that applies `other` first, then this one.
+
+        Parameters
+        ----------
+        other : Permutation
+            A permutation of the same groups.
+
+        Returns
+        -------
+        permutation : Permutation
+            ``symmetry.apply(model, p.compose(q))`` is
+            ``symmetry.apply(symmetry.apply(model, q), p)``.
+
+        Raises
+        ------
+        PermutationError
+            If the groups differ.
+        """
+        self._check_same_groups(other, "Permutation.compose")
+        composed = {}
+        for name, group in self._groups.items():
+            first = other[name][self._outer_index(group)]
+            composed[name] = np.take_along_axis(first, self[name], axis=-1)
+        return Permutation(composed, self.groups)
+
+    def inverse(self) -> Permutation:
+        """Return the permutation that undoes this one."""
+        inverse = {}
+        for name, group in self._groups.items():
+            back = np.argsort(self[name], axis=-1)
+            moved = np.empty_like(back)
+            moved[self._outer_index(group)] = back
+            inverse[name] = moved
+        return Permutation(inverse, self.groups)
+
+    def _outer_index(self, group: PermutationGroup) -> tuple:
+        """Return where each copy of a structured group comes from, for indexing its array."""
+        return outer_index(group, self._groups, self._arrays)
+
+    def _check_same_groups(self, other, caller: str) -> None:
+        """Refuse what is no permutation of the same groups."""
+        if not isinstance(other, Permutation):
+            raise TypeError(f"{caller}: 'other' must be a Permutation, got {type(other).__name__}.")
+        mine = {name: group.shape for name, group in self._groups.items()}
+        theirs = {name: group.shape for name, group in other._groups.items()}
+        if mine != theirs:
+            raise PermutationError(
+                f"{caller}: the permutations belong to different nets: groups {mine} and {theirs}."
+            )
+
+    # -- files -----------------------------------------------------------------------------
+
+    def save(self, path) -> None:
+        """Write the index arrays and the structure of the groups to a safetensors file.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file; it holds int64 tensors and JSON, no pickle.
+        """
+        from safetensors.numpy import save_file
+
+        groups = [
+            {
+                "name": group.name,
+                "size": group.size,
+                "within": list(group.within),
+                "outer_sizes": list(group.outer_sizes),
+                "places": [list(place) for place in group.places],
+                "unobservable": list(group.unobservable),
+            }
+            for group in self.groups
+        ]
+        metadata = {
+            "format": "sklmc.Permutation",
+            "version": str(FORMAT_VERSION),
+            "groups": json.dumps(groups),
+        }
+        save_file({name: np.ascontiguousarray(a) for name, a in self.items()}, path, metadata)
+
+    @classmethod
+    def load(cls, path) -> Permutation:
+        """Read what `save` wrote.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file.
+
+        Returns
+        -------
+        permutation : Permutation
+            Equal to the one that was saved.
+
+        Raises
+        ------
+        ValueError
+            If the file is none of ours.
+        """
+        from safetensors import safe_open
+
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != "sklmc.Permutation":
+                raise ValueError(
+                    f"Permutation.load: {str(path)!r} holds no permutation of sklmc; write it "
+                    "with Permutation.save."
+                )
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        groups = [
+            PermutationGroup(
+                entry["name"],
+                entry["size"],
+                tuple(entry["within"]),
+                tuple(entry["outer_sizes"]),
+                tuple((tensor, axis) for tensor, axis in entry["places"]),
+                tuple(entry["unobservable"]),
+            )
+            for entry in json.loads(metadata["groups"])
+        ]
+        return cls(arrays, groups)
+
+
+def outer_index(
+    group: PermutationGroup, groups: Mapping[str, PermutationGroup], arrays: Mapping
+) -> tuple[np.ndarray, ...]:
+    """Return old outer indices for every combination of new outer indices of a group."""
+    grids = np.indices(group.outer_sizes)
+    old = []
+    for place, name in enumerate(group.within):
+        if name in groups:
+            around = tuple(grids[group.within.index(outer)] for outer in groups[name].within)
+            old.append(arrays[name][(*around, grids[place])])
+        else:
+            old.append(grids[place])
+    return tuple(old)

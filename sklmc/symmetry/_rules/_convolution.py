@@ -1,0 +1,171 @@
+"""Convolutions and what else works on positions in space."""
+
+from __future__ import annotations
+
+from sklmc.symmetry._rules._registry import Labelled, Operation, register_rule
+
+_SPACE = "position in space"
+
+
+@register_rule("aten::conv1d", "aten::conv2d", "aten::conv3d", "aten::convolution")
+def convolution(op: Operation):
+    """Channels are contracted, per group where there are groups; positions are fixed."""
+    if op.get("transposed"):
+        return transposed_convolution(op)
+    return _convolve(op, transposed=False)
+
+
+@register_rule("aten::conv_transpose1d", "aten::conv_transpose2d", "aten::conv_transpose3d")
+def transposed_convolution(op: Operation):
+    """As a convolution, with the weight's first two axes exchanged."""
+    return _convolve(op, transposed=True)
+
+
+def _convolve(op: Operation, transposed: bool) -> Labelled:
+    x, weight, bias, groups = op["input"], op["weight"], op["bias"], op["groups"]
+    labels, shape = op.labels, op.shape()
+    n_space = weight.ndim - 2
+    for axis in (*x.axes[x.ndim - n_space :], *weight.axes[2:]):
+        op.fix(axis, _SPACE)
+    space = [op.fresh(size, _SPACE) for size in shape[len(shape) - n_space :]]
+    kernel = dict(zip((("kernel", d) for d in range(n_space)), weight.axes[2:], strict=True))
+    kernel = {role: axis for role, axis in kernel.items() if weight.shape[2 + role[1]] > 1}
+    batch = dict(enumerate(x.axes[: x.ndim - n_space - 1])) if x.ndim > n_space + 1 else {}
+    batch = {role: axis for role, axis in batch.items() if x.shape[role] > 1}
+    channels = x.axes[x.ndim - n_space - 1]
+    n_in = x.shape[x.ndim - n_space - 1]
+    n_out = shape[len(shape) - n_space - 1]
+    first, second = weight.axes[:2]
+    if groups == 1:
+        read, write = (first, second) if transposed else (second, first)
+        into, out = {"in": channels}, {"out": write}
+        taps = {"in": read, "out": write, **kernel}
+        bias_roles = out
+    else:
+        per_group = n_in // groups
+        if channels is None:
+            channels = op.fresh(n_in)
+        into = _pair(labels, channels, groups, per_group, "group", "in")
+        if transposed:
+            taps = _pair(labels, first, groups, per_group, "group", "in")
+            taps.update({"out": second} if n_out > groups else {})
+        else:
+            taps = _pair(labels, first, groups, n_out // groups, "group", "out")
+            taps.update({"in": second} if per_group > 1 else {})
+        out = {role: taps[role] for role in ("group", "out") if role in taps}
+        taps.update(kernel)
+        bias_roles = out
+    operands = [{**batch, **into}, taps]
+    if bias is not None:
+        bias_axis = bias.axes[0]
+        operands.append(
+            {"out": bias_axis}
+            if groups == 1
+            else _pair(labels, bias_axis, groups, n_out // groups, "group", "out")
+        )
+    operands.append({**batch, **bias_roles})
+    axes = op.join(*operands)
+    made = [axes[role] for role in ("group", "out") if axes.get(role) is not None and role in out]
+    channel = labels.merge(made) if made else None
+    lead = [batch.get(d, ((),)) for d in range(x.ndim - n_space - 1)]
+    return Labelled((*lead, channel if n_out > 1 else ((),), *space), shape)
+
+
+def _pair(labels, axis, outer: int, inner: int, outer_role, inner_role) -> dict:
+    """Split an axis into two roles, leaving out what has size one."""
+    if axis is None:
+        return {}
+    first, second = labels.split(axis, [outer, inner])
+    return {
+        **({outer_role: first} if outer > 1 else {}),
+        **({inner_role: second} if inner > 1 else {}),
+    }
+
+
+@register_rule(
+    "aten::max_pool1d",
+    "aten::max_pool2d",
+    "aten::max_pool3d",
+    "aten::avg_pool1d",
+    "aten::avg_pool2d",
+    "aten::avg_pool3d",
+    "aten::adaptive_avg_pool1d",
+    "aten::adaptive_avg_pool2d",
+    "aten::adaptive_avg_pool3d",
+    "aten::adaptive_max_pool1d",
+    "aten::adaptive_max_pool2d",
+    "aten::adaptive_max_pool3d",
+    "aten::max_pool1d_with_indices",
+    "aten::max_pool2d_with_indices",
+    "aten::max_pool3d_with_indices",
+    "aten::upsample_nearest1d",
+    "aten::upsample_nearest2d",
+    "aten::upsample_nearest3d",
+    "aten::_upsample_nearest_exact1d",
+    "aten::_upsample_nearest_exact2d",
+    "aten::upsample_linear1d",
+    "aten::upsample_bilinear2d",
+    "aten::upsample_bicubic2d",
+    "aten::upsample_trilinear3d",
+    "aten::_upsample_bilinear2d_aa",
+    "aten::_upsample_bicubic2d_aa",
+    "aten::lp_pool2d",
+    "aten::reflection_pad1d",
+    "aten::reflection_pad2d",
+    "aten::reflection_pad3d",
+    "aten::replication_pad1d",
+    "aten::replication_pad2d",
+    "aten::replication_pad3d",
+)
+def spatial(op: Operation):
+    """Channels are carried; positions are fixed and new ones come."""
+    x = op.tensors[0]
+    n_space = next((int(c) for c in op.name if c in "123"), 2)
+    for axis in x.axes[x.ndim - n_space :]:
+        op.fix(axis, _SPACE)
+
+    def label(index):
+        shape = op.shape(index)
+        space = [op.fresh(size, _SPACE) for size in shape[x.ndim - n_space :]]
+        return Labelled((*x.axes[: x.ndim - n_space], *space), shape)
+
+    if isinstance(op.outputs, (list, tuple)):
+        return [label(index) for index in range(len(op.outputs))]
+    return label(None)
+
+
+@register_rule("aten::grid_sampler", "aten::grid_sampler_2d", "aten::grid_sampler_3d")
+def grid_sampler(op: Operation):
+    """Channels are carried; positions are looked up."""
+    x, grid = op["input"], op["grid"]
+    for axis in (*x.axes[2:], *grid.axes):
+        op.fix(axis, _SPACE)
+    op.join(x.roles(range(x.ndim)), {0: grid.axes[0]} if grid.shape[0] > 1 else {})
+    shape = op.shape()
+    return Labelled((*x.axes[:2], *(op.fresh(size, _SPACE) for size in shape[2:])), shape)
+
+
+@register_rule("aten::im2col")
+def im2col(op: Operation):
+    """Patches: channels (c, places in the patch), and where the patches lie."""
+    x, shape = op["self"], op.shape()
+    for axis in x.axes[-2:]:
+        op.fix(axis, _SPACE)
+    channels = x.axes[-3]
+    places = shape[-2] // x.shape[-3]
+    if channels is not None:
+        channels = op.labels.merge([channels, op.fresh(places, _SPACE)])
+    return Labelled((*x.axes[:-3], channels, op.fresh(shape[-1], _SPACE)), shape)
+
+
+@register_rule("aten::col2im")
+def col2im(op: Operation):
+    """Patches put back and summed."""
+    x, shape = op["self"], op.shape()
+    op.fix(x.axes[-1], _SPACE)
+    channels = x.axes[-2]
+    if channels is not None:
+        channels, places = op.labels.split(channels, [shape[-3], x.shape[-2] // shape[-3]])
+        op.fix(places, _SPACE)
+    space = [op.fresh(size, _SPACE) for size in shape[-2:]]
+    return Labelled((*x.axes[:-2], channels, *space), shape)

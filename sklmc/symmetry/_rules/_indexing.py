@@ -1,0 +1,148 @@
+"""Look-ups: the axis that is looked up is fixed, the others are carried."""
+
+from __future__ import annotations
+
+import torch
+
+from sklmc.symmetry._labels import UNIT
+from sklmc.symmetry._rules._position import everything_fixed
+from sklmc.symmetry._rules._registry import Labelled, Operation, register_rule
+
+_LOOKED_UP = "rows are looked up"
+
+
+@register_rule("aten::embedding")
+def embedding(op: Operation):
+    """Rows of a table by index."""
+    weight, indices = op["weight"], op["indices"]
+    op.fix(weight.axes[0], _LOOKED_UP)
+    return Labelled((*indices.axes, weight.axes[1]), op.shape())
+
+
+@register_rule("aten::index_select")
+def index_select(op: Operation):
+    """Places of one dimension by index."""
+    x, index = op["self"], op["index"]
+    dim = op.dim("dim", x.ndim)
+    op.fix(x.axes[dim], _LOOKED_UP)
+    axes = list(x.axes)
+    axes[dim] = index.axes[0] if index.ndim else UNIT
+    return Labelled(tuple(axes), op.shape())
+
+
+@register_rule("aten::index", "aten::_unsafe_index")
+def index(op: Operation):
+    """Indices broadcast against each other and stand where the indexed dimensions stood."""
+    x, indices = op["self"], op["indices"]
+    if _has_mask(op):
+        return everything_fixed(op, "places are chosen by a mask")
+    looked_up = [d for d, entry in enumerate(indices) if entry is not None]
+    for d in looked_up:
+        op.fix(x.axes[d], _LOOKED_UP)
+    given = [indices[d] for d in looked_up]
+    ndim = max(entry.ndim for entry in given)
+    names = [("index", d) for d in range(ndim)]
+    axes = op.join(*(entry.roles(names[ndim - entry.ndim :]) for entry in given))
+    rest = [d for d in range(x.ndim) if d not in looked_up]
+    adjacent = looked_up == list(range(looked_up[0], looked_up[-1] + 1))
+    front = looked_up[0] if adjacent else 0
+    order: list = list(rest)
+    order[front:front] = names
+    axes = {**axes, **{d: x.axes[d] for d in rest}}
+    return op.result(order, axes)
+
+
+@register_rule("aten::index_put")
+def index_put(op: Operation):
+    """Values written at looked-up places; other dimensions agree with the values'."""
+    x, indices, values = op["self"], op["indices"], op["values"]
+    looked_up = [d for d, entry in enumerate(indices) if entry is not None]
+    leading = looked_up == list(range(len(looked_up)))
+    if _has_mask(op) or not leading:
+        return everything_fixed(op, "places are written by index")
+    for d in looked_up:
+        op.fix(x.axes[d], _LOOKED_UP)
+    for entry in (indices[d] for d in looked_up):
+        for axis in entry.axes:
+            op.fix(axis, _LOOKED_UP)
+    rest = list(range(len(looked_up), x.ndim))
+    last = values.ndim - len(rest)
+    for axis in values.axes[: max(last, 0)]:
+        op.fix(axis, _LOOKED_UP)
+    tail = Labelled(values.axes[max(last, 0) :], values.shape[max(last, 0) :])
+    op.join({d: x.axes[d] for d in rest if x.shape[d] > 1}, tail.roles(rest[max(-last, 0) :]))
+    return Labelled(x.axes, op.shape())
+
+
+@register_rule("aten::index_add", "aten::index_copy")
+def index_add(op: Operation):
+    """Slices added at looked-up places of one dimension."""
+    x, source = op["self"], op["source"]
+    dim = op.dim("dim", x.ndim)
+    for tensor in (x, source, op["index"]):
+        axis = tensor.axes[dim] if tensor.ndim == x.ndim else tensor.axes[0]
+        op.fix(axis, _LOOKED_UP)
+    roles, others = x.roles(range(x.ndim)), source.roles(range(x.ndim))
+    roles.pop(dim, None)
+    others.pop(dim, None)
+    op.join(roles, others)
+    return Labelled(x.axes, op.shape())
+
+
+@register_rule("aten::gather", "aten::take_along_dim")
+def gather(op: Operation):
+    """One place per index along a dimension."""
+    x, places = op["self"], op.get("index", op.get("indices"))
+    if op.get("dim") is None:
+        return everything_fixed(op, _LOOKED_UP)
+    dim = op.dim("dim", x.ndim)
+    axes = _along(op, dim, x, places)
+    return op.result(range(x.ndim), {**axes, dim: places.axes[dim] if places.ndim else UNIT})
+
+
+@register_rule("aten::scatter", "aten::scatter_add", "aten::scatter_reduce")
+def scatter(op: Operation):
+    """One place per index along a dimension is written."""
+    x, places, source = op["self"], op["index"], op.get("src")
+    dim = op.dim("dim", x.ndim)
+    tensors = [x, places] + ([source] if isinstance(source, Labelled) else [])
+    for tensor in tensors:
+        if tensor.ndim:
+            op.fix(tensor.axes[dim], _LOOKED_UP)
+    _along(op, dim, *tensors)
+    kind = "places are written by index"
+    axes = [op.fresh(x.shape[d], kind) if d == dim else axis for d, axis in enumerate(x.axes)]
+    return Labelled(tuple(axes), op.shape())
+
+
+def _along(op: Operation, dim: int, x: Labelled, *others: Labelled) -> dict:
+    """Fix one dimension of x; the other dimensions agree, or are fixed where sizes differ."""
+    if x.ndim:
+        op.fix(x.axes[dim], _LOOKED_UP)
+    operands = []
+    for tensor in (x, *others):
+        roles = tensor.roles(range(tensor.ndim))
+        roles.pop(dim, None)
+        operands.append(roles)
+    for d in range(x.ndim):
+        sizes = {tensor.shape[d] for tensor in (x, *others)}
+        if d != dim and len(sizes) > 1:
+            for roles in operands:
+                op.fix(roles.pop(d, None), "only some places are used")
+    axes = op.join(*operands)
+    for d, size in enumerate(others[0].shape):
+        if d != dim and d not in axes and size > 1:
+            axes[d] = op.fresh(size, "only some places are used")
+    return axes
+
+
+@register_rule("aten::one_hot")
+def one_hot(op: Operation):
+    """Classes are places."""
+    return Labelled((*op["self"].axes, op.fresh(op.shape()[-1], "classes are places")), op.shape())
+
+
+def _has_mask(op: Operation) -> bool:
+    """Say whether an index is a boolean mask: its result has a shape that depends on data."""
+    nodes = [entry for entry in op.node.args[1] if entry is not None]
+    return any(node.meta["val"].dtype in (torch.bool, torch.uint8) for node in nodes)

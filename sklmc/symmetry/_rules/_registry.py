@@ -1,0 +1,212 @@
+"""Which rule answers for which operation, and what a rule gets to see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from sklmc.symmetry._algebra import Labels
+from sklmc.symmetry._graph import module_path, source_line
+from sklmc.symmetry._labels import UNIT, Axis, Reason
+
+Rule = Callable[["Operation"], Any]
+
+RULES: dict[str, Rule] = {}
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A tensor as a rule sees it: its shape, and one axis per dimension (None: uniform)."""
+
+    axes: tuple[Axis | None, ...]
+    shape: tuple[int, ...]
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def roles(self, names: Sequence[Hashable]) -> dict[Hashable, Axis | None]:
+        """Name the dimensions; dimensions of size one are left out (they broadcast)."""
+        return {
+            name: axis
+            for name, axis, size in zip(names, self.axes, self.shape, strict=True)
+            if size != 1
+        }
+
+
+class Operation:
+    """One node of the graph, given to a rule.
+
+    ``op["input"]`` is an argument under its name in the operation's schema: a `Labelled` where it
+    is a tensor, a list of them where it is a list of tensors, otherwise the plain value.
+    """
+
+    def __init__(self, node: torch.fx.Node, labels: Labels, arguments: dict, outputs: Any):
+        self.node = node
+        self.labels = labels
+        self.arguments = arguments
+        self.outputs = outputs  # the example result: a tensor, or a tuple of them
+        self._count = 0
+
+    @property
+    def name(self) -> str:
+        """Name of the operation, such as ``aten::linear``."""
+        return operation_name(self.node.target)
+
+    def __getitem__(self, name: str):
+        return self.arguments[name]
+
+    def get(self, name: str, default=None):
+        """Return an argument, or `default` where the schema does not have it."""
+        return self.arguments.get(name, default)
+
+    @property
+    def tensors(self) -> list[Labelled]:
+        """All tensor arguments, in order."""
+        return [value for value in _flat(self.arguments.values()) if isinstance(value, Labelled)]
+
+    def shape(self, index: int | None = None) -> tuple[int, ...]:
+        """Shape of the result (of the result at `index` where there are several)."""
+        value = self.outputs if index is None else self.outputs[index]
+        return tuple(int(size) for size in value.shape)
+
+    def dim(self, name: str, ndim: int) -> int:
+        """Return an argument that names a dimension, counted from the front."""
+        return self.arguments[name] % max(ndim, 1)
+
+    def reason(self, kind: str) -> Reason:
+        """Return why this operation fixes an axis."""
+        return Reason(kind, module_path(self.node), self.name, source_line(self.node))
+
+    # -- what rules do ---------------------------------------------------------------------
+
+    def join(self, *operands: Mapping[Hashable, Axis | None]) -> dict[Hashable, Axis | None]:
+        """Unify operands role by role (see `Labels.join`)."""
+        return self.labels.join(*operands)
+
+    def fix(self, axis: Axis | None, kind: str) -> None:
+        """Let nothing on an axis move, with the reason."""
+        self.labels.fix(axis, self.reason(kind))
+
+    def fresh(self, size: int, kind: str | None = None) -> Axis:
+        """Return a new axis of the result: free, or fixed where a reason is given."""
+        self._count += 1
+        reason = None if kind is None else self.reason(kind)
+        return self.labels.axis((self.node, self._count), size, reason)
+
+    def result(
+        self, names: Sequence[Hashable], axes: Mapping[Hashable, Axis | None], index=None
+    ) -> Labelled:
+        """Return the result whose dimensions have these roles."""
+        shape = self.shape(index)
+        found = [
+            UNIT if size == 1 else axes.get(name) for name, size in zip(names, shape, strict=True)
+        ]
+        return Labelled(tuple(found), shape)
+
+    def fixed(self, kind: str, index: int | None = None) -> Labelled:
+        """Return a result on which nothing moves."""
+        shape = self.shape(index)
+        return Labelled(tuple(self.fresh(size, kind) for size in shape), shape)
+
+
+def operation_name(target) -> str:
+    """Return the name under which rules for a target are registered."""
+    if isinstance(target, torch._ops.OpOverload):
+        return target._schema.name
+    if isinstance(target, torch._ops.HigherOrderOperator):
+        return f"higher_order::{target.name()}"
+    return f"python::{getattr(target, '__name__', target)}"
+
+
+def find_rule(target) -> Rule | None:
+    """Return the rule for a target; an operation in place has the rule of its twin."""
+    name = operation_name(target)
+    rule = RULES.get(name)
+    if rule is None and name.endswith("_") and not name.endswith("__"):
+        rule = RULES.get(name[:-1])
+    if rule is None and torch.Tag.pointwise in getattr(target, "tags", ()):
+        rule = RULES["pointwise"]
+    return rule
+
+
+def register_rule(*names: str) -> Callable[[Rule], Rule]:
+    """Teach `discover_symmetry` an operation that it does not know.
+
+    Without a rule every axis that an operation touches is fixed, which is always safe. A rule
+    gets one `op` and returns the label of the result: ``op["x"]`` is an argument under its name
+    in the operation's schema (tensors have `.axes` and `.shape`), ``op.join`` unifies axes that
+    must move together, ``op.fix`` forbids an axis to move, ``op.result`` names the axes of the
+    result. What a rule claims is tested like everything else when the symmetry is verified, so a
+    wrong rule costs groups, not correctness.
+
+    Parameters
+    ----------
+    *names : str
+        Names of operations, such as ``"aten::cumsum"`` or ``"mylib::gate"``.
+
+    Returns
+    -------
+    decorator : callable
+        Registers the function that it decorates and returns it unchanged.
+
+    Raises
+    ------
+    TypeError
+        If a name is not a string.
+
+    Examples
+    --------
+    An operation of one's own, which mixes no channels: both arguments must move together.
+
+    >>> import torch
+    >>> from sklmc.symmetry import discover_symmetry, register_rule
+    >>> @torch.library.custom_op("sklmc_example::gate", mutates_args=())
+    ... def gate(x: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    ...     return x * torch.sigmoid(scale)
+    >>> @gate.register_fake
+    ... def _(x, scale):
+    ...     return torch.empty_like(x)
+    >>> class Net(torch.nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.hidden = torch.nn.Linear(3, 6)
+    ...         self.scale = torch.nn.Parameter(torch.ones(6))
+    ...         self.out = torch.nn.Linear(6, 2)
+    ...     def forward(self, x):
+    ...         return self.out(gate(self.hidden(x), self.scale))
+    >>> net, X = Net(), torch.zeros(4, 3)
+    >>> [group.size for group in discover_symmetry(net, X).groups]
+    []
+    >>> @register_rule("sklmc_example::gate")
+    ... def gate_rule(op):
+    ...     roles = ("sample", "channel")
+    ...     axes = op.join(op["x"].roles(roles), op["scale"].roles(roles[1:]))
+    ...     return op.result(roles, axes)
+    >>> [group.size for group in discover_symmetry(net, X).groups]
+    [6]
+    """
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(
+                f"register_rule: a name must be a string such as 'aten::relu', got {name!r}."
+            )
+
+    def register(rule: Rule) -> Rule:
+        for name in names:
+            RULES[name] = rule
+        return rule
+
+    return register
+
+
+def _flat(values):
+    """Yield the leaves of nested lists and tuples."""
+    for value in values:
+        if isinstance(value, (list, tuple)):
+            yield from _flat(value)
+        else:
+            yield value

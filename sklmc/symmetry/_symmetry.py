@@ -1,0 +1,299 @@
+"""PermutationSymmetry: the groups of a net, and what can be done with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+
+from sklmc._sklearn import check_random_state
+from sklmc.exceptions import ArchitectureMismatchError, SymmetryError
+from sklmc.models import view
+from sklmc.symmetry._application import permuted
+from sklmc.symmetry._blocks import Block
+from sklmc.symmetry._extraction import FrozenAxis
+from sklmc.symmetry._group import PermutationGroup
+from sklmc.symmetry._permutation import Permutation
+from sklmc.symmetry._summary import as_frame, as_html, as_text
+
+
+class PermutationSymmetry:
+    """The permutations of hidden units that leave a net's function unchanged.
+
+    Made by `discover_symmetry`. It belongs to an architecture, not to one set of weights: it
+    applies to every model with the same tensors and the same constants.
+
+    Attributes
+    ----------
+    groups : tuple of PermutationGroup
+        In the order in which the data meets them.
+    blocks : dict of str to tuple of Block
+        For every tensor of the state, the parts that it is cut into: disjoint, and together all
+        of it.
+    frozen : tuple of FrozenAxis
+        What may not be permuted, with module path and reason.
+    shapes : dict of str to tuple of int
+        Shape of every tensor.
+    aliases : tuple of tuples of str
+        Names that stand for one tied tensor.
+    buffers : frozenset of str
+        Tensors that are running statistics: they move with their group.
+    constants : dict of str to str
+        Digests of buffers that cannot move (integer or non-persistent ones): two models must
+        share them.
+    graph_hash : str or None
+        Digest of the traced forward pass.
+    evidence : dict or None
+        What verification measured: modes, draws, seed, errors, versions; None if it was not run.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from sklmc.symmetry import discover_symmetry
+    >>> net = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 2))
+    >>> symmetry = discover_symmetry(net)
+    >>> [(group.name, group.size) for group in symmetry.groups]
+    [('0', 8), ('2', 6)]
+    >>> symmetry.verify(net) < 1e-9
+    True
+    """
+
+    def __init__(
+        self,
+        groups: Sequence[PermutationGroup],
+        blocks: Mapping[str, Sequence[Block]],
+        shapes: Mapping[str, tuple[int, ...]],
+        aliases: Sequence[tuple[str, ...]] = (),
+        buffers=frozenset(),
+        frozen: Sequence[FrozenAxis] = (),
+        constants: Mapping[str, str] | None = None,
+        graph_hash: str | None = None,
+        evidence: dict | None = None,
+    ):
+        self.groups = tuple(groups)
+        self.blocks = {name: tuple(found) for name, found in blocks.items()}
+        self.shapes = dict(shapes)
+        self.aliases = tuple(aliases)
+        self.buffers = frozenset(buffers)
+        self.frozen = tuple(frozen)
+        self.constants = dict(constants or {})
+        self.graph_hash = graph_hash
+        self.evidence = evidence
+        self._by_name = {group.name: group for group in self.groups}
+
+    def group(self, name: str) -> PermutationGroup:
+        """Return the group of this name.
+
+        Parameters
+        ----------
+        name : str
+            Name of a group.
+
+        Returns
+        -------
+        group : PermutationGroup
+            The group.
+        """
+        if name not in self._by_name:
+            raise SymmetryError(
+                f"PermutationSymmetry: there is no group {name!r}; the groups are "
+                f"{', '.join(map(repr, self._by_name)) or 'none'}."
+            )
+        return self._by_name[name]
+
+    # -- elements --------------------------------------------------------------------------
+
+    def identity(self) -> Permutation:
+        """Return the permutation that moves nothing.
+
+        Returns
+        -------
+        permutation : Permutation
+            The neutral element.
+        """
+        return Permutation({}, self.groups)
+
+    def permutation(self, arrays: Mapping) -> Permutation:
+        """Make a permutation from index arrays.
+
+        Parameters
+        ----------
+        arrays : mapping of str to array of int
+            New unit ``i`` is old unit ``perm[i]``; groups that are left out do not move.
+
+        Returns
+        -------
+        permutation : Permutation
+            Checked: every array is a permutation of its group.
+        """
+        return Permutation(arrays, self.groups)
+
+    def random_permutation(self, random_state=None) -> Permutation:
+        """Draw uniformly from all permutations.
+
+        Parameters
+        ----------
+        random_state : int, RandomState or None, default=None
+            Source of chance.
+
+        Returns
+        -------
+        permutation : Permutation
+            Independent over groups and copies.
+        """
+        random = check_random_state(random_state)
+        return Permutation({group.name: group.draw(random) for group in self.groups}, self.groups)
+
+    # -- application -----------------------------------------------------------------------
+
+    def apply(self, model, permutation: Mapping):
+        """Return a new model with its hidden units in another order and the same function.
+
+        Parameters
+        ----------
+        model : skorch net, fitted; sklmc estimator, fitted; or torch.nn.Module
+            Not changed.
+        permutation : Permutation, or mapping of group name to index array
+            New unit ``i`` is old unit ``perm[i]``.
+
+        Returns
+        -------
+        model : same kind as `model`
+            The permuted model, on the same device and in the same dtype; tensors that no group
+            touches keep their bits.
+
+        Raises
+        ------
+        ArchitectureMismatchError
+            If the model's tensors are not those that this symmetry was found for.
+        """
+        seen = view(model, caller="PermutationSymmetry.apply")
+        self.check(seen)
+        return seen.rebuild(self.apply_state(seen.state, permutation))
+
+    def apply_state(self, state: Mapping[str, torch.Tensor], permutation: Mapping) -> dict:
+        """Return a state dict with the units in another order.
+
+        Parameters
+        ----------
+        state : mapping of str to tensor
+            All tensors of the net; not changed.
+        permutation : Permutation, or mapping of group name to index array
+            New unit ``i`` is old unit ``perm[i]``.
+
+        Returns
+        -------
+        state : dict of str to tensor
+            New tensors where something moves, the same tensors elsewhere.
+        """
+        self._check_shapes({n: tuple(t.shape) for n, t in state.items()}, "apply_state")
+        if not isinstance(permutation, Permutation):
+            permutation = self.permutation(permutation)
+        moving = {
+            name: array
+            for name, array in permutation.items()
+            if (array != np.arange(array.shape[-1])).any()
+        }
+        unknown = [name for name in moving if name not in self._by_name]
+        if unknown or any(moving[n].shape != self._by_name[n].shape for n in moving):
+            raise SymmetryError(
+                "PermutationSymmetry.apply: the permutation belongs to another net; its groups are "
+                f"{list(permutation)}, this symmetry's are {list(self._by_name)}."
+            )
+        return {
+            name: permuted(tensor, self.blocks[name], self._by_name, moving)
+            for name, tensor in state.items()
+        }
+
+    # -- checks ----------------------------------------------------------------------------
+
+    def check(self, model) -> None:
+        """Refuse a model that this symmetry does not belong to.
+
+        Parameters
+        ----------
+        model : skorch net, fitted; sklmc estimator, fitted; or torch.nn.Module
+            The model.
+
+        Raises
+        ------
+        ArchitectureMismatchError
+            If names, shapes or constants differ; the first difference is named.
+        """
+        from sklmc.symmetry._discovery import constant_digests
+
+        seen = view(model, caller="PermutationSymmetry.check")
+        self._check_shapes({n: tuple(t.shape) for n, t in seen.state.items()}, "check")
+        found = constant_digests(seen.original)
+        for name in self.constants.keys() | found.keys():
+            if self.constants.get(name) != found.get(name):
+                raise ArchitectureMismatchError(
+                    f"PermutationSymmetry: the model's constant {name!r} differs from that of the "
+                    "net that the symmetry was found for; constants (integer and non-persistent "
+                    "buffers, such as rotary frequencies) must be equal in both nets."
+                )
+
+    def _check_shapes(self, shapes: Mapping[str, tuple[int, ...]], caller: str) -> None:
+        for name in [*self.shapes, *shapes]:
+            if self.shapes.get(name) != shapes.get(name):
+                raise ArchitectureMismatchError(
+                    f"PermutationSymmetry.{caller}: tensor {name!r} has shape "
+                    f"{shapes.get(name, 'none, it is missing')} in the model, but "
+                    f"{self.shapes.get(name, 'none, it is unknown')} in the symmetry; use the "
+                    "symmetry of this architecture."
+                )
+
+    def verify(self, model, X=None, random_state=0) -> float:
+        """Measure how much the model's own function changes under its permutations.
+
+        Parameters
+        ----------
+        model : skorch net, fitted; sklmc estimator, fitted; or torch.nn.Module
+            The model with its own weights; not changed.
+        X : array-like, tensor, or tuple of tensors, default=None
+            A few samples, as in `discover_symmetry`.
+        random_state : int, RandomState or None, default=0
+            Source of the three permutations; each moves every unit.
+
+        Returns
+        -------
+        error : float
+            Largest change of an output in eval mode, relative to the largest output, in float64.
+        """
+        from sklmc.symmetry._measurement import function_change
+
+        return function_change(self, model, X, check_random_state(random_state))
+
+    # -- what a user sees ------------------------------------------------------------------
+
+    @property
+    def permutable_fraction(self) -> float:
+        """Share of the net's weights that some group moves (running statistics not counted)."""
+        moved = total = 0
+        tied = {name for names in self.aliases for name in names[1:]}
+        for name, blocks in self.blocks.items():
+            if name in self.buffers or name in tied:
+                continue
+            for block in blocks:
+                count = int(np.prod([axis.positions.size for axis in block.axes]))
+                total += count
+                if any(group in self._by_name for group in block.groups):
+                    moved += count
+        return moved / total if total else 0.0
+
+    def to_frame(self):
+        """Return one row per group and place.
+
+        Returns
+        -------
+        frame : DataFrame
+            Columns ``group, size, copies, within, tensor, axis, observable``.
+        """
+        return as_frame(self)
+
+    def __repr__(self) -> str:
+        return as_text(self)
+
+    def _repr_html_(self) -> str:
+        return as_html(self)
