@@ -1,0 +1,77 @@
+"""Samples kept from training, to judge by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import sparse
+from torch.utils.data import Dataset
+
+from sklmc._sklearn import _num_samples
+from sklmc._validation import check_same_length
+
+
+def split_rows(
+    y, fraction: float | None, stratify: bool, rng: np.random.RandomState
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the sorted rows to train on, and those kept from training (maybe none).
+
+    The part kept is ``fraction`` of the rows, rounded, but at least one. With `stratify`, every
+    class gives its share, and the last sample of a class is never taken from training.
+    """
+    n_rows = _num_samples(y)
+    rows = np.arange(n_rows)
+    if fraction is None:
+        return rows, rows[:0]
+    n_kept = min(max(1, round(fraction * n_rows)), n_rows - 1)
+    classes = pd.factorize(np.asarray(y).ravel())[0] if stratify else np.zeros(n_rows, dtype=int)
+    counts = np.bincount(classes + 1, minlength=1)  # a missing label counts as a class of its own
+    order = rng.permutation(n_rows)
+    kept = np.zeros(n_rows, dtype=bool)
+    for label, take in enumerate(_shares(counts, n_kept)):
+        kept[order[classes[order] + 1 == label][:take]] = True
+    return rows[~kept], rows[kept]
+
+
+def _shares(counts: np.ndarray, total: int) -> np.ndarray:
+    """Divide `total` over classes in proportion, largest remainders first, one of each left."""
+    room = np.maximum(counts - 1, 0)
+    wanted = total * counts / counts.sum()
+    shares = np.minimum(wanted.astype(int), room)
+    while shares.sum() < min(total, room.sum()):
+        lack = np.where(shares < room, wanted - shares, -np.inf)
+        shares[lack.argmax()] += 1
+    return shares
+
+
+def check_rows(X, y, caller: str) -> tuple:
+    """Return X and y in a form that rows can be taken from."""
+    if y is None:
+        raise ValueError(
+            f"{caller} requires y to be passed, but the target y is None; pass labels or "
+            "values, one per row of X."
+        )
+    if sparse.issparse(X):
+        raise TypeError(f"{caller}: 'X' is sparse, and nets take none; pass X.toarray().")
+    if isinstance(X, (Mapping, Dataset)):
+        raise TypeError(
+            f"{caller}: 'X' must be array-like, got {type(X).__name__}: samples must be set "
+            "aside for the report; pass arrays (DeepEnsemble takes this kind)."
+        )
+    X, y = _indexable(X), _indexable(y)
+    if _num_samples(X) == 0:
+        raise ValueError(f"{caller}: 'X' holds no sample (n_samples=0); pass at least two.")
+    check_same_length(X, y, caller)
+    return X, y
+
+
+def _indexable(values):
+    """Return lists and data frames as they are, and anything else as an array."""
+    if isinstance(values, torch.Tensor):
+        return values.detach().cpu().numpy()
+    if isinstance(values, list) or hasattr(values, "iloc") or hasattr(values, "__dataframe__"):
+        return values
+    return np.asarray(values)

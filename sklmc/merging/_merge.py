@@ -1,0 +1,146 @@
+"""Models in hand, aligned and averaged into one."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+from sklearn.base import clone
+
+from sklmc._validation import check_models, check_option, check_same_length, check_weights
+from sklmc.exceptions import StaleStatisticsWarning
+from sklmc.merging._batch_norm import tracked_norms
+from sklmc.merging._repair import METHODS, needs_repair, repaired_state
+from sklmc.models import ModelView, average_states, check_compatible, view
+
+ALIGNERS = ("weight",)
+
+
+def merge_models(models, X=None, y=None, *, aligner="weight", repair="auto", weights=None):
+    """Merge trained models into one: align, average, repair.
+
+    Nets that were trained independently order their hidden units differently. Every model is
+    first aligned with ``models[0]``, the reference, by permutations of hidden units that leave
+    its function unchanged; then weights are averaged, and what the mean breaks is repaired.
+
+    Parameters
+    ----------
+    models : list of skorch nets, fitted sklmc estimators or torch.nn.Modules
+        At least one model; all of one architecture and with the same classes. None is changed.
+    X : array-like of shape (n_samples, ...), default=None
+        Samples for the aligner (where it needs any) and for the repair; unlabelled data serve.
+        Without X, "auto" averages and no more.
+    y : array-like of shape (n_samples,), default=None
+        Labels of X, for aligners that learn from them.
+    aligner : {"weight"}, aligner object or None, default="weight"
+        How models are aligned with ``models[0]``: a method of
+        :class:`~sklmc.PermutationAligner`, an aligner with its own settings (it is cloned), or
+        None to average the models as they are.
+    repair : {"auto", "batch_norm"} or None, default="auto"
+        What follows the average; see :func:`sklmc.merging.repair`. None leaves the plain mean.
+    weights : array-like of shape (n_models,), default=None
+        Weights of the mean, not negative; scaled to sum to one. None means equal weights.
+
+    Returns
+    -------
+    model : same kind as ``models[0]``
+        A new model; a net's history and optimizer state are empty. A fitted estimator enters a
+        Pipeline as ``FrozenEstimator(model)``.
+
+    Raises
+    ------
+    ArchitectureMismatchError
+        If the tensors, tasks or classes of the models differ (a ValueError).
+    NonFiniteError
+        If a weight is NaN or infinite (a ValueError).
+    ValueError
+        If `weights` has the wrong length, a negative entry or sums to zero, if a method is
+        unknown, or if X is missing where the repair needs it.
+
+    Warns
+    -----
+    StaleStatisticsWarning
+        If batch-norm statistics are averaged because there is no X.
+
+    See Also
+    --------
+    WeightAverager : Trains the nets as well, and compares the result with its parts.
+    average_models : The plain mean.
+    sklmc.merging.repair : The repairs.
+
+    Notes
+    -----
+    The result depends on which model comes first, since that one stays where it is. An aligner
+    named by its method runs with ``random_state=0``: equal input gives equal output.
+
+    References
+    ----------
+    .. [1] Ainsworth, Hayase, Srinivasa, "Git Re-Basin: merging models modulo permutation
+       symmetries", ICLR 2023.
+    .. [2] Jordan et al., "REPAIR: REnormalizing permuted activations for interpolation repair",
+       ICLR 2023.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_moons
+    >>> from sklmc import NetClassifier, merge_models
+    >>> X, y = make_moons(200, noise=0.1, random_state=0)
+    >>> nets = [NetClassifier(random_state=i, max_epochs=20).fit(X, y) for i in range(2)]
+    >>> merged = merge_models(nets, X)
+    >>> bool(merged.score(X, y) > 0.8)
+    True
+    """
+    caller = "merge_models"
+    models = check_models(models, caller)
+    weights = check_weights(weights, len(models), caller)
+    if isinstance(aligner, str) or not (aligner is None or hasattr(aligner, "fit")):
+        check_option(aligner, [*ALIGNERS, None], caller, "aligner")
+    check_option(repair, [*METHODS, None], caller, "repair")
+    views = [view(model, caller=caller, name=f"models[{i}]") for i, model in enumerate(models)]
+    check_compatible(views, caller)
+    if y is not None:
+        if X is None:
+            raise ValueError(f"{caller}: 'y' was given without 'X'; pass the samples as well.")
+        check_same_length(X, y, caller)
+    inputs = None if X is None else views[0].to_input(X)
+    aligned = align_models(models, aligner, X, y)
+    views = [view(model, caller=caller, name=f"models[{i}]") for i, model in enumerate(aligned)]
+    return merge_views(views, inputs, weights, repair)
+
+
+def align_models(models: Sequence, aligner, X=None, y=None) -> list:
+    """Return the models re-based onto the first, which stays as it is."""
+    if aligner is None or len(models) == 1:
+        return list(models)
+    if isinstance(aligner, str):
+        from sklmc.alignment import PermutationAligner
+
+        aligner = PermutationAligner(method=aligner, random_state=0)
+    if "models" in inspect.signature(aligner.fit).parameters:  # one fit for all of them
+        return list(clone(aligner).fit(models, X, y).transform(models))
+    reference = models[0]
+    return [
+        reference,
+        *(clone(aligner).fit(reference, model, X, y).transform(model) for model in models[1:]),
+    ]
+
+
+def merge_views(views: Sequence[ModelView], inputs, weights: np.ndarray, repair: str | None):
+    """Average aligned models and repair the mean; a new model of the first one's kind."""
+    first = views[0]
+    state = average_states([one.state for one in views], weights)
+    if inputs is not None:
+        return first.rebuild(repaired_state(first, state, inputs, weights, repair))
+    if repair not in ("auto", None):
+        raise ValueError(f"{first.caller}: repair={repair!r} needs samples; pass 'X'.")
+    if repair == "auto" and needs_repair(first, weights, repair):
+        warnings.warn(
+            f"{first.caller}: batch-norm statistics were averaged, but they do not belong to the "
+            f"averaged weights ({len(tracked_norms(first.module))} layers); pass 'X' to estimate "
+            "them again, or repair=None to keep the plain mean.",
+            StaleStatisticsWarning,
+            stacklevel=3,
+        )
+    return first.rebuild(state)
