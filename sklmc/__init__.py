@@ -1,5 +1,6 @@
 """Linear mode connectivity modulo permutation, for people with scikit-learn habits."""
 
+from sklmc.alignment import PermutationAligner
 from sklmc.estimators import DeepEnsemble, NetClassifier, NetRegressor
 from sklmc.models import average_models, interpolate_models
 
@@ -9,6 +10,7 @@ __all__ = [
     "DeepEnsemble",
     "NetClassifier",
     "NetRegressor",
+    "PermutationAligner",
     "average_models",
     "interpolate_models",
 ]

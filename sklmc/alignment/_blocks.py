@@ -11,25 +11,37 @@ import torch
 class BlockPair:
     """One block of a tensor of A and of B, with one dim for every factor of the symmetry.
 
-    `a` never changes; `b` is B's block under the permutations applied so far.
+    `a` never changes; `b` is B's block under the permutations applied so far. `factors` names
+    the group (or the fixed outer index set) of each dim, `axes` the tensor's axis that it is of.
     """
 
-    def __init__(self, a: torch.Tensor, b: torch.Tensor, factors: tuple[str | None, ...]):
-        self.a, self.b, self.factors = a, b, factors
-
-    @property
-    def free(self) -> set[str]:
-        """Names of the groups that move entries of this block."""
-        return {name for name in self.factors if name is not None}
+    def __init__(self, a: torch.Tensor, b: torch.Tensor, factors, axes, groups):
+        self.a, self.b, self.factors, self.axes = a, b, tuple(factors), tuple(axes)
+        self.free = {name for name in self.factors if name in groups}
 
     def dims(self, group: str) -> list[int]:
         """Dims on which a group acts; two of them make the objective quadratic in it."""
         return [dim for dim, name in enumerate(self.factors) if name == group]
 
+    def outer_dims(self, dim: int, within: tuple[str, ...]) -> list[int]:
+        """Dims of the indices that a permutation of `dim` depends on: its own axis' first."""
+        return [
+            min(self.dims(name), key=lambda d: (self.axes[d] != self.axes[dim], d))
+            for name in within
+        ]
+
     def permute(self, group: str, perm: torch.Tensor, within: tuple[str, ...]) -> None:
         """Move the entries of `b`: new index i of the group is old index ``perm[..., i]``."""
         for dim in self.dims(group):
-            self.b = permuted(self.b, self.factors, dim, perm, within)
+            if perm.ndim == 1:
+                self.b = self.b.index_select(dim, perm)
+                continue
+            dims = [*self.outer_dims(dim, within), dim]
+            shape = [1] * self.b.ndim
+            for position, size in zip(dims, perm.shape, strict=True):
+                shape[position] = size
+            index = perm.permute(sorted(range(len(dims)), key=dims.__getitem__)).reshape(shape)
+            self.b = torch.take_along_dim(self.b, index, dim)
 
     def gram(self, group: str, within: tuple[str, ...]) -> torch.Tensor:
         """Return <a_i, b_j> over all other dims, of shape (*outer sizes, size, size).
@@ -39,7 +51,8 @@ class BlockPair:
         """
         total = None
         for dim in self.dims(group):
-            part = _gram(self.a, self.b, self.factors, dim, within)
+            left, right = self._matrices([*self.outer_dims(dim, within), dim], 1)
+            part = left @ right.transpose(-1, -2)
             total = part if total is None else total + part
         return total
 
@@ -49,14 +62,18 @@ class BlockPair:
         Its shape is (*lead sizes, size, size, child size, child size): for each i and j, the
         gain matrix of an assignment of the child's units.
         """
-        outer = [self.factors.index(name) for name in lead]
-        own = [self.factors.index(group), self.factors.index(child)]
-        rest = [d for d in range(self.a.ndim) if d not in (*outer, *own)]
-        left = self.a.permute([*outer, *own, *rest])
-        right = self.b.permute([*outer, *own, *rest])
-        sizes, (n, m) = left.shape[: len(outer)], left.shape[len(outer) : len(outer) + 2]
-        gram = left.reshape(*sizes, n * m, -1) @ right.reshape(*sizes, n * m, -1).transpose(-1, -2)
-        return gram.reshape(*sizes, n, m, n, m).transpose(-3, -2)
+        (own,), (inner,) = self.dims(group), self.dims(child)
+        left, right = self._matrices([*self.outer_dims(inner, lead), own, inner], 2)
+        gram = left @ right.transpose(-1, -2)
+        n, m = self.a.shape[own], self.a.shape[inner]
+        return gram.reshape(*gram.shape[:-2], n, m, n, m).transpose(-3, -2)
+
+    def _matrices(self, dims: list[int], n_rows: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return both blocks as (*batch, rows, columns): the last `n_rows` of `dims` are rows."""
+        order = [*dims, *(d for d in range(self.a.ndim) if d not in dims)]
+        batch = [self.a.shape[d] for d in dims[: len(dims) - n_rows]]
+        rows = int(np.prod([self.a.shape[d] for d in dims[len(dims) - n_rows :]]))
+        return tuple(t.permute(order).reshape(*batch, rows, -1) for t in (self.a, self.b))
 
     def inner_product(self) -> float:
         """Return <a, b>, summed in float64."""
@@ -68,39 +85,18 @@ def block_pairs(a: Mapping, b: Mapping, symmetry) -> list[BlockPair]:
     skipped = set(symmetry.buffers)
     for names in symmetry.aliases:
         skipped.update(names[1:])
+    groups = {group.name for group in symmetry.groups}
     pairs = []
     for name, blocks in symmetry.blocks.items():
         if name in skipped or not a[name].is_floating_point():
             continue
         for block in blocks:
-            factors = tuple(factor for axis in block.axes for factor in axis.factors)
-            if any(factor is not None for factor in factors):
-                pairs.append(BlockPair(_cut(a[name], block), _cut(b[name], block), factors))
+            factors = [factor for axis in block.axes for factor in axis.factors]
+            axes = [index for index, axis in enumerate(block.axes) for _ in axis.factors]
+            if not groups.isdisjoint(factors):
+                cut = (_cut(state[name], block) for state in (a, b))
+                pairs.append(BlockPair(*cut, factors, axes, groups))
     return pairs
-
-
-def permuted(tensor, factors, dim: int, perm: torch.Tensor, within: tuple[str, ...]):
-    """Permute one dim of a block; `perm` may depend on the indices of the dims in `within`."""
-    if perm.ndim == 1:
-        return tensor.index_select(dim, perm)
-    outer = [factors.index(name) for name in within]
-    # bring perm's dims into the order of the block's, size 1 elsewhere
-    order = sorted(range(len(outer) + 1), key=[*outer, dim].__getitem__)
-    shape = [1] * tensor.ndim
-    for position, size in zip([*outer, dim], perm.shape, strict=True):
-        shape[position] = size
-    return torch.take_along_dim(tensor, perm.permute(order).reshape(shape), dim)
-
-
-def _gram(a, b, factors, dim: int, within: tuple[str, ...]) -> torch.Tensor:
-    """Contract every dim but `dim` and the outer ones: (*outer sizes, size, size)."""
-    outer = [factors.index(name) for name in within]
-    rest = [d for d in range(a.ndim) if d != dim and d not in outer]
-    order = [*outer, dim, *rest]
-    lead = [a.shape[d] for d in (*outer, dim)]
-    left = a.permute(order).reshape(*lead, -1)
-    right = b.permute(order).reshape(*lead, -1)
-    return left @ right.transpose(-1, -2)
 
 
 def _cut(tensor: torch.Tensor, block) -> torch.Tensor:

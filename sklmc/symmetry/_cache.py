@@ -1,0 +1,73 @@
+"""Symmetries that this process has found already: one trace per architecture, not one per net."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+import threading
+
+import torch
+
+from sklmc.models import ModelView
+from sklmc.symmetry._discovery import constant_digests, discover_symmetry
+from sklmc.symmetry._symmetry import PermutationSymmetry
+
+_LARGEST = 128  # architectures kept; the oldest goes first
+# the module classes stay alive with their symmetry: their ids are part of the key
+_found: dict[str, tuple[PermutationSymmetry, set[type]]] = {}
+_lock = threading.Lock()
+
+
+def cached_symmetry(model: ModelView, X=None) -> PermutationSymmetry:
+    """Return the proved symmetry of a model, discovered at most once per architecture.
+
+    What counts as one architecture is everything that the forward pass can read: the module's
+    whole Python state, the shapes of its tensors, the values of its constants, and the shape of
+    the input without its first axis. A module that cannot be pickled is discovered afresh.
+    """
+    key = fingerprint(model, model.sample(X))
+    if key is None:
+        return discover_symmetry(model, X)
+    with _lock:
+        if key in _found:
+            return _found[key][0]
+    symmetry = discover_symmetry(model, X)
+    with _lock:
+        while len(_found) >= _LARGEST:
+            del _found[next(iter(_found))]
+        _found[key] = symmetry, {type(part) for part in model.module.modules()}
+    return symmetry
+
+
+def fingerprint(model: ModelView, sample: tuple[torch.Tensor, ...]) -> str | None:
+    """Return a digest of a module's structure and input, None where it cannot be pickled."""
+    buffer = io.BytesIO()
+    pickler = _StructurePickler(buffer, protocol=pickle.HIGHEST_PROTOCOL)
+    try:
+        pickler.dump(model.module)
+    except (pickle.PicklingError, TypeError, AttributeError, RuntimeError):
+        return None
+    constants = sorted(constant_digests(model.original).items())
+    shapes = [(tuple(part.shape[1:]), str(part.dtype)) for part in sample]
+    # a class that was defined anew in a notebook keeps its name: the object itself tells
+    classes = sorted({id(type(part)) for part in model.module.modules()})
+    parts = (buffer.getvalue(), repr(constants).encode(), repr((shapes, classes)).encode())
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+
+class _StructurePickler(pickle.Pickler):
+    """Pickles a module with the shapes of its tensors in place of their values.
+
+    Which names share a tensor is part of the structure: each tensor is numbered when first met.
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._numbers: dict[int, int] = {}
+
+    def persistent_id(self, obj):
+        if not isinstance(obj, torch.Tensor):
+            return None
+        number = self._numbers.setdefault(id(obj), len(self._numbers))
+        return number, tuple(obj.shape), str(obj.dtype), type(obj).__name__
