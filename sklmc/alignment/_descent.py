@@ -79,9 +79,10 @@ class CoordinateDescent:
         """Sweep from `start` until a sweep gains nothing; `rng` shuffles the order of groups."""
         self.perms = {name: perm.copy() for name, perm in start.items()}
         for group in self.groups:
-            if (start[group.name] != np.arange(group.size)).any():
+            perm = self.perms[group.name]
+            if (perm != np.arange(group.size)).any():
                 for index in self._blocks[group.name]:
-                    self._permute_block(index, group.name, start[group.name])
+                    self._permute_block(index, group.name, perm)
         path = [self.objective()]
 
         def record() -> bool:
