@@ -52,7 +52,12 @@ def seeded(seed: int) -> Iterator[None]:
         numpy_state = np.random.get_state()
         python_state = random.getstate()
         try:
-            torch.manual_seed(seed)
+            # torch.manual_seed also formats a stack trace for devices that are not there
+            torch.default_generator.manual_seed(seed)
+            if torch.cuda.is_available():
+                torch.cuda.manual_seed_all(seed)
+            if torch.backends.mps.is_available():
+                torch.mps.manual_seed(seed)
             np.random.seed(seed % 2**32)
             random.seed(seed)
             yield

@@ -301,6 +301,8 @@ def _fit_member(member, X, y, index: int, seed: int | None):
     except Exception as error:
         error.add_note(f"This happened in member {index} of a DeepEnsemble.")
         raise
+    if getattr(_inner_net(member), "_interrupted", False):
+        raise KeyboardInterrupt(f"interrupted in member {index} of a DeepEnsemble")
     return member
 
 

@@ -30,6 +30,7 @@ from sklmc.estimators._batches import array_batches, may_leave_one
 from sklmc.estimators._seeds import epoch_seed, resolve_seed
 from sklmc.exceptions import SklmcWarning
 
+_SCORING_METHODS = ("on_batch_end", "on_epoch_end")
 _SET_BY_SKORCH = ("history_", "initialized_", "virtual_params_")
 
 
@@ -80,6 +81,7 @@ class ArrayNet:
     initialized_ = False
     virtual_params_: Mapping = {}
 
+    _interrupted = False  # by the user, not by a callback
     _sizes: Mapping[str, int] = {}
     _sample_shape: tuple[int, ...] | None = None
 
@@ -369,6 +371,30 @@ class ArrayNet:
             )
         return self
 
+    def fit_loop(self, X, y=None, epochs=None, **fit_params):
+        """Run the epochs; skorch keeps what is there when the user interrupts them.
+
+        Parameters
+        ----------
+        X : object
+            Checked data.
+        y : object, default=None
+            Checked targets.
+        epochs : int, default=None
+            How many; None means ``max_epochs``.
+        **fit_params : object
+            As for fit.
+
+        Returns
+        -------
+        self
+            The net.
+        """
+        self._interrupted = True
+        super().fit_loop(X, y, epochs, **fit_params)
+        self._interrupted = False
+        return self
+
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
         """Run one pass over the data; a training pass runs on its own seed.
 
@@ -471,15 +497,17 @@ class ArrayNet:
             Arguments of that method.
         """
         getattr(self, method_name)(self, **cb_kwargs)
-        for _, callback in self.callbacks_:
-            method = getattr(callback, method_name)
-            if method_name in ("on_batch_end", "on_epoch_end") and isinstance(
-                callback, ScoringBase
-            ):
-                with self._user_targets(callback):
+        try:
+            for _, callback in self.callbacks_:
+                method = getattr(callback, method_name)
+                if method_name in _SCORING_METHODS and isinstance(callback, ScoringBase):
+                    with self._user_targets(callback):
+                        method(self, **cb_kwargs)
+                else:
                     method(self, **cb_kwargs)
-            else:
-                method(self, **cb_kwargs)
+        except KeyboardInterrupt:  # how callbacks stop a training early
+            self._interrupted = False
+            raise
 
     @contextlib.contextmanager
     def _user_targets(self, callback: ScoringBase) -> Iterator[None]:

@@ -1,0 +1,189 @@
+"""Many nets of one architecture, trained as one batched program."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from sklmc._torch import seeded, single_thread
+from sklmc.estimators._batches import ArrayBatches
+from sklmc.estimators._seeds import epoch_seed
+from sklmc.estimators._stacked_callbacks import Clipping, Pass, Schedules, record_epoch
+from sklmc.estimators._stacked_chain import ChainProgram, find_chain
+from sklmc.estimators._stacked_loss import column_loss
+from sklmc.estimators._stacked_state import Stack
+from sklmc.estimators._stacked_vmap import VmapProgram
+
+
+def fit_stacked(nets: Sequence, X, y) -> Sequence:
+    """Train unfitted nets that differ by their seed only; each ends as its own ``fit`` would.
+
+    The nets must be able to: `_stacking.find_obstacle` says so. Initial weights, order of the
+    samples and state of the optimizer are those of each net by itself; sums are rounded in
+    another order, and an epoch's ``dur`` is the net's share of the epoch's time.
+    """
+    lead = nets[0]
+    X, y = lead._check_training_data(X, y, True)
+    for net in nets:
+        adopt(net, lead)
+        net.initialize()
+    train_stacked(nets, X, y)
+    return nets
+
+
+def adopt(net, lead) -> None:
+    """Let a net know of the data what its lead has learned of them."""
+    for name, value in vars(lead).items():
+        if name not in vars(net):
+            vars(net)[name] = copy.copy(value)
+
+
+def train_stacked(nets: Sequence, X: np.ndarray, y: np.ndarray) -> None:
+    """Train initialized nets on checked data."""
+    with single_thread():
+        run = _Run(nets, X, y)
+        for epoch in range(nets[0].max_epochs):
+            if not run.nets:
+                break
+            run.train_epoch(epoch)
+        run.finish(range(len(run.nets)))
+
+
+def build_program(lead, stack: Stack):
+    """Return the program that computes losses and gradients of stacked members of a net."""
+    chain = find_chain(lead.module_)
+    if chain is not None:
+        return ChainProgram(chain, stack.parameters, stack.buffers, column_loss(lead))
+    return VmapProgram(copy.deepcopy(lead.module_), stack.parameters, stack.buffers, lead)
+
+
+class _Feed:
+    """The batches of all members: the same data, an order for each."""
+
+    def __init__(self, batches: Sequence[ArrayBatches], device):
+        first = batches[0]
+        self.X = torch.from_numpy(first.X).to(device)
+        self.y = torch.from_numpy(first.y).to(device)
+        self.indices = [torch.from_numpy(np.asarray(part.indices)) for part in batches]
+        self.shuffle = first.shuffle
+        n_samples, size = len(first.indices), first.batch_size
+        starts = range(0, len(first) * size, size)
+        self.bounds = [(start, min(start + size, n_samples)) for start in starts]
+        self.sizes = [stop - start for start, stop in self.bounds]
+
+    def keep(self, positions: Sequence[int]) -> None:
+        """Drop all members but those at `positions`."""
+        self.indices = [self.indices[position] for position in positions]
+
+    def batches(self, seeds: Sequence[int] | None = None):
+        """Yield batches (M, n, ...) and targets (M, n, ...), shuffled by one seed per member."""
+        orders = self.indices
+        if seeds is not None and self.shuffle:
+            generator = torch.Generator()
+            orders = [
+                rows[torch.randperm(len(rows), generator=generator.manual_seed(seed))]
+                for rows, seed in zip(orders, seeds)
+            ]
+        order = torch.stack(orders).to(self.X.device)  # (M, n_samples)
+        for start, stop in self.bounds:
+            rows = order[:, start:stop].reshape(-1)
+            shape = (len(order), stop - start)
+            yield (
+                self.X.index_select(0, rows).view(*shape, *self.X.shape[1:]),
+                self.y.index_select(0, rows).view(*shape, *self.y.shape[1:]),
+            )
+
+
+class _Run:
+    """One training of stacked members; those that stop early leave the stack."""
+
+    def __init__(self, nets: Sequence, X: np.ndarray, y: np.ndarray):
+        self.nets, self.data = list(nets), (X, y)
+        lead = self.nets[0]
+        splits = [_split(net, X, y) for net in self.nets]
+        self.feed = _Feed([train for train, _ in splits], lead.device)
+        self.valid = None
+        if splits[0][1] is not None:
+            self.valid = _Feed([valid for _, valid in splits], lead.device)
+        for net in self.nets:
+            net.notify("on_train_begin", X=X, y=y)
+        self.stack = Stack(self.nets)
+        self.schedules = Schedules(lead, self.stack.optimizer)
+        self.clipping = Clipping(lead)
+        self.program = build_program(lead, self.stack)
+
+    def train_epoch(self, epoch: int) -> None:
+        """Train all members for one epoch and write their histories."""
+        started = time.time()
+        optimizer, parameters = self.stack.optimizer, list(self.stack.parameters.values())
+        losses, extras = [], []
+        for x, target in self.feed.batches([epoch_seed(net.seed_, epoch) for net in self.nets]):
+            losses.append(self.program.step(x, target))
+            self.clipping.apply(parameters)
+            optimizer.step()
+            extras.append(self.schedules.advance("batch"))
+        passes = [Pass("train", self.feed.sizes, losses, extras)]
+        if self.valid is not None:
+            passes.append(self._validate())
+        rates = self.schedules.advance("epoch")
+        stopped = record_epoch(self.nets, passes, rates, started, self.stack.write_weights)
+        if stopped:
+            self.finish(stopped)
+            self._keep([i for i in range(len(self.nets)) if i not in set(stopped)])
+
+    def _validate(self) -> Pass:
+        """Compute losses (and accuracies) on the members' validation samples."""
+        losses, hits = [], []
+        classifies = hasattr(self.nets[0], "classes_")
+        for x, target in self.valid.batches():
+            loss, outputs = self.program.evaluate(x, target)
+            losses.append(loss)
+            if classifies:
+                hits.append(_labels(self.nets[0], outputs) == target)
+        done = Pass("valid", self.valid.sizes, losses)
+        if classifies:
+            done.accuracy = torch.cat(hits, 1).double().mean(1).cpu().numpy()
+        return done
+
+    def _keep(self, positions: Sequence[int]) -> None:
+        """Drop all members but those at `positions`."""
+        self.nets = [self.nets[position] for position in positions]
+        if not self.nets:
+            return
+        self.feed.keep(positions)
+        if self.valid is not None:
+            self.valid.keep(positions)
+        self.stack.keep(positions)
+        self.program = build_program(self.nets[0], self.stack)
+
+    def finish(self, positions: Sequence[int]) -> None:
+        """Make members at `positions` ordinary fitted nets."""
+        X, y = self.data
+        for position in positions:
+            net = self.nets[position]
+            self.stack.write_weights(position, net)
+            self.stack.write_optimizer(position, net)
+            self.schedules.write(net)
+            net.notify("on_train_end", X=X, y=y)
+            net._set_training(False)
+
+
+def _split(net, X, y) -> tuple:
+    """Return a net's batches for training, and for validation or None."""
+    with seeded(net.seed_):
+        train, valid = net.get_split_datasets(X, y)
+    return (
+        net.get_iterator(train, training=True),
+        None if valid is None else net.get_iterator(valid, training=False),
+    )
+
+
+def _labels(net, outputs: torch.Tensor) -> torch.Tensor:
+    """Return the codes that a classifier would predict for outputs (M, n_samples, ...)."""
+    shape = outputs.shape[:2]
+    probabilities = net._get_predict_nonlinearity()(outputs.flatten(0, 1))
+    return probabilities.reshape(len(probabilities), -1).argmax(1).view(shape)

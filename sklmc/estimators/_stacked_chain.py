@@ -1,0 +1,261 @@
+"""Chains of Linear, norm and ReLU for many members at once, forward and backward by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import nn
+
+from sklmc.nets import MLP
+
+# Rows are (n_members, n_samples, n_units); the outputs of the last layer are columns,
+# (n_members, n_outputs, n_samples): with few outputs the loss is many times cheaper that way.
+
+
+def find_chain(module: nn.Module) -> list[tuple[str, nn.Module]] | None:
+    """Return the layers of a plain chain with their names, or None for any other module."""
+    if any(has_hooks(part) for part in module.modules()):
+        return None
+    layers = [(name, layer) for name, layer in _flatten("", module) if not _does_nothing(layer)]
+    flat = layers[:1] if layers and type(layers[0][1]) is nn.Flatten else []
+    rest = layers[len(flat) :]
+    if not rest or not all(_fits(layer) for _, layer in layers):
+        return None
+    if type(rest[0][1]) is not nn.Linear or type(rest[-1][1]) is not nn.Linear:
+        return None
+    if any(type(layer) is nn.Flatten for _, layer in rest):
+        return None
+    named = dict(module.named_parameters(remove_duplicate=False))
+    if len(named) > len(list(module.parameters())):  # tied weights, or a layer used twice
+        return None
+    same = len({parameter.dtype for parameter in named.values()}) == 1
+    return rest if same and all(parameter.requires_grad for parameter in named.values()) else None
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Say whether forward or backward of a module do more than its class says."""
+    return any(
+        getattr(module, name)
+        for name in (
+            *("_forward_hooks", "_forward_pre_hooks"),
+            *("_backward_hooks", "_backward_pre_hooks"),
+        )
+    )
+
+
+def _flatten(prefix: str, module: nn.Module):
+    """Yield the layers of nested Sequentials (and of an MLP) in their order."""
+    if type(module) is MLP:
+        yield prefix, nn.Flatten()
+        yield from _flatten(f"{prefix}layers.", module.layers)
+    elif type(module) is nn.Sequential:
+        for name, child in module.named_children():
+            yield from _flatten(f"{prefix}{name}.", child)
+    else:
+        yield prefix, module
+
+
+def _does_nothing(layer: nn.Module) -> bool:
+    """Say whether a layer hands on what it gets."""
+    return type(layer) is nn.Identity
+
+
+def _fits(layer: nn.Module) -> bool:
+    """Say whether a layer has a counterpart here."""
+    if type(layer) is nn.Flatten:
+        return layer.start_dim == 1 and layer.end_dim == -1
+    if type(layer) is nn.LayerNorm:
+        return len(layer.normalized_shape) == 1 and layer.elementwise_affine
+    if type(layer) is nn.BatchNorm1d:
+        return layer.affine and layer.track_running_stats
+    return type(layer) in (nn.Linear, nn.ReLU)
+
+
+class _Linear:
+    """Linear layers; `first` needs no gradient of its input, `last` returns columns."""
+
+    def __init__(self, layer: nn.Linear, weight, bias, first: bool, last: bool):
+        self.weight, self.bias = weight, bias  # (M, n_out, n_in), (M, n_out)
+        self.n_outputs = layer.out_features
+        self.first, self.last = first, last
+        self.spaces: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def _space(self, n_samples: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return memory for the outputs and for the gradient of the inputs of one batch."""
+        if n_samples not in self.spaces:
+            n_members, n_outputs, n_inputs = self.weight.shape
+            shape = (n_outputs, n_samples) if self.last else (n_samples, n_outputs)
+            self.spaces[n_samples] = (
+                self.weight.new_empty((n_members, *shape)),
+                self.weight.new_empty((n_members, n_samples, 0 if self.first else n_inputs)),
+            )
+        return self.spaces[n_samples]
+
+    def forward(self, x: torch.Tensor, training: bool) -> torch.Tensor:
+        """Return weight @ x + bias; in training into memory that the next step uses again."""
+        self.x = x if training else None
+        weight, n_samples = self.weight.detach(), x.shape[1]
+        out = self._space(n_samples)[0] if training else None
+        left, right = (
+            (weight, x.transpose(1, 2)) if self.last else (x, weight.transpose(1, 2))
+        )
+        if self.bias is None:
+            return torch.bmm(left, right, out=out)
+        bias = self.bias.detach().unsqueeze(2 if self.last else 1)
+        return torch.baddbmm(bias, left, right, out=out)
+
+    def backward(self, grad: torch.Tensor) -> torch.Tensor | None:
+        """Store the gradients of the parameters and return that of the input."""
+        columns = grad if self.last else grad.transpose(1, 2)  # (M, n_out, n_samples)
+        torch.bmm(columns, self.x, out=self.weight.grad)
+        if self.bias is not None:
+            torch.sum(grad, 2 if self.last else 1, out=self.bias.grad)
+        if self.first:
+            return None
+        out = self._space(self.x.shape[1])[1]
+        return torch.bmm(columns.transpose(1, 2), self.weight.detach(), out=out)
+
+
+class _ReLU:
+    """Rectified linear units, in place."""
+
+    def __init__(self):
+        self.out = None
+
+    def forward(self, x: torch.Tensor, training: bool) -> torch.Tensor:
+        """Clamp in place."""
+        self.out = x.relu_()
+        return self.out
+
+    def backward(self, grad: torch.Tensor) -> torch.Tensor:
+        """Clear the gradient where the output is zero, in place."""
+        return torch.ops.aten.threshold_backward.grad_input(grad, self.out, 0, grad_input=grad)
+
+
+class _Norm:
+    """What both norms share: scale and shift per member and unit."""
+
+    def __init__(self, layer, weight, bias, buffers: Mapping[str, torch.Tensor]):
+        self.weight, self.bias, self.eps = weight, bias, layer.eps  # (M, n_units)
+        self.buffers = buffers
+        self.momentum = getattr(layer, "momentum", None)
+
+    def _scale(self, normed: torch.Tensor) -> torch.Tensor:
+        """Return the scaled and shifted units."""
+        self.normed = normed
+        return torch.addcmul(
+            self.bias.detach().unsqueeze(1), normed, self.weight.detach().unsqueeze(1)
+        )
+
+    def _scale_backward(self, grad: torch.Tensor) -> torch.Tensor:
+        """Store the gradients of scale and shift and return that of the normed units."""
+        torch.sum(grad, 1, out=self.bias.grad)
+        torch.sum(grad * self.normed, 1, out=self.weight.grad)
+        return grad * self.weight.detach().unsqueeze(1)
+
+
+class _LayerNorm(_Norm):
+    """Layer norm: every sample of every member has mean zero and variance one over its units."""
+
+    def forward(self, x: torch.Tensor, training: bool) -> torch.Tensor:
+        """Normalize over the units."""
+        normed, self.mean, self.rstd = torch.native_layer_norm(
+            x, (x.shape[2],), None, None, self.eps
+        )
+        self.x = x
+        return self._scale(normed)
+
+    def backward(self, grad: torch.Tensor) -> torch.Tensor:
+        """Return the gradient of the input."""
+        grad = self._scale_backward(grad)
+        return torch.ops.aten.native_layer_norm_backward(
+            grad, self.x, (grad.shape[2],), self.mean, self.rstd, None, None, [True, False, False]
+        )[0]
+
+
+class _BatchNorm(_Norm):
+    """Batch norm: every unit of every member has mean zero and variance one over the batch."""
+
+    def forward(self, x: torch.Tensor, training: bool) -> torch.Tensor:
+        """Normalize over the samples of the batch; in evaluation by the running statistics."""
+        if training:
+            var, mean = torch.var_mean(x, 1, correction=0)  # (M, n_units)
+            self._remember(mean, var, x.shape[1])
+        else:
+            mean, var = self.buffers["running_mean"], self.buffers["running_var"]
+        self.rstd = (var + self.eps).rsqrt_().unsqueeze(1)
+        return self._scale((x - mean.unsqueeze(1)).mul_(self.rstd))
+
+    def _remember(self, mean: torch.Tensor, var: torch.Tensor, n_samples: int) -> None:
+        """Move the running statistics towards those of the batch."""
+        count = self.buffers["num_batches_tracked"].add_(1)
+        momentum = 1.0 / float(count[0]) if self.momentum is None else self.momentum
+        unbiased = var * (n_samples / (n_samples - 1))
+        for name, value in (("running_mean", mean), ("running_var", unbiased)):
+            self.buffers[name].mul_(1 - momentum).add_(value, alpha=momentum)
+
+    def backward(self, grad: torch.Tensor) -> torch.Tensor:
+        """Return the gradient of the input."""
+        grad = self._scale_backward(grad)
+        along = (grad * self.normed).mean(1, keepdim=True)
+        mean = grad.mean(1, keepdim=True)
+        return grad.sub_(mean).addcmul_(self.normed, along, value=-1).mul_(self.rstd)
+
+
+class ChainProgram:
+    """Members of one chain, trained step by step; gradients land in the stacked parameters.
+
+    `loss` is a function of outputs (M, n_outputs, n_samples) and targets (M, n_samples, ...)
+    that returns the losses of the members and, if asked, the gradient of the outputs.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[tuple[str, nn.Module]],
+        parameters: Mapping[str, torch.Tensor],
+        buffers: Mapping[str, torch.Tensor],
+        loss: Callable,
+    ):
+        self.loss = loss
+        for parameter in parameters.values():
+            parameter.grad = torch.zeros_like(parameter)
+        weighty = [name for name, layer in layers if type(layer) is nn.Linear]
+        self.layers: list = []
+        for name, layer in layers:
+            weight, bias = parameters.get(f"{name}weight"), parameters.get(f"{name}bias")
+            own = {
+                key.removeprefix(name): value
+                for key, value in buffers.items()
+                if key.startswith(name)
+            }
+            if type(layer) is nn.Linear:
+                self.layers.append(_Linear(layer, weight, bias, name == weighty[0], name == weighty[-1]))
+            elif type(layer) is nn.ReLU:
+                self.layers.append(_ReLU())
+            elif type(layer) is nn.LayerNorm:
+                self.layers.append(_LayerNorm(layer, weight, bias, own))
+            elif type(layer) is nn.BatchNorm1d:
+                self.layers.append(_BatchNorm(layer, weight, bias, own))
+
+    def _forward(self, x: torch.Tensor, training: bool) -> torch.Tensor:
+        """Return the outputs of all members as columns."""
+        if x.ndim > 3:
+            x = x.flatten(2)
+        for layer in self.layers:
+            x = layer.forward(x, training)
+        return x
+
+    @torch.no_grad()
+    def step(self, x: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Compute the gradients of one batch per member and return the losses (M,)."""
+        loss, grad = self.loss(self._forward(x, True), target, True)
+        for layer in reversed(self.layers):
+            grad = layer.backward(grad)
+        return loss
+
+    @torch.no_grad()
+    def evaluate(self, x: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return losses (M,) and outputs (M, n_samples, n_outputs) in evaluation mode."""
+        outputs = self._forward(x, False)
+        return self.loss(outputs, target, False)[0], outputs.transpose(1, 2)
