@@ -14,11 +14,11 @@ import pandas as pd
 import pytest
 import skops.io
 import torch
-from skorch.callbacks import Callback, EarlyStopping, EpochScoring, LRScheduler
-from skorch.dataset import ValidSplit
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
+from skorch.callbacks import Callback, EarlyStopping, EpochScoring, LRScheduler
+from skorch.dataset import ValidSplit
 from torch import nn
 
 from sklmc import NetClassifier, NetRegressor
