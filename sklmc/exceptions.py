@@ -7,6 +7,8 @@ __all__ = [
     "DivergedMemberWarning",
     "MergeWarning",
     "NonFiniteError",
+    "NonFiniteLossWarning",
+    "PairFailedWarning",
     "PermutationError",
     "SklmcWarning",
     "StaleStatisticsWarning",
@@ -45,6 +47,14 @@ class DivergedMemberWarning(SklmcWarning):
 
 class MergeWarning(SklmcWarning):
     """A merged net is worse than the nets that it was made of."""
+
+
+class NonFiniteLossWarning(SklmcWarning):
+    """A loss on the path between two models is NaN or infinite."""
+
+
+class PairFailedWarning(SklmcWarning):
+    """A pair of models could not be scored; the others were."""
 
 
 class StaleStatisticsWarning(SklmcWarning):

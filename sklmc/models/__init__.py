@@ -1,6 +1,10 @@
 """What a model is: unwrap and rebuild, states, outputs, losses, calibration, storage."""
 
-from sklmc.models._calibration import fit_inverse_temperature
+from sklmc.models._calibration import (
+    fit_inverse_temperature,
+    fit_inverse_temperatures,
+    scaled_cross_entropy,
+)
 from sklmc.models._copying import named_tensors
 from sklmc.models._losses import is_classification, per_sample_error, per_sample_loss
 from sklmc.models._outputs import (
@@ -32,6 +36,7 @@ __all__ = [
     "check_finite",
     "check_same_tensors",
     "fit_inverse_temperature",
+    "fit_inverse_temperatures",
     "input_blocks",
     "interpolate_models",
     "interpolate_states",
@@ -42,6 +47,7 @@ __all__ = [
     "predict_outputs",
     "read_state",
     "run_module",
+    "scaled_cross_entropy",
     "view",
     "write_state",
 ]

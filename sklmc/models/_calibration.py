@@ -7,8 +7,11 @@ import math
 import torch
 
 IN_SAMPLE_BOUND = math.log(1e6)  # of |log beta| when the plain minimiser is asked for
-HELD_OUT_BOUND = math.log(100.0)  # of |log beta| when it must generalise
-PRIOR_VARIANCE = 1.0  # of log beta, per sample, for the held-out kinds
+HELD_OUT_BOUND = math.log(1e3)  # of |log beta| when it must generalise
+PRIOR_SCALE = 180.0  # samples; chosen on nets scored on 60 to 680 rows of breast cancer
+MAX_STEPS = 200
+TOLERANCE = 1e-10
+GROUP_ELEMENTS = 2**18  # logits worked on at once, so that they stay in cache
 
 
 def fit_inverse_temperature(
@@ -16,42 +19,96 @@ def fit_inverse_temperature(
 ) -> float:
     """Return the beta > 0 that minimises the mean cross entropy of ``softmax(beta * logits)``.
 
-    Cross entropy is convex in beta; Newton's method runs on log beta inside a bracket that
-    shrinks. With ``held_out=True``, log beta has a normal prior around 0, so that few or
-    separable samples cannot make it run away, and narrower bounds.
+    `logits` is (n, n_classes). See `fit_inverse_temperatures`.
     """
-    z = logits.double()
-    z = z - z.gather(1, target[:, None])  # (n, n_classes): cross entropy is logsumexp(beta * z)
-    penalty = 1.0 / (PRIOR_VARIANCE * len(z)) if held_out else 0.0
+    return float(fit_inverse_temperatures(logits.T[None], target, held_out=held_out)[0])
+
+
+def fit_inverse_temperatures(
+    logits: torch.Tensor,
+    target: torch.Tensor,
+    *,
+    held_out: bool = False,
+    start: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Return one beta > 0 for each of k sets of logits (k, n_classes, n), as float64 (k,).
+
+    Cross entropy is convex in beta; Newton's method runs on log beta inside a bracket that
+    shrinks. With ``held_out=True`` the mean loss of n samples is raised by
+    ``(PRIOR_SCALE / n) ** 2 / 2 * log(beta) ** 2`` and the bounds are narrower: few or separable
+    samples cannot make it run away, and a thousand are hardly shrunk at all. Where no beta is
+    better than another (or logits are not finite) it is 1.
+    """
+    k, n_classes, n = logits.shape
+    step = max(1, GROUP_ELEMENTS // max(1, n_classes * n))
+    parts = [
+        _fit_group(
+            logits[i : i + step].double(),
+            target,
+            held_out,
+            None if start is None else start[i : i + step],
+        )
+        for i in range(0, k, step)
+    ]
+    return torch.cat(parts) if parts else torch.ones(0, dtype=torch.float64)
+
+
+def scaled_cross_entropy(
+    logits: torch.Tensor, target: torch.Tensor, beta: torch.Tensor
+) -> torch.Tensor:
+    """Return the cross entropy (k, n) of ``softmax(beta * logits)`` for logits (k, n_classes, n)."""
+    z = _relative_to_target(logits.double(), target) * beta[:, None, None]
+    return torch.logsumexp(z, dim=1)
+
+
+def _relative_to_target(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Subtract the target's logit: cross entropy is then logsumexp over the classes."""
+    return logits - logits.gather(1, target.expand(len(logits), 1, -1))
+
+
+def _fit_group(logits, target, held_out: bool, start) -> torch.Tensor:
+    """Run the bracketed Newton iteration on a group of sets of logits at once."""
+    z = _relative_to_target(logits, target)
+    k, _, n = z.shape
+    penalty = (PRIOR_SCALE / n) ** 2 if held_out else 0.0
     bound = HELD_OUT_BOUND if held_out else IN_SAMPLE_BOUND
-    if not torch.isfinite(z).all() or bool((z == 0).all()):
-        return 1.0
 
-    def derivatives(t: float) -> tuple[float, float]:
-        beta = math.exp(t)
-        p = torch.softmax(beta * z, dim=1)
-        mean = (p * z).sum(dim=1)
-        slope = float(mean.mean())
-        curvature = float(((p * z.square()).sum(dim=1) - mean.square()).mean())
-        return beta * slope + penalty * t, beta * slope + beta**2 * curvature + penalty
+    def derivatives(t: torch.Tensor, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        beta = t.exp()
+        p = torch.softmax(beta[:, None, None] * z, dim=1)
+        weighted = p * z
+        mean = weighted.sum(dim=1)
+        slope = beta * mean.mean(dim=1)
+        variance = (weighted * z).sum(dim=1) - mean.square()
+        return slope + penalty * t, slope + beta.square() * variance.mean(dim=1) + penalty
 
-    first, _ = derivatives(0.0)
-    if first == 0.0:
-        return 1.0
-    low, high = (0.0, bound) if first < 0 else (-bound, 0.0)
-    end, _ = derivatives(high if first < 0 else low)
-    if (first < 0 and end <= 0) or (first > 0 and end >= 0):
-        return math.exp(high if first < 0 else low)
-    t = 0.0
-    for _ in range(200):
-        gradient, second = derivatives(t)
-        if gradient < 0:
-            low = t
-        else:
-            high = t
-        step = t - gradient / second if second > 0 else math.inf
-        new = step if low < step < high else 0.5 * (low + high)
-        if abs(new - t) <= 1e-12 * max(1.0, abs(new)):
-            return math.exp(new)
-        t = new
-    return math.exp(t)
+    t = torch.zeros(k, dtype=torch.float64)
+    usable = torch.isfinite(z).flatten(1).all(dim=1) & (z != 0).flatten(1).any(dim=1)
+    gradient = torch.zeros_like(t)
+    gradient[usable], _ = derivatives(t[usable], z[usable])
+    edge = torch.where(gradient < 0, bound, -bound).double()
+    active = usable & (gradient != 0)
+    at_edge, _ = derivatives(edge[active], z[active])
+    # no sign change inside the bounds: the minimum lies at or beyond the edge
+    beyond = at_edge * edge[active].sign() <= 0
+    index = active.nonzero()[:, 0]
+    t[index[beyond]] = edge[index[beyond]]
+    index = index[~beyond]
+    low = torch.minimum(edge, torch.zeros_like(edge))
+    high = torch.maximum(edge, torch.zeros_like(edge))
+    if start is not None:
+        t[index] = start[index].log().clamp(low[index], high[index])
+    for _ in range(MAX_STEPS):
+        if len(index) == 0:
+            break
+        now = t[index]
+        first, second = derivatives(now, z[index])
+        low[index] = torch.where(first < 0, now, low[index])
+        high[index] = torch.where(first < 0, high[index], now)
+        new = now - first / second
+        inside = (second > 0) & (low[index] <= new) & (new <= high[index])
+        new = torch.where(inside, new, 0.5 * (low[index] + high[index]))
+        t[index] = new
+        moved = (new - now).abs() > TOLERANCE * new.abs().clamp(min=1.0)
+        index = index[moved]
+    return t.exp()

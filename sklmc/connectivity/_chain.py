@@ -1,0 +1,224 @@
+"""The fast road for chains of dense layers: all alphas, and many pairs, in one batched pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from sklmc._torch import to_device
+from sklmc.connectivity._roads import Overrides, Road, output_of_layer
+from sklmc.models import ModelView, run_module
+
+# Activations are laid out (..., units, samples): sums over units then run over whole rows.
+POINTWISE = (
+    nn.CELU,
+    nn.ELU,
+    nn.GELU,
+    nn.Hardsigmoid,
+    nn.Hardswish,
+    nn.Hardtanh,
+    nn.LeakyReLU,
+    nn.LogSigmoid,
+    nn.Mish,
+    nn.ReLU,
+    nn.ReLU6,
+    nn.SELU,
+    nn.SiLU,
+    nn.Sigmoid,
+    nn.Softplus,
+    nn.Softsign,
+    nn.Tanh,
+)
+NOTHING = (nn.AlphaDropout, nn.Dropout, nn.Identity)  # in eval mode
+CACHE_BYTES = 5 * 2**18  # what the activations of one call may take: about a core's own cache
+MIN_ROWS, MAX_ROWS = 128, 2048
+WEIGHT_SHARE = (
+    4  # rows are at least this many times (weights / units): interpolating them costs too
+)
+
+
+class ChainRoad(Road):
+    """Runs Linear layers, norms and pointwise activations in a row as batched products.
+
+    The first layer's outputs are computed once per net; weights of the other layers are
+    interpolated for all alphas of a pair at once.
+    """
+
+    name = "chain"
+
+    def __init__(self, skeleton, states, alphas, classify, layers: Sequence[str]):
+        super().__init__(skeleton, states[:1], alphas, classify)
+        self.first_layer = layers[0]
+        self.steps = [(layer, skeleton.module.get_submodule(layer)) for layer in layers[1:]]
+        weight, bias = f"{self.first_layer}.weight", f"{self.first_layer}.bias"
+        self.first_weights = [(state[weight], state.get(bias)) for state in states]
+        self.stacks = {
+            name: _column_stack([state[name] for state in states])
+            for name, tensor in states[0].items()
+            if tensor.is_floating_point() and name not in (weight, bias)
+        }
+        dtype = states[0][weight].dtype
+        self.alpha = torch.tensor(self.alphas, dtype=dtype, device=skeleton.device)
+        linears = [part for _, part in self.steps if isinstance(part, nn.Linear)]
+        widths = [len(states[0][weight]), *(part.out_features for part in linears)]
+        self.bytes_per_row = max(1, len(self.alphas)) * max(widths) * dtype.itemsize
+        self.weights_per_unit = sum(p.in_features * p.out_features for p in linears) / sum(widths)
+
+    def rows(self, args: tuple[torch.Tensor, ...]) -> int:
+        """Return as many samples as keep one pair's activations in cache, more for wide nets."""
+        rows = CACHE_BYTES // self.bytes_per_row
+        rows = max(rows, int(WEIGHT_SHARE * self.weights_per_unit))
+        return min(MAX_ROWS, max(MIN_ROWS, 2 ** max(0, rows.bit_length() - 1)))
+
+    def pairs_per_call(self, rows: int) -> int:
+        """Return how many pairs' activations fit into the cache together."""
+        return max(1, CACHE_BYTES // (self.bytes_per_row * rows))
+
+    def load(self, args: tuple[torch.Tensor, ...]) -> None:
+        """Take a block of samples and run every net up to its first layer."""
+        self.args = to_device(args, self.skeleton.device)
+        inputs = input_of_layer(self.skeleton, self.states[0], self.first_layer, self.args)
+        columns = inputs.T  # (n_features, rows)
+        self.first = torch.stack(
+            [
+                weight @ columns if bias is None else torch.addmm(bias[:, None], weight, columns)
+                for weight, bias in self.first_weights
+            ]
+        )  # (n_models, units, rows)
+
+    def end(self, model: int) -> torch.Tensor:
+        """Return the outputs of one net, by the same batched steps with a batch of one."""
+        weights = {name: stack[model][None] for name, stack in self.stacks.items()}
+        return self._run(self.first[model][None], weights, own=False)[0]
+
+    def between(
+        self, pairs: Sequence[tuple[int, int]], overrides: Sequence[Overrides]
+    ) -> torch.Tensor:
+        """Return the outputs of all inner nets of some pairs."""
+        a = [pair[0] for pair in pairs]
+        b = [pair[1] for pair in pairs]
+        x = self._lines(self.first[a], self.first[b])
+        weights = {name: self._lines(stack[a], stack[b]) for name, stack in self.stacks.items()}
+        outputs = self._run(x, weights, own=True)
+        return outputs.reshape(len(pairs), len(self.alphas), *outputs.shape[1:])
+
+    def _lines(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        """Return (n_pairs * n_alphas, ...) points on the lines from a to b (n_pairs, ...)."""
+        alpha = self.alpha.reshape(-1, *[1] * (a.ndim - 1))
+        # a + alpha * (b - a): exactly a where b equals a
+        return torch.addcmul(a[:, None], (b - a)[:, None], alpha).flatten(0, 1)
+
+    def _run(self, x: torch.Tensor, weights: dict[str, torch.Tensor], own: bool) -> torch.Tensor:
+        """Run all steps on x (batch, units, rows), which is overwritten if it is our own."""
+        for layer, part in self.steps:
+            if isinstance(part, nn.Linear):
+                x, own = _linear(x, weights[f"{layer}.weight"], weights.get(f"{layer}.bias")), True
+            elif isinstance(part, nn.LayerNorm):
+                x, own = _layer_norm(x, part, layer, weights), True
+            elif isinstance(part, nn.BatchNorm1d):
+                x, own = _batch_norm(x, part, layer, weights), True
+            elif type(part) is nn.ReLU and own:
+                x = x.clamp_(min=0)
+            else:
+                x, own = part(x.clone() if getattr(part, "inplace", False) else x), True
+        x = x.cpu()
+        return (
+            torch.cat([torch.zeros_like(x), x], dim=1) if self.classify and x.shape[1] == 1 else x
+        )
+
+
+def chain_layers(
+    skeleton: ModelView, state, args: tuple[torch.Tensor, ...], first: str
+) -> list[str] | None:
+    """Return the layers of a plain chain from the first weight layer on, or None."""
+    calls: list[tuple[str, nn.Module, torch.Tensor, torch.Tensor]] = []
+
+    def note(name: str):
+        def hook(module, inputs, output):
+            calls.append((name, module, inputs[0], output))
+
+        return hook
+
+    handles = [
+        part.register_forward_hook(note(name))
+        for name, part in skeleton.module.named_modules()
+        if not list(part.children())
+    ]
+    try:
+        result = run_module(skeleton, args, state)
+    finally:
+        for handle in handles:
+            handle.remove()
+    names = [name for name, *_ in calls]
+    if first not in names or len(set(names)) != len(names):
+        return None
+    calls = calls[names.index(first) :]
+    in_a_row = all(later[2] is earlier[3] for earlier, later in zip(calls[:-1], calls[1:]))
+    flat = all(inputs.ndim == 2 and output.ndim == 2 for *_, inputs, output in calls)
+    if not (in_a_row and flat and calls[-1][3] is result):
+        return None
+    if not isinstance(calls[0][1], nn.Linear) or not all(_known(part) for _, part, *_ in calls):
+        return None
+    held = {
+        f"{name}.{key}" for name, part, *_ in calls for key in (*part._parameters, *part._buffers)
+    }
+    return [name for name, *_ in calls] if all(name in held for name in state) else None
+
+
+def _known(part: nn.Module) -> bool:
+    """Say whether a step is one that `_run` can do in its own layout."""
+    if type(part) is nn.LayerNorm:
+        return len(part.normalized_shape) == 1
+    if type(part) is nn.BatchNorm1d:
+        return part.track_running_stats
+    return type(part) in (nn.Linear, *POINTWISE, *NOTHING)
+
+
+def input_of_layer(
+    skeleton: ModelView, state, layer: str, args: tuple[torch.Tensor, ...]
+) -> torch.Tensor:
+    """Return what reaches the first weight layer: the same for every net."""
+    caught: list[torch.Tensor] = []
+    part = skeleton.module.get_submodule(layer)
+    handle = part.register_forward_pre_hook(lambda module, inputs: caught.append(inputs[0]))
+    try:
+        output_of_layer(skeleton, state, layer, args)
+    finally:
+        handle.remove()
+    return caught[0]
+
+
+def _column_stack(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Stack a tensor of all nets; vectors become columns, to go with (units, rows)."""
+    stack = torch.stack(list(tensors))
+    return stack if stack.ndim == 3 else stack[:, :, None]
+
+
+def _linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """Return weight @ x + bias for batches of (out, in) and (in, rows)."""
+    return torch.bmm(weight, x) if bias is None else torch.baddbmm(bias, weight, x)
+
+
+def _layer_norm(x: torch.Tensor, part: nn.LayerNorm, layer: str, weights) -> torch.Tensor:
+    """Normalise each sample over its units."""
+    x = x - x.mean(dim=1, keepdim=True)
+    variance = x.square().mean(dim=1, keepdim=True)
+    x *= torch.rsqrt(variance + part.eps)
+    if f"{layer}.weight" in weights:
+        x *= weights[f"{layer}.weight"]
+    if f"{layer}.bias" in weights:
+        x += weights[f"{layer}.bias"]
+    return x
+
+
+def _batch_norm(x: torch.Tensor, part: nn.BatchNorm1d, layer: str, weights) -> torch.Tensor:
+    """Normalise each unit with its running statistics."""
+    scale = torch.rsqrt(weights[f"{layer}.running_var"] + part.eps)
+    if f"{layer}.weight" in weights:
+        scale = scale * weights[f"{layer}.weight"]
+    shift = -weights[f"{layer}.running_mean"] * scale
+    if f"{layer}.bias" in weights:
+        shift = shift + weights[f"{layer}.bias"]
+    return torch.addcmul(shift, x, scale)

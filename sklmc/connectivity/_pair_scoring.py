@@ -1,0 +1,256 @@
+"""From models, X and y to the curves of pairs: checks, a job, its tasks, the warnings."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import warnings
+from collections.abc import Sequence
+
+import joblib
+import numpy as np
+import torch
+from sklearn.base import clone
+from tqdm.auto import tqdm
+
+from sklmc._sklearn import Parallel, delayed
+from sklmc._validation import check_same_length
+from sklmc.connectivity._path_job import (
+    PROBE_ROWS,
+    Curves,
+    PathJob,
+    Samples,
+    cut_into_tasks,
+    make_plan,
+    takes_all_models,
+)
+from sklmc.connectivity._population import Population
+from sklmc.connectivity._unwrap import common_input, see_through, transform
+from sklmc.exceptions import NonFiniteLossWarning, PairFailedWarning, StaleStatisticsWarning
+from sklmc.merging._batch_norm import tracked_norms
+from sklmc.models import ModelView, check_compatible, is_classification, per_sample_loss
+from sklmc.models import predict_outputs, view
+
+TASKS_PER_JOB = 3  # so that workers end at about the same time
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How pairs are scored; see LMCScorer for what each means."""
+
+    caller: str
+    alphas: np.ndarray
+    aligner: object
+    repair: str | None
+    calibration: object
+    error_score: object  # "raise" or a number
+    n_jobs: int | None
+    verbose: int
+
+
+def score_pairs(
+    models: Sequence, pairs: Sequence[tuple[int, int]], X, y, names: Sequence[str], how: Settings
+) -> tuple[Curves, bool, float]:
+    """Score some pairs of models.
+
+    Returns their curves in the order of `pairs`, whether they classify, and the variance of y.
+    """
+    seen = [see_through(model) for model in models]
+    views = [view(model, caller=how.caller, name=name) for (_, model), name in zip(seen, names)]
+    for one in views:
+        one.check_logits()
+    earlier = [steps for steps, _ in seen]
+    check_same_length(X, y, how.caller)
+    seen_X = common_input(earlier, X, how.caller, names)
+    bad = _unfit_models(views, names, how)
+    good = [index for index in range(len(views)) if index not in bad]
+    lead = views[good[0]]
+    samples, classify, kind = _samples(lead, earlier[good[0]], seen_X, y, how)
+    aligner = how.aligner
+    if aligner is not None and takes_all_models(aligner):
+        moved = clone(aligner).fit([views[k].model for k in good], seen_X, y)
+        moved = moved.transform([views[k].model for k in good])
+        for k, model in zip(good, moved):
+            views[k] = view(model, caller=how.caller, name=names[k])
+        aligner = None
+    _warn_of_batch_norm(lead, how)
+    place, kept = _distinct(views, good)
+    job = PathJob(
+        population=Population([views[k] for k in kept]),
+        samples=samples,
+        alphas=how.alphas,
+        classify=classify,
+        calibration=kind,
+        aligner=aligner,
+        repair=how.repair,
+        catch=how.error_score != "raise",
+    )
+    job.plan = make_plan(job)
+    curves = _empty_curves(len(pairs), len(how.alphas))
+    for k, pair in enumerate(pairs):
+        reason = bad.get(pair[1], bad.get(pair[0]))
+        if reason is not None:
+            curves.failures[k] = reason
+    todo = [k for k in range(len(pairs)) if k not in curves.failures]
+    _run(job, [(place[pairs[k][0]], place[pairs[k][1]]) for k in todo], todo, curves, how)
+    _report(curves, pairs, names, how)
+    target = np.asarray(samples.target[: samples.n_scored], dtype=np.float64)
+    return curves, classify, float(target.reshape(len(target), -1).var(axis=0).mean())
+
+
+def _samples(lead: ModelView, earlier, X, y, how: Settings) -> tuple[Samples, bool, str | None]:
+    """Return inputs and targets, the calibration samples behind those that count."""
+    inputs, target = lead.to_input(X), lead.to_target(y)
+    classify = is_classification(target)
+    kind = how.calibration
+    if kind is not None and not classify:
+        raise ValueError(
+            f"{how.caller}: 'calibration' fits an inverse temperature, which regression has not; "
+            f"got {kind if isinstance(kind, str) else '(X_cal, y_cal)'!r} with float targets: set "
+            "calibration=None."
+        )
+    parts = inputs if isinstance(inputs, tuple) else (inputs,)
+    _check_fit(lead, parts, target, how.caller)
+    n_scored = len(target)
+    if kind == "crossfit" and n_scored < 2:
+        raise ValueError(
+            f"{how.caller}: calibration='crossfit' needs at least 2 samples, got {n_scored}."
+        )
+    if not (kind is None or isinstance(kind, str)):
+        X_cal, y_cal = kind
+        check_same_length(X_cal, y_cal, f"{how.caller}, 'calibration'")
+        more, more_target = lead.to_input(transform(earlier, X_cal)), lead.to_target(y_cal)
+        more = more if isinstance(more, tuple) else (more,)
+        _check_fit(lead, more, more_target, how.caller)
+        parts = tuple(torch.cat(pair) for pair in zip(parts, more))
+        target = torch.cat([target, more_target])
+        kind = "given"
+    arrays = tuple(part.contiguous().numpy() for part in parts)
+    return Samples(arrays, target.contiguous().numpy(), n_scored), classify, kind
+
+
+def _check_fit(lead: ModelView, parts, target: torch.Tensor, caller: str) -> None:
+    """Run the first model on a few samples, the extreme labels among them: messages, no traceback."""
+    flat = target.reshape(len(target), -1).double()
+    rows = sorted(
+        {
+            *range(min(PROBE_ROWS, len(target))),
+            int(flat.amin(dim=1).argmin()),
+            int(flat.amax(dim=1).argmax()),
+        }
+    )
+    probe = tuple(part[rows] for part in parts)
+    per_sample_loss(predict_outputs(lead, probe), target[rows], caller)
+
+
+def _unfit_models(views, names, how: Settings) -> dict[int, str]:
+    """Return the models that cannot be scored with the others, or raise."""
+    if how.error_score == "raise":
+        check_compatible(views, how.caller, list(names))
+        return {}
+    bad: dict[int, str] = {}
+    for k, one in enumerate(views):
+        lead = next((i for i in range(k) if i not in bad), None)
+        chosen = [k] if lead is None else [lead, k]
+        try:
+            check_compatible([views[i] for i in chosen], how.caller, [names[i] for i in chosen])
+        except ValueError as error:
+            bad[k] = str(error)
+    if len(bad) == len(views):
+        raise ValueError(f"{how.caller}: no model can be scored. {bad[0]}")
+    return bad
+
+
+def _distinct(views, good) -> tuple[dict[int, int], list[int]]:
+    """Map each model to one place for its weights: equal nets share a place."""
+    place: dict[int, int] = {}
+    kept: list[int] = []
+    by_content: dict[bytes, int] = {}
+    for k in good:
+        digest = hashlib.blake2b(digest_size=16)
+        for tensor in views[k].state.values():
+            digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        key = digest.digest()
+        if key not in by_content:
+            by_content[key] = len(kept)
+            kept.append(k)
+        place[k] = by_content[key]
+    return place, kept
+
+
+def _run(job: PathJob, pairs, rows: Sequence[int], curves: Curves, how: Settings) -> None:
+    """Run a job's tasks and write what they find into the right rows."""
+    where: dict[tuple[int, int], list[int]] = {}
+    for pair, row in zip(pairs, rows):
+        where.setdefault(pair, []).append(row)
+    n_jobs = joblib.effective_n_jobs(how.n_jobs)
+    tasks = cut_into_tasks(list(where), job.plan, 1 if n_jobs == 1 else TASKS_PER_JOB * n_jobs)
+    bar = tqdm(total=len(where), desc="paths", unit="pair", disable=how.verbose < 1)
+    with bar:
+        if n_jobs == 1 or len(tasks) == 1:
+            found = [job.run(task, lambda share: bar.update(share)) for task in tasks]
+        else:
+            packed = job.packed()
+            found = []
+            parallel = Parallel(n_jobs=how.n_jobs, return_as="generator")
+            for task, done in zip(tasks, parallel(delayed(packed.run)(task) for task in tasks)):
+                found.append(done)
+                bar.update(len(task))
+        bar.n = bar.total
+    for task, done in zip(tasks, found):
+        for k, pair in enumerate(task):
+            for row in where[pair]:
+                for name in ("loss", "error", "calibrated_loss", "inverse_temperature"):
+                    getattr(curves, name)[row] = getattr(done, name)[k]
+                if k in done.failures:
+                    curves.failures[row] = done.failures[k]
+
+
+def _report(curves: Curves, pairs, names, how: Settings) -> None:
+    """Warn of pairs that failed and of losses that are not finite, by name."""
+    for row, reason in curves.failures.items():
+        for name in ("loss", "error", "calibrated_loss", "inverse_temperature"):
+            getattr(curves, name)[row] = np.nan
+        a, b = pairs[row]
+        warnings.warn(
+            f"{how.caller}: the pair ('{names[a]}', '{names[b]}') could not be scored and gets "
+            f"error_score={how.error_score!r}. {reason}",
+            PairFailedWarning,
+            stacklevel=5,
+        )
+    if pairs and len(curves.failures) == len(pairs):
+        raise ValueError(f"{how.caller}: no pair could be scored. {curves.failures[0]}")
+    broken = [
+        row
+        for row in range(len(pairs))
+        if row not in curves.failures and not np.isfinite(curves.loss[row]).all()
+    ]
+    if broken:
+        shown = ", ".join(f"('{names[pairs[r][0]]}', '{names[pairs[r][1]]}')" for r in broken[:5])
+        more = f" and {len(broken) - 5} more" if len(broken) > 5 else ""
+        alphas = how.alphas[~np.isfinite(curves.loss[broken[0]])]
+        warnings.warn(
+            f"{how.caller}: the loss is not finite on the path of {shown}{more} (first at alpha="
+            f"{alphas[0]:g}); its barriers are NaN or infinite. Look at the nets' weights or use "
+            "float64.",
+            NonFiniteLossWarning,
+            stacklevel=5,
+        )
+
+
+def _warn_of_batch_norm(lead: ModelView, how: Settings) -> None:
+    """Say that interpolated running statistics do not belong to interpolated weights."""
+    norms = tracked_norms(lead.module)
+    if norms and how.repair is None:
+        warnings.warn(
+            f"{how.caller}: {len(norms)} batch-norm layers keep running statistics, which are "
+            "interpolated here although they do not belong to the interpolated weights: the "
+            "barrier is mostly theirs. Set repair='batch_norm' to estimate them again.",
+            StaleStatisticsWarning,
+            stacklevel=5,
+        )
+
+
+def _empty_curves(n_pairs: int, n_alphas: int) -> Curves:
+    """Return curves full of NaN."""
+    return Curves(*(np.full((n_pairs, n_alphas), np.nan) for _ in range(4)), failures={})

@@ -1,0 +1,235 @@
+"""PairwiseScore: what lies between all pairs of some models."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from sklmc._validation import check_option
+from sklmc.connectivity._barriers import barrier_of, midpoint_barrier_of, midpoint_of
+from sklmc.connectivity._path_score import METRICS, PathScore
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PairwiseScore:
+    """Barriers between all pairs of some models.
+
+    What :meth:`sklmc.LMCScorer.pairwise` returns. The matrices are symmetric with a zero
+    diagonal; their entries are never negative, and NaN where a loss on the path is.
+
+    Parameters
+    ----------
+    n_models : int
+        Number of models.
+    alphas : ndarray of shape (n_alphas,)
+        Positions on each line, rising from 0 (the model with the smaller index) to 1.
+    loss, error : ndarray of shape (n_pairs, n_alphas)
+        The paths of all pairs i < j, in the order of ``numpy.triu_indices(n_models, 1)``.
+    calibrated_loss, inverse_temperature : ndarray of shape (n_pairs, n_alphas), default=None
+        None if not asked for.
+    metric : {"loss", "error"}, default="loss"
+        What `barrier` and `epsilon` are measured in.
+    baseline : {"linear", "mean", "max"}, default="linear"
+        What `barrier` and `calibrated_barrier` compare the path with.
+    failures : dict, default={}
+        Pairs (i, j) that could not be scored, with the reason.
+    error_score : float, default=nan
+        What stands for a pair that could not be scored.
+
+    Attributes
+    ----------
+    barrier : ndarray of shape (n_models, n_models)
+        Barrier of each pair in `metric` over `baseline`.
+    epsilon : ndarray of shape (n_models, n_models)
+        Rise of each path above its worse end, in `metric`.
+    calibrated_barrier : ndarray of shape (n_models, n_models) or None
+        Barrier of the calibrated loss over `baseline`; None if there is no calibration.
+
+    See Also
+    --------
+    PathScore : One pair.
+    sklmc.LMCScorer : Computes it.
+
+    References
+    ----------
+    .. [1] Efron and Tibshirani, "An introduction to the bootstrap", 1993.
+    .. [2] Gower and Ross, "Minimum spanning trees and single linkage cluster analysis", 1969.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklmc import PairwiseScore
+    >>> paths = np.array([[0.1, 0.5, 0.1], [0.1, 0.1, 0.1], [0.1, 0.3, 0.1]])
+    >>> score = PairwiseScore(
+    ...     n_models=3, alphas=np.array([0.0, 0.5, 1.0]), loss=paths, error=paths
+    ... )
+    >>> score.barrier.round(2)
+    array([[0. , 0.4, 0. ],
+           [0.4, 0. , 0.2],
+           [0. , 0.2, 0. ]])
+    """
+
+    n_models: int
+    alphas: np.ndarray
+    loss: np.ndarray
+    error: np.ndarray
+    calibrated_loss: np.ndarray | None = None
+    inverse_temperature: np.ndarray | None = None
+    metric: str = "loss"
+    baseline: str = "linear"
+    failures: Mapping[tuple[int, int], str] = dataclasses.field(default_factory=dict)
+    error_score: float = np.nan
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """Pairs (i, j) with i < j in the order of the paths."""
+        return list(zip(*(index.tolist() for index in np.triu_indices(self.n_models, 1))))
+
+    @functools.cached_property
+    def barrier(self) -> np.ndarray:
+        """Symmetric matrix of barriers."""
+        return self._square(self.barriers())
+
+    @functools.cached_property
+    def epsilon(self) -> np.ndarray:
+        """Symmetric matrix of rises above the worse end."""
+        return self._square(self.barriers("max"))
+
+    @functools.cached_property
+    def calibrated_barrier(self) -> np.ndarray | None:
+        """Symmetric matrix of barriers of the calibrated loss."""
+        if self.calibrated_loss is None:
+            return None
+        return self._square(self.barriers(metric="calibrated_loss"))
+
+    def barriers(self, baseline: str | None = None, metric: str | None = None) -> np.ndarray:
+        """Return the barrier of every pair.
+
+        Parameters
+        ----------
+        baseline : {"linear", "mean", "max"}, default=None
+            None means the score's own.
+        metric : {"loss", "error", "calibrated_loss"}, default=None
+            None means the score's own.
+
+        Returns
+        -------
+        barriers : ndarray of shape (n_pairs,)
+            In the order of `pairs`.
+        """
+        baseline = self.baseline if baseline is None else baseline
+        return self._with_failures(barrier_of(self._curves(metric), self.alphas, baseline))
+
+    def midpoints(self, metric: str | None = None) -> np.ndarray:
+        """Return the value at alpha = 1/2 of every pair.
+
+        Parameters
+        ----------
+        metric : {"loss", "error", "calibrated_loss"}, default=None
+            None means the score's own.
+
+        Returns
+        -------
+        values : ndarray of shape (n_pairs,)
+            In the order of `pairs`.
+        """
+        return self._with_failures(midpoint_of(self._curves(metric), self.alphas))
+
+    def path(self, i: int, j: int) -> PathScore:
+        """Return the path from model i to model j.
+
+        Parameters
+        ----------
+        i, j : int
+            Two different models. With i > j the path is turned round; what was aligned is
+            still the model with the larger index.
+
+        Returns
+        -------
+        score : PathScore
+            Losses along the line.
+        """
+        low, high = min(i, j), max(i, j)
+        if not 0 <= low < high < self.n_models:
+            raise ValueError(
+                f"PairwiseScore: 'i' and 'j' must be two different models of 0..{self.n_models - 1}"
+                f", got {i!r} and {j!r}."
+            )
+        row = self.pairs.index((low, high))
+
+        def turned(values):
+            return None if values is None else values[row][:: 1 if i < j else -1]
+
+        return PathScore(
+            alphas=self.alphas,
+            loss=turned(self.loss),
+            error=turned(self.error),
+            calibrated_loss=turned(self.calibrated_loss),
+            inverse_temperature=turned(self.inverse_temperature),
+            metric=self.metric,
+            baseline=self.baseline,
+        )
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a tidy table.
+
+        Returns
+        -------
+        frame : DataFrame
+            One row for each pair: model_a, model_b; barrier and epsilon (in `metric`);
+            loss_barrier and error_barrier; midpoint_barrier (in `metric`, signed); loss_a, loss_b,
+            midpoint_loss, midpoint_error, minimum and maximum (in `metric`); where there is
+            calibration calibrated_barrier, midpoint_calibrated_loss and
+            midpoint_inverse_temperature; and failure, a reason or None.
+        """
+        a, b = np.triu_indices(self.n_models, 1)
+        curves = self._curves(None)
+        columns = {
+            "model_a": a,
+            "model_b": b,
+            "barrier": self.barriers(),
+            "epsilon": self.barriers("max"),
+            "loss_barrier": self.barriers(metric="loss"),
+            "error_barrier": self.barriers(metric="error"),
+            "midpoint_barrier": self._with_failures(midpoint_barrier_of(curves, self.alphas)),
+            "loss_a": self.loss[:, 0],
+            "loss_b": self.loss[:, -1],
+            "midpoint_loss": self.midpoints("loss"),
+            "midpoint_error": self.midpoints("error"),
+            "minimum": self._with_failures(curves.min(axis=1)),
+            "maximum": self._with_failures(curves.max(axis=1)),
+        }
+        if self.calibrated_loss is not None:
+            columns["calibrated_barrier"] = self.barriers(metric="calibrated_loss")
+            columns["midpoint_calibrated_loss"] = self.midpoints("calibrated_loss")
+            columns["midpoint_inverse_temperature"] = midpoint_of(
+                self.inverse_temperature, self.alphas
+            )
+        columns["failure"] = np.array([self.failures.get(pair) for pair in self.pairs], object)
+        return pd.DataFrame(columns)
+
+    def _curves(self, metric: str | None) -> np.ndarray:
+        """Return the paths (n_pairs, n_alphas) of one metric."""
+        metric = self.metric if metric is None else metric
+        check_option(metric, METRICS, "PairwiseScore", "metric")
+        if getattr(self, metric) is None:
+            raise ValueError(
+                f"PairwiseScore: there is no {metric!r}; set 'calibration' of the LMCScorer."
+            )
+        return getattr(self, metric)
+
+    def _with_failures(self, values: np.ndarray) -> np.ndarray:
+        """Put error_score where a pair failed."""
+        failed = [pair in self.failures for pair in self.pairs]
+        return np.where(failed, self.error_score, values) if self.failures else values
+
+    def _square(self, values: np.ndarray) -> np.ndarray:
+        """Spread one value for each pair over a symmetric matrix with a zero diagonal."""
+        matrix = np.zeros((self.n_models, self.n_models))
+        a, b = np.triu_indices(self.n_models, 1)
+        matrix[a, b] = matrix[b, a] = values
+        return matrix

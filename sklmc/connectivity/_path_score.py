@@ -1,0 +1,201 @@
+"""PathScore: what lies on the straight line between two models."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+
+from sklmc._validation import check_option
+from sklmc.connectivity._barriers import (
+    BASELINES,
+    barrier_of,
+    midpoint_barrier_of,
+    midpoint_of,
+)
+
+METRICS = ("loss", "error", "calibrated_loss")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PathScore:
+    """Losses on the straight line from a model A to a model B.
+
+    What :meth:`sklmc.LMCScorer.path` returns. Barriers compare the path with its end points and
+    are never negative; smaller is better connected.
+
+    Parameters
+    ----------
+    alphas : ndarray of shape (n_alphas,)
+        Positions on the line, rising from 0 (A) to 1 (B); 0.5 is among them.
+    loss : ndarray of shape (n_alphas,)
+        Mean cross entropy in nats (classifiers) or mean squared error (regressors).
+    error : ndarray of shape (n_alphas,)
+        Share of samples that are classified wrongly, in [0, 1]; for regressors the same as
+        `loss`.
+    calibrated_loss : ndarray of shape (n_alphas,), default=None
+        Cross entropy after one inverse temperature for each alpha; None if not asked for.
+    inverse_temperature : ndarray of shape (n_alphas,), default=None
+        That inverse temperature; above 1 the net is not confident enough.
+    metric : {"loss", "error", "calibrated_loss"}, default="loss"
+        What barriers are measured in where nothing else is said.
+    baseline : {"linear", "mean", "max"}, default="linear"
+        What the path is compared with where nothing else is said.
+
+    Attributes
+    ----------
+    epsilon : float
+        Rise of the path above its *worse* end, at least 0: the barrier with baseline "max".
+    midpoint_barrier : float
+        Value at alpha = 1/2 minus the mean of the ends. Negative where the midpoint is better.
+    minimum, maximum : float
+        Smallest and largest value on the path: a barrier does not see where a path dips.
+
+    See Also
+    --------
+    sklmc.LMCScorer : Computes it.
+    sklmc.PathDisplay : Draws it.
+
+    Notes
+    -----
+    epsilon <= barrier("linear"), and epsilon <= barrier("mean"), since the worse end is at least
+    as high as the other baselines.
+
+    References
+    ----------
+    .. [1] Frankle, Dziugaite, Roy, Carbin, "Linear mode connectivity and the lottery ticket
+       hypothesis", ICML 2020.
+    .. [2] Entezari, Sedghi, Saukh, Neyshabur, "The role of permutation invariance in linear mode
+       connectivity of neural networks", ICLR 2022.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklmc import PathScore
+    >>> score = PathScore(
+    ...     alphas=np.array([0.0, 0.5, 1.0]),
+    ...     loss=np.array([0.1, 0.6, 0.3]),
+    ...     error=np.array([0.0, 0.2, 0.1]),
+    ... )
+    >>> round(score.barrier("linear"), 3), round(score.epsilon, 3)
+    (0.4, 0.3)
+    >>> score.is_connected(0.1)
+    False
+    """
+
+    alphas: np.ndarray
+    loss: np.ndarray
+    error: np.ndarray
+    calibrated_loss: np.ndarray | None = None
+    inverse_temperature: np.ndarray | None = None
+    metric: str = "loss"
+    baseline: str = "linear"
+
+    def values(self, metric: str | None = None) -> np.ndarray:
+        """Return the path of one metric.
+
+        Parameters
+        ----------
+        metric : {"loss", "error", "calibrated_loss"}, default=None
+            None means the score's own `metric`.
+
+        Returns
+        -------
+        values : ndarray of shape (n_alphas,)
+            The values at `alphas`.
+        """
+        metric = self.metric if metric is None else metric
+        check_option(metric, METRICS, type(self).__name__, "metric")
+        values = getattr(self, metric)
+        if values is None:
+            raise ValueError(
+                f"{type(self).__name__}: there is no {metric!r}; set 'calibration' of the "
+                "LMCScorer."
+            )
+        return values
+
+    def barrier(self, baseline: str | None = None, metric: str | None = None) -> float:
+        """Return how far the path rises above its baseline.
+
+        Parameters
+        ----------
+        baseline : {"linear", "mean", "max"}, default=None
+            "linear": the straight line between the values at the ends; "mean": their mean;
+            "max": the worse of the two, which gives epsilon. None means the score's own.
+        metric : {"loss", "error", "calibrated_loss"}, default=None
+            None means the score's own `metric`.
+
+        Returns
+        -------
+        barrier : float
+            Not negative; NaN where the path holds a NaN.
+        """
+        baseline = self.baseline if baseline is None else baseline
+        check_option(baseline, BASELINES, type(self).__name__, "baseline")
+        return float(barrier_of(self.values(metric), self.alphas, baseline))
+
+    @property
+    def epsilon(self) -> float:
+        """Rise of the path above its worse end."""
+        return self.barrier("max")
+
+    @property
+    def midpoint_barrier(self) -> float:
+        """Value at the midpoint minus the mean of the ends."""
+        return float(midpoint_barrier_of(self.values(), self.alphas))
+
+    @property
+    def minimum(self) -> float:
+        """Smallest value on the path."""
+        return float(self.values().min())
+
+    @property
+    def maximum(self) -> float:
+        """Largest value on the path."""
+        return float(self.values().max())
+
+    def midpoint(self, metric: str | None = None) -> float:
+        """Return the value at alpha = 1/2.
+
+        Parameters
+        ----------
+        metric : {"loss", "error", "calibrated_loss"}, default=None
+            None means the score's own `metric`.
+
+        Returns
+        -------
+        value : float
+            The value of the net halfway between A and B.
+        """
+        return float(midpoint_of(self.values(metric), self.alphas))
+
+    def is_connected(self, epsilon: float) -> bool:
+        """Say whether the path rises above its worse end by `epsilon` at most.
+
+        Parameters
+        ----------
+        epsilon : float
+            In units of the score's own `metric`.
+
+        Returns
+        -------
+        connected : bool
+            False also where the path holds a NaN.
+        """
+        return bool(self.epsilon <= epsilon)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a tidy table.
+
+        Returns
+        -------
+        frame : DataFrame
+            One row for each alpha: alpha, loss, error and, where asked for, calibrated_loss and
+            inverse_temperature.
+        """
+        columns = {"alpha": self.alphas, "loss": self.loss, "error": self.error}
+        if self.calibrated_loss is not None:
+            columns["calibrated_loss"] = self.calibrated_loss
+            columns["inverse_temperature"] = self.inverse_temperature
+        return pd.DataFrame(columns)

@@ -1,0 +1,343 @@
+"""LMCScorer: paths and barriers between nets, and scores for model selection made of them."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.base import BaseEstimator
+
+from sklmc._sklearn import HasMethods, Interval, StrOptions
+from sklmc._validation import check_models, check_option
+from sklmc.alignment import PermutationAligner
+from sklmc.connectivity._barriers import BASELINES, alpha_grid
+from sklmc.connectivity._pair_scoring import Settings, score_pairs
+from sklmc.connectivity._pairwise_score import PairwiseScore
+from sklmc.connectivity._path_score import PathScore
+from sklmc.connectivity._unwrap import see_through, transform
+
+ALIGNERS = ("weight",)
+PAIR_KEYS = ("neg_barrier", "neg_epsilon", "neg_calibrated_barrier", "neg_merged_loss")
+TASK_KEYS = ("accuracy", "merged_accuracy", "r2", "merged_r2")
+
+
+class LMCScorer(BaseEstimator):
+    """Measure what lies between nets: barriers, epsilon, calibrated loss, for one pair or all.
+
+    The straight line from A to B in weight space is ``(1 - alpha) * A + alpha * B``. If the loss
+    along it stays as low as at its ends, the nets are linearly mode connected: their weights
+    can be averaged. The same object is a scorer for scikit-learn: `scoring=` of a search over
+    any estimator with ``estimators_``.
+
+    Parameters
+    ----------
+    metric : {"loss", "error"}, default="loss"
+        What `barrier` and `epsilon` are measured in: cross entropy in nats (mean squared error
+        for regressors), or the share of wrong predictions.
+    n_alphas : int, default=11
+        Number of evenly spaced positions, both ends included; an even number gets the midpoint
+        in addition.
+    baseline : {"linear", "mean", "max"}, default="linear"
+        What a path is compared with: the line between the losses at its ends [2]_, their mean
+        [1]_, or the worse one (then the barrier is epsilon).
+    aligner : {"weight"}, aligner object or None, default=None
+        How B is moved onto A before the pair is scored: a method of
+        :class:`~sklmc.PermutationAligner`, an aligner of your own (cloned for each pair), or an
+        aligner whose ``fit`` takes all models, which are then brought into one common frame.
+        None scores the nets as they are.
+    repair : {"batch_norm"} or None, default=None
+        "batch_norm" estimates running statistics again at every inner alpha; end points keep
+        theirs. None interpolates them, with a warning where there are any.
+    calibration : {"crossfit", "in_sample"}, (X_cal, y_cal) or None, default=None
+        Adds the calibrated loss: one inverse temperature for each net on the path, the end points
+        included [3]_. "in_sample" fits it on X itself, by plain minimisation; "crossfit" scores
+        each of five folds of X with the inverse temperature of the others; (X_cal, y_cal) fits it
+        on held-out data. Classifiers only. The last two shrink its logarithm towards 0, so that
+        few or separable samples cannot make it run away.
+    output : str, default="all"
+        What calling the scorer returns: "all" for a dict, or one of its keys for that float.
+    error_score : "raise" or float, default="raise"
+        What to do about a pair that cannot be scored (a net that has diverged, an aligner that
+        fails): raise, or put this value in its place and warn. If no pair can be scored, the
+        error is raised.
+    n_jobs : int or None, default=None
+        Number of blocks of pairs that are scored at the same time, by joblib and whatever backend
+        it is set to. The result does not depend on it.
+    verbose : int, default=0
+        1 shows a progress bar over pairs.
+
+    See Also
+    --------
+    PathScore, PairwiseScore : What is returned.
+    sklmc.PathDisplay : Draws a path.
+    PermutationAligner : Brings B closest to A.
+
+    Notes
+    -----
+    A Pipeline counts as its last step, seen through the earlier ones. Everything is scored in
+    eval mode; models are not changed. Losses are true means over samples; logits come from the
+    net, never from clipped probabilities. The aligner and the repair see X and y, or the
+    calibration data where (X_cal, y_cal) is given. An aligner named by its method runs with
+    ``random_state=0``.
+
+    Called as ``scorer(estimator, X, y)`` it returns greater-is-better values over the pairs i < j
+    of ``estimator.estimators_``: ``neg_barrier``, ``neg_epsilon``, ``neg_calibrated_barrier`` (if
+    set) and ``neg_merged_loss`` are minus the median over pairs, the merged net of a pair being
+    its midpoint; ``accuracy`` (``r2`` for regressors) is the mean over members, and
+    ``merged_accuracy`` (``merged_r2``) the median over pairs of the midpoint's. r2 is one minus
+    the mean squared error over the variance of y, both averaged over outputs. A dead net has no
+    barrier: search with ``refit="merged_accuracy"``.
+
+    Nets whose first weight layer is a Linear or convolutional one share the work up to that layer
+    between all pairs and alphas; chains of Linear layers, norms and pointwise activations run
+    all alphas in one batched product. What is taken is proved on a few samples first.
+
+    References
+    ----------
+    .. [1] Frankle, Dziugaite, Roy, Carbin, "Linear mode connectivity and the lottery ticket
+       hypothesis", ICML 2020.
+    .. [2] Entezari, Sedghi, Saukh, Neyshabur, "The role of permutation invariance in linear mode
+       connectivity of neural networks", ICLR 2022.
+    .. [3] Ito, Yamada, Chijiwa, Kumagai, "Do we really need permutations? Impact of width
+       expansion on linear mode connectivity", 2025.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_moons
+    >>> from sklmc import LMCScorer, NetClassifier
+    >>> X, y = make_moons(100, noise=0.1, random_state=0)
+    >>> a, b = (NetClassifier(max_epochs=20, random_state=i).fit(X, y) for i in range(2))
+    >>> score = LMCScorer(n_alphas=5).path(a, b, X, y)
+    >>> score.alphas.tolist()
+    [0.0, 0.25, 0.5, 0.75, 1.0]
+    >>> bool(score.epsilon <= score.barrier("linear"))
+    True
+    """
+
+    _parameter_constraints: dict = {
+        "metric": [StrOptions({"loss", "error"})],
+        "n_alphas": [Interval(Integral, 2, None, closed="left")],
+        "baseline": [StrOptions(set(BASELINES))],
+        "aligner": [str, HasMethods(["fit", "transform"]), None],
+        "repair": [StrOptions({"batch_norm"}), None],
+        "calibration": [StrOptions({"crossfit", "in_sample"}), tuple, None],
+        "output": [StrOptions({"all", *PAIR_KEYS, *TASK_KEYS})],
+        "error_score": [StrOptions({"raise"}), Real],
+        "n_jobs": [Integral, None],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        metric="loss",
+        *,
+        n_alphas=11,
+        baseline="linear",
+        aligner=None,
+        repair=None,
+        calibration=None,
+        output="all",
+        error_score="raise",
+        n_jobs=None,
+        verbose=0,
+    ):
+        self.metric = metric
+        self.n_alphas = n_alphas
+        self.baseline = baseline
+        self.aligner = aligner
+        self.repair = repair
+        self.calibration = calibration
+        self.output = output
+        self.error_score = error_score
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.requires_fit = False
+        tags.input_tags.two_d_array = False
+        return tags
+
+    def path(self, model_a, model_b, X, y) -> PathScore:
+        """Score the straight line between two models.
+
+        Parameters
+        ----------
+        model_a, model_b : skorch net, fitted sklmc estimator, Pipeline or torch.nn.Module
+            A (alpha = 0) is the reference; B (alpha = 1) moves onto A if there is an aligner.
+            Neither is changed. The same object twice has barrier 0.
+        X : array-like of shape (n_samples, ...)
+            Samples, as the models take them.
+        y : array-like of shape (n_samples,)
+            Labels the models know, or targets. For plain modules integers are classes
+            0..n_classes-1 and floats are regression.
+
+        Returns
+        -------
+        score : PathScore
+            Losses along the line.
+
+        Raises
+        ------
+        ArchitectureMismatchError
+            If the tensors, tasks or classes of A and B differ (a ValueError).
+        ValueError
+            If X is empty, y has another length or unknown labels, or a weight is not finite.
+        NotFittedError
+            If a model is not fitted.
+        TypeError
+            If something is no model.
+        """
+        models = [model_a, model_b]
+        curves, _, _ = self._score(
+            "LMCScorer.path", models, [(0, 1)], X, y, ["model_a", "model_b"], error_score="raise"
+        )
+        extra = self.calibration is not None
+        return PathScore(
+            alphas=alpha_grid(self.n_alphas),
+            loss=curves.loss[0],
+            error=curves.error[0],
+            calibrated_loss=curves.calibrated_loss[0] if extra else None,
+            inverse_temperature=curves.inverse_temperature[0] if extra else None,
+            metric=self.metric,
+            baseline=self.baseline,
+        )
+
+    def pairwise(self, models, X, y) -> PairwiseScore:
+        """Score the lines between all pairs of some models.
+
+        Parameters
+        ----------
+        models : list of skorch nets, fitted sklmc estimators, Pipelines or torch.nn.Modules
+            At least two, all of one architecture. None is changed. The same object may come
+            several times; its barrier with itself is 0.
+        X : array-like of shape (n_samples, ...)
+            Samples, as the models take them.
+        y : array-like of shape (n_samples,)
+            Labels the models know, or targets.
+
+        Returns
+        -------
+        score : PairwiseScore
+            Symmetric matrices of barriers, and the paths of all pairs i < j, in which
+            ``models[j]`` moves onto ``models[i]`` if there is an aligner.
+
+        Raises
+        ------
+        ArchitectureMismatchError
+            If the tensors, tasks or classes of two models differ (a ValueError).
+        ValueError
+            If there are fewer than two models, X is empty, y has another length or unknown
+            labels, or a weight is not finite.
+        NotFittedError
+            If a model is not fitted.
+        TypeError
+            If something is no model.
+        """
+        return self._pairwise("LMCScorer.pairwise", models, X, y)[0]
+
+    def __call__(self, estimator, X, y):
+        """Score a fitted estimator's members, greater is better.
+
+        Parameters
+        ----------
+        estimator : estimator with ``estimators_``, or a Pipeline that ends in one
+            A fitted DeepEnsemble, for example.
+        X : array-like of shape (n_samples, ...)
+            Samples.
+        y : array-like of shape (n_samples,)
+            Labels or targets.
+
+        Returns
+        -------
+        scores : dict of str to float, or float
+            All values, or the one that `output` names; see Notes.
+        """
+        caller = "LMCScorer"
+        earlier, inner = see_through(estimator)
+        members = getattr(inner, "estimators_", None)
+        if members is None:
+            raise TypeError(
+                f"{caller}: the estimator must have 'estimators_' (a fitted DeepEnsemble, for "
+                f"example), got {type(inner).__name__}; for two models use path, for a list of "
+                "them pairwise."
+            )
+        score, classify, variance = self._pairwise(caller, members, transform(earlier, X), y)
+        values = self._summary(score, classify, variance)
+        if self.output == "all":
+            return values
+        if self.output not in values:
+            raise ValueError(
+                f"{caller}: 'output' is {self.output!r}, but these models give "
+                f"{', '.join(map(repr, values))} only (calibration={self.calibration!r})."
+            )
+        return values[self.output]
+
+    def _summary(self, score: PairwiseScore, classify: bool, variance: float) -> dict[str, float]:
+        """Return medians over pairs and means over members, greater is better."""
+        values = {
+            "neg_barrier": -np.median(score.barriers()),
+            "neg_epsilon": -np.median(score.barriers("max")),
+        }
+        if score.calibrated_loss is not None:
+            values["neg_calibrated_barrier"] = -np.median(score.barriers(metric="calibrated_loss"))
+        values["neg_merged_loss"] = -np.median(score.midpoints("loss"))
+        first, second = np.triu_indices(score.n_models, 1)
+        member = np.full(score.n_models, np.nan)
+        member[second] = score.error[:, -1]
+        member[first] = score.error[:, 0]
+        if classify:
+            values["accuracy"] = 1.0 - np.mean(member)
+            values["merged_accuracy"] = 1.0 - np.median(score.midpoints("error"))
+        else:
+            values["r2"] = 1.0 - np.mean(member) / variance if variance else np.nan
+            middle = np.median(score.midpoints("loss"))
+            values["merged_r2"] = 1.0 - middle / variance if variance else np.nan
+        return {name: float(value) + 0.0 for name, value in values.items()}  # no -0.0
+
+    def _pairwise(self, caller: str, models, X, y) -> tuple[PairwiseScore, bool, float]:
+        """Score all pairs; also return whether they classify, and the variance of y."""
+        self._validate_params()
+        models = check_models(models, caller, minimum=2)
+        first, second = np.triu_indices(len(models), 1)
+        pairs = list(zip(first.tolist(), second.tolist()))
+        names = [f"models[{k}]" for k in range(len(models))]
+        curves, classify, variance = self._score(caller, models, pairs, X, y, names)
+        extra = self.calibration is not None
+        score = PairwiseScore(
+            n_models=len(models),
+            alphas=alpha_grid(self.n_alphas),
+            loss=curves.loss,
+            error=curves.error,
+            calibrated_loss=curves.calibrated_loss if extra else None,
+            inverse_temperature=curves.inverse_temperature if extra else None,
+            metric=self.metric,
+            baseline=self.baseline,
+            failures={pairs[k]: reason for k, reason in curves.failures.items()},
+            error_score=np.nan if self.error_score == "raise" else float(self.error_score),
+        )
+        return score, classify, variance
+
+    def _score(self, caller: str, models, pairs, X, y, names, error_score=None):
+        """Check what the constructor stored and score some pairs."""
+        self._validate_params()
+        if isinstance(self.calibration, tuple) and len(self.calibration) != 2:
+            raise ValueError(
+                f"{caller}: 'calibration' must be the pair (X_cal, y_cal), got a tuple of "
+                f"{len(self.calibration)}."
+            )
+        aligner = self.aligner
+        if isinstance(aligner, str):
+            check_option(aligner, ALIGNERS, caller, "aligner")
+            aligner = PermutationAligner(method=aligner, random_state=0)
+        how = Settings(
+            caller=caller,
+            alphas=alpha_grid(self.n_alphas),
+            aligner=aligner,
+            repair=self.repair,
+            calibration=self.calibration,
+            error_score=self.error_score if error_score is None else error_score,
+            n_jobs=self.n_jobs,
+            verbose=self.verbose,
+        )
+        return score_pairs(models, pairs, X, y, names, how)

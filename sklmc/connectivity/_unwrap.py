@@ -1,0 +1,56 @@
+"""Pipelines: a Pipeline counts as its last step, seen through the earlier ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from sklearn.pipeline import Pipeline
+
+from sklmc._sklearn import FrozenEstimator
+
+
+def see_through(model) -> tuple[tuple[Pipeline, ...], object]:
+    """Return the fitted transformers in front of a model, and the model itself."""
+    earlier: list[Pipeline] = []
+    while True:
+        if isinstance(model, FrozenEstimator) and isinstance(model.estimator, Pipeline):
+            model = model.estimator
+        elif isinstance(model, Pipeline):
+            if len(model.steps) > 1:
+                earlier.append(model[:-1])
+            model = model.steps[-1][1]
+        else:
+            return tuple(earlier), model
+
+
+def transform(earlier: Sequence[Pipeline], X):
+    """Send X through the transformers in front of a model."""
+    for steps in earlier:
+        X = steps.transform(X)
+    return X
+
+
+def common_input(all_earlier: Sequence[tuple[Pipeline, ...]], X, caller: str, names):
+    """Return what all models see of X; refuse models whose transformers disagree.
+
+    A net between two nets has an input of its own only if both get the same.
+    """
+    first = transform(all_earlier[0], X)
+    for earlier, name in zip(all_earlier[1:], names[1:]):
+        if not earlier and not all_earlier[0]:
+            continue
+        seen = transform(earlier, X)
+        if not _equal(first, seen):
+            raise ValueError(
+                f"{caller}: the earlier steps of the Pipelines '{names[0]}' and '{name}' turn 'X' "
+                "into different inputs, so that no net between them has an input; fit the "
+                "transformers on the same data, or pass transformed X and the last steps."
+            )
+    return first
+
+
+def _equal(a, b) -> bool:
+    """Say whether two transformed inputs are the same numbers."""
+    a, b = np.asarray(a), np.asarray(b)
+    return a.shape == b.shape and bool((a == b).all())
