@@ -52,7 +52,7 @@ def match_weights(
 
     with bar:
         # results are small and inputs large: threads, whatever the surrounding backend
-        results = Parallel(n_jobs=n_jobs, prefer="threads")(
+        results = Parallel(n_jobs=n_jobs, require="sharedmem")(
             delayed(descend)(index) for index in range(n_init)
         )
     return max(results, key=lambda result: result.objective)
