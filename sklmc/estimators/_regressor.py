@@ -238,7 +238,13 @@ class NetRegressor(ArrayNet, NeuralNetRegressor):
 
     @available_if(lambda self: False)
     def predict_proba(self, X):
-        """Not available: a regressor has no probabilities."""
+        """Not available: a regressor has no probabilities.
+
+        Parameters
+        ----------
+        X : array-like
+            Not read.
+        """
 
     def predict(self, X) -> np.ndarray:
         """Return the predicted targets.

@@ -10,9 +10,9 @@ def test_int_is_the_seed():
 
 
 def test_none_draws_afresh_and_leaves_numpy_alone():
-    before = np.random.get_state()
+    before = np.random.get_state()  # noqa: NPY002
     seeds = {resolve_seed(None) for _ in range(5)} | {*draw_seeds(None, 5)}
-    after = np.random.get_state()
+    after = np.random.get_state()  # noqa: NPY002
     assert len(seeds) == 10
     assert np.array_equal(before[1], after[1])
     assert before[2] == after[2]

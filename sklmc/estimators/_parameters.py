@@ -1,0 +1,165 @@
+"""How a net stores, lists and checks its parameters, and how it is pickled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from numbers import Integral, Real
+
+import torch
+
+from sklmc._sklearn import (
+    HasMethods,
+    Interval,
+    Options,
+    StrOptions,
+    cloudpickle,
+    validate_parameter_constraints,
+)
+from sklmc.estimators._arguments import check_arguments, check_module, check_names
+
+_SET_BY_SKORCH = ("history_", "initialized_", "virtual_params_")
+
+
+class NetParameters:
+    """Parameters of a skorch net as scikit-learn wants them: stored in init, checked in fit."""
+
+    _parameter_constraints: dict = {
+        "module": [callable],
+        "criterion": [callable],
+        "optimizer": [callable],
+        "lr": [Interval(Real, 0, None, closed="left")],
+        "max_epochs": [Interval(Integral, 0, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left"), Options(Integral, {-1})],
+        "iterator_train": [callable],
+        "iterator_train__shuffle": ["boolean"],
+        "iterator_valid": [callable],
+        "dataset": [callable, HasMethods("__getitem__")],
+        "train_split": [callable, None],
+        "callbacks": [list, StrOptions({"disable"}), None],
+        "predict_nonlinearity": [callable, StrOptions({"auto"}), None],
+        "warm_start": ["boolean"],
+        "device": [str, torch.device, None],
+        "compile": ["boolean"],
+        "use_caching": ["boolean", StrOptions({"auto"})],
+        "torch_load_kwargs": [dict, None],
+        "dtype": [StrOptions({"float32", "float64"}), None],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    # skorch fills these when it meets the first module; known from the start, they need no
+    # attribute that is set in __init__ without being a parameter.
+    prefixes_ = [
+        *("iterator_train", "iterator_valid", "callbacks", "dataset", "compile"),
+        *("module", "criterion", "optimizer"),
+    ]
+    cuda_dependent_attributes_ = ["module_", "criterion_", "optimizer_"]
+    _modules = ["module"]
+    _criteria = ["criterion"]
+    _optimizers = ["optimizer"]
+    history_ = None
+    initialized_ = False
+    virtual_params_: Mapping = {}
+
+    def __init__(self, module, **parameters):
+        own = {name: parameters.pop(name) for name in ("dtype", "random_state")}
+        super().__init__(module, **parameters)
+        for name in _SET_BY_SKORCH:
+            vars(self).pop(name, None)
+        vars(self).update(own)
+
+    def __getstate__(self):
+        """Pack what may live on a device as skorch does, but let modules come from a notebook.
+
+        skorch's own pickle inside the pickle knows importable classes only, so that no worker
+        process could get (or give back) a net whose module was defined in ``__main__``.
+        """
+        state = dict(vars(self))
+        packed = {
+            name: state.pop(name) for name in self.cuda_dependent_attributes_ if name in state
+        }
+        state["__cuda_dependent_attributes__"] = cloudpickle.dumps(packed)
+        return state
+
+    def _get_param_names(self) -> list[str]:
+        """Name whatever the user may have set: the public attributes without underscore."""
+        return sorted(
+            name for name in vars(self) if not name.startswith("_") and not name.endswith("_")
+        )
+
+    def _get_params_callbacks(self, deep: bool = True) -> dict[str, object]:
+        """List callbacks the same before and after fit: the user's, and the defaults' settings."""
+        params: dict[str, object] = {}
+        if not deep or not isinstance(self.callbacks, list | None):
+            return params
+        defaults = {name for name, _ in self.get_default_callbacks()}
+        for name, callback in self._uniquely_named_callbacks():
+            if name not in defaults:
+                params[f"callbacks__{name}"] = callback
+            if isinstance(callback, type) or not hasattr(callback, "get_params"):
+                continue
+            for key, value in callback.get_params().items():
+                params[f"callbacks__{name}__{key}"] = value
+        return {name: value for name, value in params.items() if name not in vars(self)}
+
+    def set_params(self, **params):
+        """Set parameters, also those of the module, the optimizer, the callbacks and so on.
+
+        A new ``lr`` or ``optimizer__...`` acts at once on a net that is fitted, a new
+        ``module__...`` or ``criterion__...`` builds it anew (untrained), as in skorch; everything
+        else acts on the next fit.
+
+        Parameters
+        ----------
+        **params : object
+            Names and values, ``module__width=32`` for example.
+
+        Returns
+        -------
+        self
+            The net.
+        """
+        passive = ("iterator_train__", "iterator_valid__", "dataset__", "callbacks")
+        later = {name: params.pop(name) for name in list(params) if name.startswith(passive)}
+        for name, value in params.items():
+            # skorch changes the optimizer of a fitted net only, and the next fit would forget it
+            if name.startswith("optimizer__") and "param_groups__" not in name:
+                vars(self)[name] = value
+                self._params_to_validate.add(name)
+        super().set_params(**params)
+        for name, value in later.items():
+            setattr(self, name, value)
+            if "__" in name:
+                self._params_to_validate.add(name)
+        if self.initialized_ and any(name.startswith("callbacks") for name in later):
+            self._initialize_callbacks()
+        return self
+
+    def _check_parameters(self) -> None:
+        """Refuse values out of range, unknown names, and a module that is an instance."""
+        caller = type(self).__name__
+        check_module(self.module, caller)
+        params = self.get_params(deep=False)
+        validate_parameter_constraints(self._parameter_constraints, params, caller_name=caller)
+        check_names(
+            self._params_to_validate,
+            self.prefixes_,
+            self.module,
+            self._parameter_constraints,
+            caller,
+        )
+        check_arguments(self.optimizer, "optimizer", self._given("optimizer"), caller)
+        check_arguments(self.criterion, "criterion", self._given("criterion"), caller)
+        if self.callbacks != "disable":
+            known = [name for name, _ in self._uniquely_named_callbacks()]
+            for name in params:
+                prefix, _, rest = name.partition("__")
+                if prefix == "callbacks" and rest and rest.partition("__")[0] not in known:
+                    raise ValueError(
+                        f"{caller}: {name!r} is set, but there is no callback of that name; "
+                        f"there are {', '.join(map(repr, known))}."
+                    )
+
+    def _given(self, prefix: str) -> list[str]:
+        """Name the arguments that the user has set for one component."""
+        return list(self.get_params_for(prefix))
