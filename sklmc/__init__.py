@@ -1,16 +1,23 @@
 """Linear mode connectivity modulo permutation, for people with scikit-learn habits."""
 
 from sklmc.alignment import PermutationAligner
+from sklmc.connectivity import LMCScorer, PairwiseScore, PathScore
 from sklmc.estimators import DeepEnsemble, NetClassifier, NetRegressor
+from sklmc.merging import WeightAverager, merge_models
 from sklmc.models import average_models, interpolate_models
 
 __version__ = "0.1.0.dev0"
 
 __all__ = [
     "DeepEnsemble",
+    "LMCScorer",
     "NetClassifier",
     "NetRegressor",
+    "PairwiseScore",
+    "PathScore",
     "PermutationAligner",
+    "WeightAverager",
     "average_models",
     "interpolate_models",
+    "merge_models",
 ]

@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.base import clone
 
 from sklmc._validation import check_models, check_option, check_same_length, check_weights
+from sklmc.alignment import PermutationAligner
 from sklmc.exceptions import StaleStatisticsWarning
 from sklmc.merging._batch_norm import tracked_norms
 from sklmc.merging._repair import METHODS, needs_repair, repaired_state
@@ -115,8 +116,6 @@ def align_models(models: Sequence, aligner, X=None, y=None) -> list:
     if aligner is None or len(models) == 1:
         return list(models)
     if isinstance(aligner, str):
-        from sklmc.alignment import PermutationAligner
-
         aligner = PermutationAligner(method=aligner, random_state=0)
     if "models" in inspect.signature(aligner.fit).parameters:  # one fit for all of them
         return list(clone(aligner).fit(models, X, y).transform(models))
