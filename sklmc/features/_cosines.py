@@ -1,0 +1,73 @@
+"""Cosines and distances between features: pure functions on tensors, and running means."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+
+def flat(features: torch.Tensor) -> torch.Tensor:
+    """Return features (n, ...) as float64 (n, d)."""
+    return features.double().flatten(1) if features.ndim > 1 else features.double()[:, None]
+
+
+def dot(u: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """Return the inner product of each pair of rows (n,)."""
+    return torch.linalg.vecdot(u, v)
+
+
+def cosine(uv: torch.Tensor, uu: torch.Tensor, vv: torch.Tensor) -> torch.Tensor:
+    """Return cosines (n,) from inner products; NaN where a vector is zero."""
+    size = uu.clamp(min=0).sqrt() * vv.clamp(min=0).sqrt()
+    return torch.where(size > 0, (uv / size).clamp(-1.0, 1.0), torch.nan)
+
+
+def row_cosine(u: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """Return the cosine of each pair of rows of two feature matrices; NaN where one is zero."""
+    return cosine(dot(u, v), dot(u, u), dot(v, v))
+
+
+def distance_and_factor(reference: torch.Tensor, features: torch.Tensor) -> tuple[float, float]:
+    """Return the mean of 1 - cosine over rows, and the c for which ``features`` is nearest to
+    ``c * reference``: a feature matrix (n, ...) against another.
+    """
+    u, v = flat(reference), flat(features)
+    size = float(dot(u, u).sum())
+    factor = float(dot(u, v).sum()) / size if size > 0 else float("nan")
+    return float((1.0 - row_cosine(u, v)).nanmean()), factor
+
+
+def relative_distance(difference: float, first: float, second: float) -> float:
+    """Return ``|x - y|^2 / (|x| |y|)`` from three squared norms; NaN where one is zero."""
+    size = np.sqrt(first) * np.sqrt(second)
+    return float(difference / size) if size > 0 else float("nan")
+
+
+class RunningMean:
+    """Mean and standard deviation of values that come in blocks; NaN is counted, not averaged."""
+
+    def __init__(self) -> None:
+        self.n, self.n_undefined, self._mean, self._squares = 0, 0, 0.0, 0.0
+
+    def add(self, values: torch.Tensor) -> None:
+        """Take a block of values."""
+        defined = values[~torch.isnan(values)]
+        self.n_undefined += len(values) - len(defined)
+        k = len(defined)
+        if k == 0:
+            return
+        mean = float(defined.mean())
+        gap = mean - self._mean
+        total = self.n + k
+        squares = float((defined - mean).square().sum())
+        self._squares += squares + gap * gap * self.n * k / total
+        self._mean += gap * k / total
+        self.n = total
+
+    @property
+    def mean(self) -> float:
+        return self._mean if self.n else float("nan")
+
+    @property
+    def std(self) -> float:
+        return float(np.sqrt(self._squares / self.n)) if self.n else float("nan")

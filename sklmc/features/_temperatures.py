@@ -1,0 +1,105 @@
+"""The scale of logits between two nets: fitted, and as superposition predicts it."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from sklmc._validation import check_same_length
+from sklmc.features._exponential_connectivity import superpose
+from sklmc.features._readings import Nets, check_inner_alphas
+from sklmc.models import (
+    as_logits,
+    fit_inverse_temperature,
+    interpolate_states,
+    is_classification,
+    predict_outputs,
+)
+
+
+def inverse_temperatures(a, b, X, y, alphas=(0.5,)):
+    """Compare the inverse temperature that merged logits need with the one predicted for them.
+
+    Under exact exponentially weighted connectivity [1]_ the logits of the net between A and B
+    are ``(1 - alpha)**L * f_A(x) + alpha**L * f_B(x)`` behind L weight layers: at 1/2 they are
+    ``2**(1 - L)`` times the mean logits, and need ``2**(L - 1)`` times the ensemble's inverse
+    temperature. Inverse temperatures minimise the cross entropy of ``softmax(beta * logits)`` on
+    (X, y): take samples that the nets were not trained on.
+
+    Parameters
+    ----------
+    a, b : skorch net, fitted sklmc estimator or torch.nn.Module
+        Two classifiers of one architecture. A is the reference, ``alpha=0``.
+    X : array-like of shape (n_samples, ...)
+        Held-out samples.
+    y : array-like of shape (n_samples,)
+        Class labels (integers 0..n_classes-1 for a plain module).
+    alphas : float or sequence of float, default=(0.5,)
+        Positions strictly between 0 (A) and 1 (B).
+
+    Returns
+    -------
+    DataFrame
+        One row per alpha: `alpha`; `fitted`, the inverse temperature of the net there;
+        `predicted`, that of the superposition; `ensemble`, that of the mean logits
+        ``(1 - alpha) * f_A + alpha * f_B``; `n_weight_layers`, the L that was used. All positive.
+
+    Raises
+    ------
+    ValueError
+        If an alpha is 0 or 1, y does not fit, or the nets are regressors.
+
+    See Also
+    --------
+    layerwise_exponential_connectivity : Whether the premise is met.
+
+    Notes
+    -----
+    Biases and norm layers break the prediction of scale. Where logits separate the classes of
+    (X, y) perfectly, no finite inverse temperature is best and the bound of the fit is returned.
+
+    References
+    ----------
+    .. [1] Ito, Yamada, Chijiwa, Kumagai, "Do we really need permutations? Impact of width
+       expansion on linear mode connectivity", 2025.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import torch
+    >>> from sklmc.features import inverse_temperatures
+    >>> from sklmc.nets import MLP
+    >>> nets = [MLP(3, 2, width=8, depth=1, bias=False) for _ in range(2)]
+    >>> with torch.no_grad():  # different hidden units
+    ...     nets[0].layers[0].weight[:4] = 0
+    ...     nets[1].layers[0].weight[4:] = 0
+    ...     nets[0].layers[2].weight[:, :4] = 0
+    ...     nets[1].layers[2].weight[:, 4:] = 0
+    >>> rng = np.random.default_rng(0)
+    >>> frame = inverse_temperatures(*nets, rng.normal(size=(90, 3)), rng.integers(0, 2, 90))
+    >>> bool(abs(frame.fitted - frame.predicted).max() < 1e-3 * frame.predicted.max())
+    True
+    """
+    caller = "inverse_temperatures"
+    alphas = check_inner_alphas(alphas, caller)
+    check_same_length(X, y, caller)
+    nets = Nets([a, b], X, caller, ["a", "b"], 2)
+    for look in nets.looks:
+        look.check_logits()
+    target = nets.looks[0].to_target(y)
+    if not is_classification(target):
+        raise ValueError(
+            f"{caller}: 'y' holds floats, which means regression; a temperature scales logits."
+        )
+    first, second = (as_logits(predict_outputs(look, nets.data)).double() for look in nets.looks)
+    states = [look.state for look in nets.looks]
+    depth = nets.n_weight_layers
+    rows = []
+    for alpha in alphas:
+        merged = as_logits(
+            predict_outputs(nets.looks[0], nets.data, interpolate_states(*states, alpha))
+        )
+        mean = (1.0 - alpha) * first + alpha * second
+        scaled = [merged.double(), superpose(first, second, alpha, depth), mean]
+        rows.append([alpha, *(fit_inverse_temperature(z, target) for z in scaled), depth])
+    columns = ["alpha", "fitted", "predicted", "ensemble", "n_weight_layers"]
+    return pd.DataFrame(rows, columns=columns)
