@@ -188,6 +188,7 @@ class PermutationAligner(BaseEstimator):
         Returns
         -------
         self : PermutationAligner
+            Fitted.
 
         Raises
         ------
@@ -263,7 +264,13 @@ class PermutationAligner(BaseEstimator):
 
         Parameters
         ----------
-        model_a, model_b, X, y
+        model_a : skorch net, fitted sklmc estimator or torch.nn.Module
+            The reference. Not changed.
+        model_b : same kind and architecture as `model_a`
+            The model to be moved. Not changed.
+        X : array-like of shape (n_samples, ...), default=None
+            As in `fit`.
+        y : ignored
             As in `fit`.
 
         Returns
