@@ -16,7 +16,7 @@ from sklearn.utils.estimator_checks import (
     estimator_checks_generator,
 )
 
-from sklmc import DeepEnsemble, NetClassifier, NetRegressor
+from sklmc import DeepEnsemble, NetClassifier, NetRegressor, WeightAverager
 from sklmc._sklearn import get_tags
 
 NETS = [NetClassifier(random_state=0), NetRegressor(random_state=0)]
@@ -24,7 +24,10 @@ NETS = [NetClassifier(random_state=0), NetRegressor(random_state=0)]
 META_ESTIMATORS = [
     meta
     for net in (NetClassifier(), NetRegressor())
-    for meta in (DeepEnsemble(net, n_estimators=2, random_state=0),)
+    for meta in (
+        DeepEnsemble(net, n_estimators=2, random_state=0),
+        WeightAverager(net, n_estimators=2, random_state=0),
+    )
 ]
 
 EXPECTED_FAILURES: dict[str, dict[str, str]] = {}
