@@ -28,8 +28,14 @@ from sklmc.connectivity._population import Population
 from sklmc.connectivity._unwrap import common_input, see_through, transform
 from sklmc.exceptions import NonFiniteLossWarning, PairFailedWarning, StaleStatisticsWarning
 from sklmc.merging._batch_norm import tracked_norms
-from sklmc.models import ModelView, check_compatible, is_classification, per_sample_loss
-from sklmc.models import predict_outputs, view
+from sklmc.models import (
+    ModelView,
+    check_compatible,
+    is_classification,
+    per_sample_loss,
+    predict_outputs,
+    view,
+)
 
 TASKS_PER_JOB = 3  # so that workers end at about the same time
 
@@ -130,7 +136,7 @@ def _samples(lead: ModelView, earlier, X, y, how: Settings) -> tuple[Samples, bo
 
 
 def _check_fit(lead: ModelView, parts, target: torch.Tensor, caller: str) -> None:
-    """Run the first model on a few samples, the extreme labels among them: messages, no traceback."""
+    """Run the first model on a few samples, the extreme labels among them, for clear messages."""
     flat = target.reshape(len(target), -1).double()
     rows = sorted(
         {
@@ -149,7 +155,7 @@ def _unfit_models(views, names, how: Settings) -> dict[int, str]:
         check_compatible(views, how.caller, list(names))
         return {}
     bad: dict[int, str] = {}
-    for k, one in enumerate(views):
+    for k in range(len(views)):
         lead = next((i for i in range(k) if i not in bad), None)
         chosen = [k] if lead is None else [lead, k]
         try:

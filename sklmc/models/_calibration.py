@@ -56,7 +56,7 @@ def fit_inverse_temperatures(
 def scaled_cross_entropy(
     logits: torch.Tensor, target: torch.Tensor, beta: torch.Tensor
 ) -> torch.Tensor:
-    """Return the cross entropy (k, n) of ``softmax(beta * logits)`` for logits (k, n_classes, n)."""
+    """Return the cross entropy (k, n) of ``softmax(beta * logits)``, logits (k, n_classes, n)."""
     z = _relative_to_target(logits.double(), target) * beta[:, None, None]
     return torch.logsumexp(z, dim=1)
 

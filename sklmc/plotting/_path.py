@@ -1,0 +1,208 @@
+"""PathDisplay: the loss along the line between two nets."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sklmc._validation import check_option
+from sklmc.connectivity import LMCScorer, PairwiseScore, PathScore
+from sklmc.plotting._style import add_legend, line_style, new_axes
+
+LABELS = {
+    "loss": "loss",
+    "calibrated_loss": "calibrated loss",
+    "error": "error",
+    "inverse_temperature": "inverse temperature",
+}
+
+
+class PathDisplay:
+    """The loss along straight lines between nets, drawn against alpha.
+
+    Create it with :meth:`from_models` or :meth:`from_scores`.
+
+    Parameters
+    ----------
+    alphas : ndarray of shape (n_alphas,)
+        Positions: 0 is model A, 1 is model B.
+    curves : dict of str to dict of str to ndarray of shape (n_paths, n_alphas)
+        For each label, for each of "loss", "calibrated_loss", "error" and "inverse_temperature"
+        that is known, the values of one or more paths.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Where it was drawn last.
+    figure_ : matplotlib Figure
+        The figure of `ax_`.
+    lines_ : list of matplotlib Line2D
+        One for each label and metric: the path, or the median of the paths.
+    bands_ : list of matplotlib PolyCollection
+        Where a label has several paths: the range of their middle half.
+
+    See Also
+    --------
+    LMCScorer : Computes the paths.
+
+    References
+    ----------
+    .. [1] Goodfellow, Vinyals, Saxe, "Qualitatively characterizing neural network optimization
+       problems", ICLR 2015.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklmc import PathDisplay, PathScore
+    >>> alphas = np.linspace(0, 1, 5)
+    >>> loss = 0.2 + alphas * (1 - alphas)
+    >>> score = PathScore(alphas=alphas, loss=loss, error=loss / 2)
+    >>> display = PathDisplay.from_scores({"naive": score}).plot()
+    >>> display.ax_.get_xlabel()
+    'alpha (0: A, 1: B)'
+    """
+
+    def __init__(self, alphas, curves):
+        self.alphas = alphas
+        self.curves = curves
+
+    @classmethod
+    def from_models(cls, model_a, model_b, X, y, *, scorer=None, label="path"):
+        """Score the line between two models.
+
+        Parameters
+        ----------
+        model_a, model_b : skorch net, fitted sklmc estimator, Pipeline or torch.nn.Module
+            A (alpha = 0) is the reference; B moves onto A if the scorer has an aligner.
+        X : array-like of shape (n_samples, ...)
+            Samples.
+        y : array-like of shape (n_samples,)
+            Labels or targets.
+        scorer : LMCScorer, default=None
+            How to score; None means ``LMCScorer(n_alphas=25)``.
+        label : str, default="path"
+            Name of the path in the legend.
+
+        Returns
+        -------
+        display : PathDisplay
+            To be drawn with :meth:`plot`.
+        """
+        scorer = LMCScorer(n_alphas=25) if scorer is None else scorer
+        return cls.from_scores({label: scorer.path(model_a, model_b, X, y)})
+
+    @classmethod
+    def from_scores(cls, scores):
+        """Take paths that are scored already.
+
+        Parameters
+        ----------
+        scores : PathScore, PairwiseScore, list of PathScore, or dict of str to any of these
+            Several paths under one label are drawn as their median with a band.
+
+        Returns
+        -------
+        display : PathDisplay
+            To be drawn with :meth:`plot`.
+        """
+        if not isinstance(scores, dict):
+            scores = {"path": scores}
+        if not scores:
+            raise ValueError("PathDisplay.from_scores: 'scores' is empty; pass at least one.")
+        alphas, curves = None, {}
+        for label, score in scores.items():
+            seen, curves[label] = _curves_of(score)
+            if alphas is None:
+                alphas = seen
+            elif not np.array_equal(alphas, seen):
+                raise ValueError(
+                    f"PathDisplay.from_scores: {label!r} has other alphas than the first score "
+                    f"({len(seen)} and {len(alphas)}); score all with the same 'n_alphas'."
+                )
+        return cls(alphas=alphas, curves=curves)
+
+    def plot(self, ax=None, *, metric="loss", line_kw=None, band_kw=None):
+        """Draw the paths.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a figure at column width.
+        metric : str or list of str, default="loss"
+            "loss", "calibrated_loss", "error" or "inverse_temperature"; several share the axes.
+        line_kw : dict, default=None
+            Keywords for ``Axes.plot``.
+        band_kw : dict, default=None
+            Keywords for ``Axes.fill_between``.
+
+        Returns
+        -------
+        display : PathDisplay
+            Itself.
+        """
+        metrics = [metric] if isinstance(metric, str) else list(metric)
+        for one in metrics:
+            check_option(one, LABELS, "PathDisplay", "metric")
+            missing = [label for label, known in self.curves.items() if one not in known]
+            if missing:
+                raise ValueError(
+                    f"PathDisplay: there is no {one!r} for {missing[0]!r}; set 'calibration' of "
+                    "the LMCScorer."
+                )
+        self.ax_, self.figure_ = new_axes("PathDisplay", ax)
+        self.lines_, self.bands_ = [], []
+        for index, (label, known) in enumerate(self.curves.items()):
+            for k, one in enumerate(metrics):
+                # colour tells labels apart, dashes tell metrics apart where there are several
+                style = line_style(index)
+                if len(metrics) > 1:
+                    style["linestyle"] = line_style(k)["linestyle"]
+                name = label if len(metrics) == 1 else f"{label}, {LABELS[one]}"
+                paths = np.atleast_2d(known[one])
+                (line,) = self.ax_.plot(
+                    self.alphas,
+                    np.median(paths, axis=0),
+                    **{"label": name, "linewidth": 1.5, **style, **(line_kw or {})},
+                )
+                self.lines_.append(line)
+                if len(paths) > 1:
+                    low, high = np.quantile(paths, [0.25, 0.75], axis=0)
+                    keywords = {"color": line.get_color(), "alpha": 0.2, "linewidth": 0}
+                    self.bands_.append(
+                        self.ax_.fill_between(
+                            self.alphas, low, high, **{**keywords, **(band_kw or {})}
+                        )
+                    )
+        self.ax_.set_xlabel("alpha (0: A, 1: B)")
+        self.ax_.set_ylabel(LABELS[metrics[0]] if len(metrics) == 1 else _common(metrics))
+        self.ax_.set_xlim(0, 1)
+        add_legend(self.ax_, len(self.lines_))
+        return self
+
+
+def _common(metrics) -> str:
+    """Name an axis that several metrics share."""
+    return "loss" if all(name.endswith("loss") for name in metrics) else "value"
+
+
+def _curves_of(score):
+    """Return the alphas and the known curves (n_paths, n_alphas) of what from_scores takes."""
+    if isinstance(score, (list, tuple)) and score:
+        parts = [_curves_of(one) for one in score]
+        alphas = parts[0][0]
+        if any(not np.array_equal(alphas, other) for other, _ in parts):
+            raise ValueError(
+                "PathDisplay.from_scores: the scores of one label have different alphas; score "
+                "all with the same 'n_alphas'."
+            )
+        shared = [name for name in parts[0][1] if all(name in known for _, known in parts)]
+        return alphas, {
+            name: np.concatenate([known[name] for _, known in parts]) for name in shared
+        }
+    if not isinstance(score, (PathScore, PairwiseScore)):
+        raise TypeError(
+            "PathDisplay.from_scores: 'scores' must hold PathScore or PairwiseScore objects, got "
+            f"{type(score).__name__}; LMCScorer().path(a, b, X, y) gives one."
+        )
+    values = {name: getattr(score, name) for name in LABELS}
+    known = {name: np.atleast_2d(value) for name, value in values.items() if value is not None}
+    return score.alphas, known

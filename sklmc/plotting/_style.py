@@ -1,0 +1,50 @@
+"""What all Displays share: matplotlib on demand, colours that the colour-blind can tell apart."""
+
+from __future__ import annotations
+
+# Okabe and Ito's palette without its yellow, which is too light for lines on white
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 3)))
+COLUMN_WIDTH = 3.5  # inches: one column of a two-column page
+
+
+def new_axes(caller: str, ax=None, width: float = COLUMN_WIDTH, height: float = 2.6):
+    """Return (axes, figure): those of `ax`, or new ones at column width."""
+    plt = pyplot(caller)
+    if ax is None:
+        _, ax = plt.subplots(figsize=(width, height), layout="constrained")
+    return ax, ax.figure
+
+
+def pyplot(caller: str):
+    """Import matplotlib.pyplot, or say how to install it."""
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        raise ImportError(
+            f"{caller}: plotting needs matplotlib, which is not installed; "
+            "run pip install 'sklmc[plot]'."
+        ) from error
+    return plt
+
+
+def add_legend(ax, n_lines: int) -> None:
+    """Add a legend where there is something to tell apart; above the axes if it is long."""
+    if n_lines < 2:
+        return
+    if n_lines == 2:
+        ax.legend(fontsize="small", frameon=False)
+    else:
+        ax.legend(
+            fontsize="x-small",
+            frameon=False,
+            loc="lower left",
+            bbox_to_anchor=(-0.05, 1.0),
+            ncols=2,
+            columnspacing=1.0,
+        )
+
+
+def line_style(index: int) -> dict:
+    """Return colour and dashes of the index-th line: told apart by either."""
+    return {"color": COLORS[index % len(COLORS)], "linestyle": DASHES[index % len(DASHES)]}

@@ -1,0 +1,212 @@
+"""WidthCurveDisplay: how a score changes with the width of the nets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from sklmc.plotting._style import add_legend, line_style, new_axes
+
+
+class WidthCurveDisplay:
+    """A score against the width of the nets (or another growing parameter), one line per label.
+
+    Create it with :meth:`from_frame` or :meth:`from_cv_results`.
+
+    Parameters
+    ----------
+    x : ndarray of shape (n_widths,)
+        Widths, rising.
+    curves : dict of str to dict of str to ndarray of shape (n_widths,)
+        For each label "center" and, where there is a spread, "low" and "high".
+    x_name : str, default="width"
+        Name of the horizontal axis.
+    y_name : str, default="score"
+        Name of the vertical axis.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Where it was drawn last.
+    figure_ : matplotlib Figure
+        The figure of `ax_`.
+    lines_ : list of matplotlib Line2D
+        One for each label.
+    bands_ : list of matplotlib PolyCollection
+        The range from "low" to "high", for the labels that have it.
+
+    See Also
+    --------
+    LMCScorer : Gives the scores that are worth drawing against width.
+
+    References
+    ----------
+    .. [1] Entezari, Sedghi, Saukh, Neyshabur, "The role of permutation invariance in linear mode
+       connectivity of neural networks", ICLR 2022.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from sklmc import WidthCurveDisplay
+    >>> frame = pd.DataFrame({"width": [8, 8, 32, 32], "barrier": [0.5, 0.3, 0.1, 0.2]})
+    >>> display = WidthCurveDisplay.from_frame(frame, y="barrier").plot()
+    >>> display.curves["barrier"]["center"].round(2).tolist()
+    [0.4, 0.15]
+    """
+
+    def __init__(self, x, curves, x_name="width", y_name="score"):
+        self.x = x
+        self.curves = curves
+        self.x_name = x_name
+        self.y_name = y_name
+
+    @classmethod
+    def from_frame(cls, frame, *, y, x="width", by=None):
+        """Summarise the rows of each width by median and quartiles.
+
+        Parameters
+        ----------
+        frame : DataFrame
+            One row for each net, pair or repetition.
+        y : str or list of str
+            Column, or columns, to be drawn; each gives a line.
+        x : str, default="width"
+            Column of widths.
+        by : str, default=None
+            Column that splits rows into lines ("condition", for example).
+
+        Returns
+        -------
+        display : WidthCurveDisplay
+            To be drawn with :meth:`plot`.
+        """
+        columns = [y] if isinstance(y, str) else list(y)
+        for name in [x, *columns, *([] if by is None else [by])]:
+            if name not in frame.columns:
+                raise ValueError(
+                    f"WidthCurveDisplay.from_frame: the frame has no column {name!r}; its columns "
+                    f"are {list(frame.columns)!r}."
+                )
+        parts = [("", frame)] if by is None else list(frame.groupby(by, sort=False))
+        widths = np.sort(frame[x].unique())
+        curves = {}
+        for key, part in parts:
+            for column in columns:
+                names = [str(key)] if by is not None else []
+                names += [column] if by is None or len(columns) > 1 else []
+                groups = part.groupby(x)[column]
+                table = groups.quantile([0.25, 0.5, 0.75]).unstack().reindex(widths)
+                curve = {"center": table[0.5].to_numpy()}
+                if groups.size().max() > 1:
+                    curve |= {"low": table[0.25].to_numpy(), "high": table[0.75].to_numpy()}
+                curves[", ".join(names)] = curve
+        return cls(x=widths, curves=curves, x_name=x, y_name=_shared_name(columns))
+
+    @classmethod
+    def from_cv_results(cls, cv_results, *, scores=("neg_barrier",), param=None):
+        """Draw the results of a search over widths: mean and standard deviation over splits.
+
+        Parameters
+        ----------
+        cv_results : dict or fitted search
+            ``cv_results_`` of a GridSearchCV with ``scoring=LMCScorer()``, or the search itself.
+        scores : sequence of str, default=("neg_barrier",)
+            Scores to draw; those named "neg_..." are drawn with their sign turned.
+        param : str, default=None
+            The parameter searched, ``estimator__module__width`` for example; None takes the only
+            one.
+
+        Returns
+        -------
+        display : WidthCurveDisplay
+            To be drawn with :meth:`plot`.
+        """
+        caller = "WidthCurveDisplay.from_cv_results"
+        results = getattr(cv_results, "cv_results_", cv_results)
+        if not isinstance(results, Mapping):
+            raise TypeError(
+                f"{caller}: 'cv_results' must be the cv_results_ of a search or a fitted search, "
+                f"got {type(cv_results).__name__}."
+            )
+        scores = [scores] if isinstance(scores, str) else list(scores)
+        names = [name.removeprefix("param_") for name in results if name.startswith("param_")]
+        if param is None:
+            if len(names) != 1:
+                raise ValueError(
+                    f"{caller}: {len(names)} parameters were searched ({names!r}); name one in "
+                    "'param'."
+                )
+            param = names[0]
+        for key in [f"param_{param}", *(f"mean_test_{score}" for score in scores)]:
+            if key not in results:
+                raise ValueError(
+                    f"{caller}: the results have no {key!r}; they have {sorted(results)!r}."
+                )
+        frame = pd.DataFrame({"x": np.asarray(results[f"param_{param}"]).astype(float)})
+        frame = frame.sort_values("x", kind="stable")
+        if frame["x"].duplicated().any():
+            raise ValueError(
+                f"{caller}: {param!r} takes the same value in several rows, since other parameters "
+                "were searched as well; make a frame of the rows to be compared and use from_frame."
+            )
+        curves = {}
+        for score in scores:
+            sign = -1.0 if score.startswith("neg_") else 1.0
+            mean = sign * np.asarray(results[f"mean_test_{score}"])[frame.index]
+            std = np.asarray(results[f"std_test_{score}"])[frame.index]
+            label = score.removeprefix("neg_")
+            curves[label] = {"center": mean, "low": mean - std, "high": mean + std}
+        labels: Sequence[str] = list(curves)
+        x_name = param.split("__")[-1]
+        return cls(
+            x=frame["x"].to_numpy(), curves=curves, x_name=x_name, y_name=_shared_name(labels)
+        )
+
+    def plot(self, ax=None, *, log_x=True, line_kw=None, band_kw=None):
+        """Draw the curves.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a figure at column width.
+        log_x : bool, default=True
+            Whether widths are spaced by their logarithm to base 2.
+        line_kw : dict, default=None
+            Keywords for ``Axes.plot``.
+        band_kw : dict, default=None
+            Keywords for ``Axes.fill_between``.
+
+        Returns
+        -------
+        display : WidthCurveDisplay
+            Itself.
+        """
+        self.ax_, self.figure_ = new_axes("WidthCurveDisplay", ax)
+        self.lines_, self.bands_ = [], []
+        for index, (label, curve) in enumerate(self.curves.items()):
+            keywords = {"label": label, "marker": "os^Dv<>"[index % 7], "markersize": 4}
+            keywords |= {"linewidth": 1.5, **line_style(index)}
+            (line,) = self.ax_.plot(self.x, curve["center"], **{**keywords, **(line_kw or {})})
+            self.lines_.append(line)
+            if "low" in curve:
+                keywords = {"color": line.get_color(), "alpha": 0.2, "linewidth": 0}
+                self.bands_.append(
+                    self.ax_.fill_between(
+                        self.x, curve["low"], curve["high"], **{**keywords, **(band_kw or {})}
+                    )
+                )
+        if log_x:
+            self.ax_.set_xscale("log", base=2)
+            self.ax_.set_xticks(self.x, [f"{value:g}" for value in self.x])
+            self.ax_.minorticks_off()
+        self.ax_.set_xlabel(self.x_name)
+        self.ax_.set_ylabel(self.y_name)
+        add_legend(self.ax_, len(self.lines_))
+        return self
+
+
+def _shared_name(columns: Sequence[str]) -> str:
+    """Name the vertical axis after the only column, or after none."""
+    return columns[0].replace("_", " ") if len(columns) == 1 else "value"
