@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sklmc.symmetry._blocks import Block, BlockAxis
-from sklmc.symmetry._cache import cached_symmetry
+from sklmc.symmetry._cache import cached_symmetry as cached_symmetry
 from sklmc.symmetry._discovery import discover_symmetry
 from sklmc.symmetry._extraction import FrozenAxis
 from sklmc.symmetry._group import PermutationGroup

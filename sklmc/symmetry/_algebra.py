@@ -251,7 +251,10 @@ class Labels(LeafStore):
         new: Sequence[int],
         key: Hashable,
     ) -> list[Axis | None]:
-        """Return the label of a tensor of shape `old` seen in the shape `new`."""
+        """Return the label of a tensor of shape `old` seen in the shape `new`.
+
+        A uniform dimension that is merged with others becomes a leaf that may depend on all.
+        """
         found: list[Axis | None] = []
         i = j = 0
         while i < len(old) or j < len(new):
@@ -268,15 +271,14 @@ class Labels(LeafStore):
                     have *= old[i]
                     i += 1
             found.extend(
-                self._view_block(
-                    axes[start_i:i], old[start_i:i], new[start_j:j], (key, start_i, start_j)
-                )
+                self._view_block(axes, slice(start_i, i), old, new[start_j:j], (key, start_i))
             )
         return found
 
-    def _view_block(self, axes, old, new, key) -> list[Axis | None]:
+    def _view_block(self, axes, span: slice, old, new, key) -> list[Axis | None]:
         """Merge a few dimensions and split them again."""
-        kept = [(axis, size) for axis, size in zip(axes, old, strict=True) if size != 1]
+        pairs = zip(axes[span], old[span], strict=True)
+        kept = [(axis, size) for axis, size in pairs if size != 1]
         sizes = [size for size in new if size != 1]
         if not kept or all(axis is None for axis, _ in kept):
             return [None if size != 1 else UNIT for size in new]
@@ -284,7 +286,7 @@ class Labels(LeafStore):
             parts = [axis for axis, _ in kept]
         else:
             filled = [
-                self.axis((key, i), size) if axis is None else axis
+                self.axis((key, i), size, beside=axes) if axis is None else axis
                 for i, (axis, size) in enumerate(kept)
             ]
             parts = self.split(self.merge(filled), sizes)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,65 +12,110 @@ from sklmc.symmetry._blocks import Block, BlockAxis
 from sklmc.symmetry._group import PermutationGroup
 
 
-def permuted(
-    tensor: torch.Tensor,
-    blocks: Sequence[Block],
-    groups: Mapping[str, PermutationGroup],
-    arrays: Mapping[str, np.ndarray],
-) -> torch.Tensor:
-    """Return a tensor with its units in their new places (itself where nothing moves).
+@dataclass(frozen=True)
+class TensorPlan:
+    """How one tensor is moved: axis by axis where its axes move independently of each other."""
 
-    `arrays` may leave groups out: those do not move.
+    groups: frozenset[str]  # the groups that move something in it
+    axes: tuple[tuple[int, Hashable], ...] | None  # (axis, what moves along it); None: by block
+
+
+class Mover:
+    """Moves tensors by permutations; what can be prepared is prepared once.
+
+    Tensors that hold a group along equal axes share one index array.
     """
-    if not any(name in arrays for block in blocks for name in block.groups):
+
+    def __init__(self, blocks: Mapping[str, Sequence[Block]], groups: Sequence[PermutationGroup]):
+        self.blocks = blocks
+        self.groups = {group.name: group for group in groups}
+        self._along: dict[Hashable, tuple[int, list[BlockAxis]]] = {}
+        self.plans = {name: self._plan(found) for name, found in blocks.items()}
+
+    def state(
+        self,
+        state: Mapping[str, torch.Tensor],
+        arrays: Mapping[str, np.ndarray],
+        aliases: Mapping[str, str] | None = None,
+    ) -> dict[str, torch.Tensor]:
+        """Return a state with some groups moved; `arrays` may leave groups out.
+
+        A tensor in which nothing moves is returned as it is; tied tensors stay one.
+        """
+        indices: dict[Hashable, torch.Tensor] = {}
+        found: dict[str, torch.Tensor] = {}
+        for name, tensor in state.items():
+            first = (aliases or {}).get(name, name)
+            if first in found:
+                found[name] = found[first]
+            else:
+                found[name] = self.tensor(name, tensor, arrays, indices)
+        return found
+
+    def tensor(self, name: str, tensor: torch.Tensor, arrays, indices=None) -> torch.Tensor:
+        """Return one tensor of the state with its units in their new places."""
+        plan = self.plans[name]
+        if plan.groups.isdisjoint(arrays):
+            return tensor
+        if plan.axes is None:
+            return _gather(tensor, self.blocks[name], self.groups, arrays)
+        indices = {} if indices is None else indices
+        for dim, key in plan.axes:
+            if (key, tensor.device) not in indices:
+                indices[key, tensor.device] = self._index(key, arrays, tensor.device)
+            index = indices[key, tensor.device]
+            if index is not None:
+                tensor = tensor.index_select(dim, index)
         return tensor
-    maps = axis_maps(blocks, tensor.shape, groups, arrays)
-    if maps is None:
-        return _gather(tensor, blocks, groups, arrays)
-    for dim, index in maps.items():
-        index = torch.from_numpy(index).to(tensor.device)
-        tensor = tensor.index_select(dim, index)
-    return tensor
 
+    def _plan(self, blocks: Sequence[Block]) -> TensorPlan:
+        """See whether the axes of a tensor move independently, and where which groups lie."""
+        moving = frozenset(name for block in blocks for name in block.groups if name in self.groups)
+        if not moving:
+            return TensorPlan(moving, ())
+        axes = []
+        for dim in range(len(blocks[0].axes)):
+            parts: dict[int, BlockAxis] = {}
+            for block in blocks:
+                axis = block.axes[dim]
+                other = parts.setdefault(int(axis.positions.min()), axis)
+                same = other is axis or (
+                    other.factors == axis.factors
+                    and np.array_equal(other.positions, axis.positions)
+                )
+                if not same or self._depends_on_others(axis):
+                    return TensorPlan(moving, None)
+            if any(name in moving for axis in parts.values() for name in axis.factors):
+                axes.append((dim, self._key(list(parts.values()))))
+        return TensorPlan(moving, tuple(axes))
 
-def axis_maps(
-    blocks: Sequence[Block],
-    shape: Sequence[int],
-    groups: Mapping[str, PermutationGroup],
-    arrays: Mapping[str, np.ndarray],
-) -> dict[int, np.ndarray] | None:
-    """Return old positions by new positions for each axis that moves.
+    def _depends_on_others(self, axis: BlockAxis) -> bool:
+        """Say whether a permutation on this axis depends on an index of another axis."""
+        return any(
+            outer not in axis.factors
+            for name in axis.factors
+            if name in self.groups
+            for outer in self.groups[name].within
+        )
 
-    None where the axes do not move independently of each other: then the tensor has to be
-    gathered block by block.
-    """
-    maps: dict[int, np.ndarray] = {}
-    seen: dict[tuple, BlockAxis] = {}
-    for block in blocks:
-        for dim, axis in enumerate(block.axes):
-            if _depends_on_others(axis, groups, arrays):
-                return None
-            key = (dim, int(axis.positions.min()))
-            other = seen.setdefault(key, axis)
-            if other is axis:
-                if any(name in arrays for name in axis.factors):
-                    index = maps.setdefault(dim, np.arange(shape[dim]))
-                    index[axis.positions] = _source(axis, groups, arrays)
-            elif other.factors != axis.factors or not np.array_equal(
-                other.positions, axis.positions
-            ):
-                return None
-    return maps
+    def _key(self, parts: list[BlockAxis]) -> Hashable:
+        """Note what moves along an axis; equal axes have equal keys."""
+        key = tuple(
+            (axis.factors, axis.positions.shape, axis.positions.tobytes()) for axis in parts
+        )
+        self._along.setdefault(key, (sum(axis.positions.size for axis in parts), parts))
+        return key
 
-
-def _depends_on_others(axis: BlockAxis, groups, arrays) -> bool:
-    """Say whether a permutation on this axis depends on an index of another axis."""
-    return any(
-        outer not in axis.factors
-        for name in axis.factors
-        if name in arrays and name in groups
-        for outer in groups[name].within
-    )
+    def _index(self, key: Hashable, arrays, device) -> torch.Tensor | None:
+        """Return old positions by new positions along an axis; None where nothing moves."""
+        size, parts = self._along[key]
+        index = np.arange(size)
+        moved = False
+        for axis in parts:
+            if any(name in arrays for name in axis.factors):
+                moved = True
+                index[axis.positions] = _source(axis, self.groups, arrays)
+        return torch.from_numpy(index).to(device) if moved else None
 
 
 def _source(axis: BlockAxis, groups, arrays) -> np.ndarray:

@@ -93,7 +93,7 @@ def _segments(labels: Labels, axis: Axis, positions: np.ndarray) -> list:
 
 def _cut_once(labels: Labels, piece: Piece) -> list[Piece] | None:
     """Open one hidden sum, or write out one fixed factor that others have kids for."""
-    for a, (factors, positions) in enumerate(piece):
+    for a, (factors, _) in enumerate(piece):
         for d, leaf in enumerate(factors):
             inside = labels.resolve(((leaf,),))
             if inside != ((leaf,),):

@@ -43,7 +43,7 @@ def cached_symmetry(model: ModelView, X=None) -> PermutationSymmetry:
 def fingerprint(model: ModelView, sample: tuple[torch.Tensor, ...]) -> str | None:
     """Return a digest of a module's structure and input, None where it cannot be pickled."""
     buffer = io.BytesIO()
-    pickler = _StructurePickler(buffer, protocol=pickle.HIGHEST_PROTOCOL)
+    pickler = _StructurePickler(buffer, model)
     try:
         pickler.dump(model.module)
     except (pickle.PicklingError, TypeError, AttributeError, RuntimeError):
@@ -57,17 +57,22 @@ def fingerprint(model: ModelView, sample: tuple[torch.Tensor, ...]) -> str | Non
 
 
 class _StructurePickler(pickle.Pickler):
-    """Pickles a module with the shapes of its tensors in place of their values.
+    """Pickles a module with the shapes of its state's tensors in place of their values.
 
     Which names share a tensor is part of the structure: each tensor is numbered when first met.
+    Tensors that are neither parameters nor buffers are constants of the forward pass: their
+    values count.
     """
 
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
+    def __init__(self, file, model: ModelView):
+        super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
+        module = model.module
+        self._named = {id(t) for t in (*module.parameters(), *module.buffers())}
         self._numbers: dict[int, int] = {}
 
     def persistent_id(self, obj):
         if not isinstance(obj, torch.Tensor):
             return None
         number = self._numbers.setdefault(id(obj), len(self._numbers))
-        return number, tuple(obj.shape), str(obj.dtype), type(obj).__name__
+        about = (number, tuple(obj.shape), str(obj.dtype), type(obj).__name__)
+        return about if id(obj) in self._named else (*about, obj.detach().cpu().tolist())

@@ -11,11 +11,15 @@ from torch import nn
 from sklmc._torch import single_thread, to_device
 from sklmc.exceptions import SymmetryError, TraceError
 from sklmc.models import view
+from sklmc.symmetry._application import Mover
+from sklmc.symmetry._execution import ModuleRunner
 from sklmc.symmetry._extraction import Structure, extract
+from sklmc.symmetry._fusion import fusions
 from sklmc.symmetry._graph import Graph, export_graph, flatten, trace_input
 from sklmc.symmetry._labelling import label_graphs
+from sklmc.symmetry._spec import structure_from_axes
 from sklmc.symmetry._symmetry import PermutationSymmetry
-from sklmc.symmetry._verification import TOLERANCE, Proof, Prover, output_change, prove
+from sklmc.symmetry._verification import N_DRAWS, TOLERANCE, Proof, Prover, output_change, prove
 
 _NOISE = 1e-5  # relative difference of two runs of one net in its own precision
 
@@ -153,7 +157,38 @@ def symmetry_of(subject: Subject, graphs: list[Graph], verify: bool) -> Permutat
     proof = None
     if verify:
         prover = Prover(graphs, subject.sample, subject.state, subject.aliases, subject.buffers)
-        structure, proof = proved(prover, structure, subject.caller)
+        structure, proof = proved(prover, structure, subject.caller, fuse=True)
+    return _wrapped(subject, structure, proof, graphs[0].hash)
+
+
+def symmetry_from_axes(spec, model, X, verify: bool) -> PermutationSymmetry:
+    """Return the symmetry of an axes_to_perm spec; refuse it with the group that breaks it."""
+    caller = "PermutationSymmetry.from_axes_to_perm"
+    subject = Subject(model, X, caller)
+    structure = structure_from_axes(spec, subject.shapes, subject.aliases)
+    proof = graph_hash = None
+    if verify:
+        try:
+            graphs = subject.graphs()
+        except TraceError:
+            prover = Prover([], subject.sample, subject.state, subject.aliases, subject.buffers)
+            prover.add("eval", ModuleRunner(subject.module, prover.inputs))
+        else:
+            graph_hash = graphs[0].hash
+            prover = Prover(graphs, subject.sample, subject.state, subject.aliases, subject.buffers)
+        structure, proof = proved(prover, structure, caller)
+        if proof.failed:
+            name, error = max(proof.failed.items(), key=lambda item: item[1])
+            raise SymmetryError(
+                f"{caller}: the spec is wrong: moving the units of group {name!r} changes the "
+                f"function (relative error {error:.1e}); all groups that fail: "
+                f"{', '.join(map(repr, proof.failed))}. Compare with discover_symmetry(model, X)."
+            )
+    return _wrapped(subject, structure, proof, graph_hash)
+
+
+def _wrapped(subject: Subject, structure: Structure, proof, graph_hash) -> PermutationSymmetry:
+    """Put everything that was found into one object."""
     return PermutationSymmetry(
         groups=structure.groups,
         blocks=structure.blocks,
@@ -162,12 +197,14 @@ def symmetry_of(subject: Subject, graphs: list[Graph], verify: bool) -> Permutat
         buffers=subject.buffers,
         frozen=structure.frozen,
         constants=constant_digests(subject.view.original),
-        graph_hash=graphs[0].hash,
+        graph_hash=graph_hash,
         evidence=None if proof is None else evidence(proof),
     )
 
 
-def proved(prover: Prover, structure: Structure, caller: str) -> tuple[Structure, Proof]:
+def proved(
+    prover: Prover, structure: Structure, caller: str, fuse: bool = False
+) -> tuple[Structure, Proof]:
     """Return the part of a structure that passes the test, and what was measured."""
     for mode in list(prover.runners):
         if prover.noise(mode) > TOLERANCE:
@@ -184,6 +221,11 @@ def proved(prover: Prover, structure: Structure, caller: str) -> tuple[Structure
             for name, error in proof.failed.items()
         }
         structure = structure.without(reasons)
+    for _ in structure.groups if fuse else ():
+        fused = next((s for s in fusions(structure) if _passes(prover, s)), None)
+        if fused is None:
+            break
+        structure = fused
     if proof.error > TOLERANCE:
         raise SymmetryError(
             f"{caller}: the function changes (relative error {proof.error:.1e}) although every "
@@ -193,6 +235,12 @@ def proved(prover: Prover, structure: Structure, caller: str) -> tuple[Structure
         group.marked(proof.unobservable.get(group.name, ())) for group in structure.groups
     )
     return Structure(groups, structure.blocks, structure.frozen), proof
+
+
+def _passes(prover: Prover, structure: Structure) -> bool:
+    """Say whether all groups of a structure may move together."""
+    mover = Mover(structure.blocks, structure.groups)
+    return prover.together(mover, structure.groups, N_DRAWS) <= TOLERANCE
 
 
 def evidence(proof: Proof) -> dict:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 
 import torch
+from torch import nn
+from torch.func import functional_call
 
 from sklmc.symmetry._graph import Graph, flatten, written_bases
 
@@ -85,7 +88,38 @@ class GraphRunner:
             outputs = self._run(inner, dict(zip(nodes, args[place + 1 :], strict=True)))[0]
             single = isinstance(node.meta.get("val"), torch.Tensor)
             return outputs[0] if single and isinstance(outputs, (list, tuple)) else outputs
+        if node.target is torch.ops.aten.batch_norm.default and _wants_gradient(args[3:5]):
+            return _batch_norm(*args)
         return node.target(*args, **kwargs)
+
+
+class ModuleRunner:
+    """A module that cannot be traced, run as it is in float64 and eval mode."""
+
+    def __init__(self, module: nn.Module, inputs: tuple):
+        self.module = copy.deepcopy(module).cpu().double().eval()
+        self.inputs = inputs
+
+    def __call__(self, state: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
+        """Return the tensors that leave the net."""
+        outputs = functional_call(self.module, dict(state), self.inputs, tie_weights=False)
+        return [value for value in flatten(outputs) if isinstance(value, torch.Tensor)]
+
+
+def _wants_gradient(tensors) -> bool:
+    """Say whether the gradient of running statistics is asked for."""
+    return any(tensor is not None and tensor.requires_grad for tensor in tensors)
+
+
+def _batch_norm(x, weight, bias, mean, var, training, momentum, eps, cudnn):
+    """Batch norm with derivatives in the running statistics, which torch's does not have."""
+    if training:
+        plain = (value.detach().clone() for value in (mean, var))
+        return torch.batch_norm(x, weight, bias, *plain, training, momentum, eps, cudnn)
+    shape = (1, -1, *(1,) * (x.ndim - 2))
+    scale = (var + eps).rsqrt() if weight is None else weight * (var + eps).rsqrt()
+    shift = -mean * scale if bias is None else bias - mean * scale
+    return x * scale.view(shape) + shift.view(shape)
 
 
 def _widened_arguments(node: torch.fx.Node) -> tuple[tuple, dict]:

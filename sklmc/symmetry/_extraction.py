@@ -12,6 +12,8 @@ from sklmc.symmetry._group import PermutationGroup
 from sklmc.symmetry._labelling import Labelling
 from sklmc.symmetry._labels import Leaf
 
+_FAILED = "failed verification"
+
 
 @dataclass(frozen=True)
 class FrozenAxis:
@@ -29,6 +31,8 @@ class FrozenAxis:
         Why, with the operation and the source line where these are known.
     module : str
         Path of the module whose operation froze it; empty for the net itself.
+    kind : str
+        The reason without operation, module and line.
     """
 
     tensor: str
@@ -36,6 +40,7 @@ class FrozenAxis:
     size: int
     reason: str
     module: str = ""
+    kind: str = ""
 
 
 @dataclass
@@ -54,7 +59,7 @@ class Structure:
         for group in self.groups:
             if group.name in failed:
                 frozen.extend(
-                    FrozenAxis(tensor, axis, group.size, failed[group.name])
+                    FrozenAxis(tensor, axis, group.size, failed[group.name], kind=_FAILED)
                     for tensor, axis in group.places
                 )
         blocks = {
@@ -175,14 +180,14 @@ def _frozen_axes(pieces) -> tuple[FrozenAxis, ...]:
             for dim, (factors, positions) in enumerate(piece):
                 for d, leaf in enumerate(factors):
                     if leaf.reason is not None:
-                        key = (tensor, dim, str(leaf.reason), leaf.reason.module)
+                        key = (tensor, dim, leaf.reason)
                         start = positions[
                             (0,) * d + (slice(None),) + (0,) * (positions.ndim - d - 1)
                         ]
                         found.setdefault(key, set()).update(np.asarray(start).tolist())
     return tuple(
-        FrozenAxis(tensor, dim, len(places), reason, module)
-        for (tensor, dim, reason, module), places in found.items()
+        FrozenAxis(tensor, dim, len(places), str(reason), reason.module, reason.kind)
+        for (tensor, dim, reason), places in found.items()
     )
 
 

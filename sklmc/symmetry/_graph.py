@@ -19,7 +19,7 @@ from torch.export.graph_signature import InputKind
 from sklmc._torch import to_device
 from sklmc.exceptions import TraceError
 
-LARGE_SAMPLE = 256  # numbers in one sample above which fewer rows are traced
+ROWS = ((256, 8), (2048, 4))  # numbers in one sample up to which so many rows are traced; then 2
 _TORCH = str(Path(torch.__file__).parent)
 _SKLMC = str(Path(__file__).parents[1])
 
@@ -57,7 +57,8 @@ def trace_input(sample: tuple) -> tuple:
     """Return forward's arguments with a number of rows that depends on their shape alone."""
     tensors = [part for part in sample if isinstance(part, torch.Tensor)]
     if len(sample) == 1 and tensors and tensors[0].ndim > 0:
-        rows = 8 if tensors[0][0].numel() <= LARGE_SAMPLE else 4
+        size = tensors[0][0].numel()
+        rows = next((rows for limit, rows in ROWS if size <= limit), 2)
         return (tensors[0][torch.arange(rows) % len(tensors[0])],)
     if tensors and all(part.ndim > 0 and len(part) == 1 for part in tensors):
         return tuple(
@@ -197,9 +198,9 @@ def _trace_error(error: Exception, module: nn.Module, caller: str) -> TraceError
     else:
         what = f"{kind}: {text[:200]}"
     return TraceError(
-        f"{caller}: the forward pass of {type(module).__name__} could not be traced{where}: {what}. "
-        "Wrap the module so that forward takes and returns plain tensors without such steps, "
-        "or give the symmetry yourself (PermutationSymmetry.from_axes_to_perm)."
+        f"{caller}: the forward pass of {type(module).__name__} could not be traced{where}: "
+        f"{what}. Wrap the module so that forward takes and returns plain tensors without such "
+        "steps, or give the symmetry yourself (PermutationSymmetry.from_axes_to_perm)."
     )
 
 

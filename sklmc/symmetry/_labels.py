@@ -86,15 +86,19 @@ class LeafStore:
         self.leaves.append(new)
         return new
 
-    def keyed(self, key: Hashable, size: int, reason: Reason | None = None) -> Leaf:
-        """Return the leaf of this key, made on the first call: passes must not differ."""
+    def keyed(self, key: Hashable, size: int, reason: Reason | None = None, beside=()) -> Leaf:
+        """Return the leaf of this key, made on the first call: passes must not differ.
+
+        It may depend on all leaves of the axes `beside` it.
+        """
         if key not in self._memo:
-            self._memo[key] = self.leaf(size, reason=reason)
+            outer = {leaf for axis in beside if axis is not None for leaf in self.members(axis)}
+            self._memo[key] = self.leaf(size, outer, reason)
         return self._memo[key]
 
-    def axis(self, key: Hashable, size: int, reason: Reason | None = None) -> Axis:
+    def axis(self, key: Hashable, size: int, reason: Reason | None = None, beside=()) -> Axis:
         """Return an axis of one leaf of this key (no leaf where the size is one)."""
-        return UNIT if size == 1 else ((self.keyed(key, size, reason),),)
+        return UNIT if size == 1 else ((self.keyed(key, size, reason, beside),),)
 
     def wrap(self, axis: Axis) -> Leaf:
         """Return one leaf that stands for a whole axis."""
@@ -116,7 +120,7 @@ class LeafStore:
         while root.parent is not None:
             root = root.parent
         while leaf.parent is not None:
-            leaf.parent, leaf = (root if leaf.parent is not root else root), leaf.parent
+            leaf.parent, leaf = root, leaf.parent
         return root
 
     def resolve(self, axis: Axis) -> Axis:

@@ -6,9 +6,12 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from sklmc.exceptions import PermutationError
 from sklmc.symmetry._group import PermutationGroup
+from sklmc.symmetry._spec import group_from_dict, group_to_dict
 
 FORMAT_VERSION = 1
 
@@ -161,23 +164,10 @@ class Permutation(Mapping):
         path : str or path-like
             The file; it holds int64 tensors and JSON, no pickle.
         """
-        from safetensors.numpy import save_file
-
-        groups = [
-            {
-                "name": group.name,
-                "size": group.size,
-                "within": list(group.within),
-                "outer_sizes": list(group.outer_sizes),
-                "places": [list(place) for place in group.places],
-                "unobservable": list(group.unobservable),
-            }
-            for group in self.groups
-        ]
         metadata = {
             "format": "sklmc.Permutation",
             "version": str(FORMAT_VERSION),
-            "groups": json.dumps(groups),
+            "groups": json.dumps([group_to_dict(group) for group in self.groups]),
         }
         save_file({name: np.ascontiguousarray(a) for name, a in self.items()}, path, metadata)
 
@@ -200,8 +190,6 @@ class Permutation(Mapping):
         ValueError
             If the file is none of ours.
         """
-        from safetensors import safe_open
-
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != "sklmc.Permutation":
@@ -210,17 +198,7 @@ class Permutation(Mapping):
                     "with Permutation.save."
                 )
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        groups = [
-            PermutationGroup(
-                entry["name"],
-                entry["size"],
-                tuple(entry["within"]),
-                tuple(entry["outer_sizes"]),
-                tuple((tensor, axis) for tensor, axis in entry["places"]),
-                tuple(entry["unobservable"]),
-            )
-            for entry in json.loads(metadata["groups"])
-        ]
+        groups = [group_from_dict(entry) for entry in json.loads(metadata["groups"])]
         return cls(arrays, groups)
 
 

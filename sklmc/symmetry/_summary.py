@@ -29,11 +29,17 @@ def as_frame(symmetry) -> pd.DataFrame:
 
 
 def frozen_summary(symmetry) -> list[tuple[str, str]]:
-    """Return reasons with the tensors that they freeze, the commonest reason last named once."""
-    by_reason: dict[str, list[str]] = {}
+    """Return reasons with the places that they freeze; a reason found in many modules is one."""
+    by_kind: dict[str, dict[str, list[str]]] = {}
     for entry in symmetry.frozen:
-        by_reason.setdefault(entry.reason, []).append(f"{entry.tensor}[{entry.axis}]")
-    return [(reason, _shortened(places)) for reason, places in by_reason.items()]
+        places = by_kind.setdefault(entry.kind, {}).setdefault(entry.reason, [])
+        places.append(f"{entry.tensor}[{entry.axis}]")
+    found = []
+    for kind, reasons in by_kind.items():
+        several = len(reasons) > 1
+        name = f"{kind} ({len(reasons)} operations)" if several else next(iter(reasons))
+        found.append((name, _shortened([p for places in reasons.values() for p in places])))
+    return found
 
 
 def advice(symmetry) -> list[str]:

@@ -10,11 +10,12 @@ import torch
 from sklmc._sklearn import check_random_state
 from sklmc.exceptions import ArchitectureMismatchError, SymmetryError
 from sklmc.models import view
-from sklmc.symmetry._application import permuted
+from sklmc.symmetry._application import Mover
 from sklmc.symmetry._blocks import Block
 from sklmc.symmetry._extraction import FrozenAxis
 from sklmc.symmetry._group import PermutationGroup
 from sklmc.symmetry._permutation import Permutation
+from sklmc.symmetry._spec import arguments_from_dict, axes_to_perm, symmetry_to_dict
 from sklmc.symmetry._summary import as_frame, as_html, as_text
 
 
@@ -81,6 +82,7 @@ class PermutationSymmetry:
         self.graph_hash = graph_hash
         self.evidence = evidence
         self._by_name = {group.name: group for group in self.groups}
+        self._mover = Mover(self.blocks, self.groups)
 
     def group(self, name: str) -> PermutationGroup:
         """Return the group of this name.
@@ -201,10 +203,7 @@ class PermutationSymmetry:
                 "PermutationSymmetry.apply: the permutation belongs to another net; its groups are "
                 f"{list(permutation)}, this symmetry's are {list(self._by_name)}."
             )
-        return {
-            name: permuted(tensor, self.blocks[name], self._by_name, moving)
-            for name, tensor in state.items()
-        }
+        return self._mover.state(state, moving)
 
     # -- checks ----------------------------------------------------------------------------
 
@@ -264,6 +263,87 @@ class PermutationSymmetry:
         from sklmc.symmetry._measurement import function_change
 
         return function_change(self, model, X, check_random_state(random_state))
+
+    # -- plain values ----------------------------------------------------------------------
+
+    def to_dict(self) -> dict:
+        """Return the symmetry as plain values that JSON can hold.
+
+        Returns
+        -------
+        spec : dict
+            All that there is: groups, blocks, frozen axes, evidence.
+        """
+        return symmetry_to_dict(self)
+
+    @classmethod
+    def from_dict(cls, spec: Mapping) -> PermutationSymmetry:
+        """Return the symmetry that `to_dict` wrote.
+
+        Parameters
+        ----------
+        spec : dict
+            What `to_dict` returned, also after a trip through JSON.
+
+        Returns
+        -------
+        symmetry : PermutationSymmetry
+            Equal in all it does.
+        """
+        return cls(**arguments_from_dict(spec))
+
+    def to_axes_to_perm(self, lossy: bool = False) -> dict[str, tuple[str | None, ...]]:
+        """Return the symmetry in git-re-basin's dialect: a group name or None for every axis.
+
+        Parameters
+        ----------
+        lossy : bool, default=False
+            Whether to leave out groups that the format cannot say (heads, flattened blocks,
+            gates, concatenations); they are fixed then.
+
+        Returns
+        -------
+        spec : dict of str to tuple of (str or None)
+            By tensor name.
+
+        Raises
+        ------
+        SymmetryError
+            If groups would be lost and `lossy` is False; the axes are named.
+        """
+        return axes_to_perm(self, lossy)
+
+    @classmethod
+    def from_axes_to_perm(cls, spec: Mapping, model, X=None, verify: bool = True):
+        """Return the symmetry of a git-re-basin spec, proved on a model.
+
+        Also the way on for a module whose forward pass cannot be traced: it is then verified by
+        running the module itself, in eval mode.
+
+        Parameters
+        ----------
+        spec : mapping of str to tuple of (str or None)
+            For every tensor one group name, or None, per axis; tensors left out do not move.
+        model : skorch net, fitted; sklmc estimator, fitted; or torch.nn.Module
+            The net that the spec is for.
+        X : array-like, tensor, or tuple of tensors, default=None
+            A few samples, as in `discover_symmetry`.
+        verify : bool, default=True
+            Whether to test the spec.
+
+        Returns
+        -------
+        symmetry : PermutationSymmetry
+            With the groups of the spec.
+
+        Raises
+        ------
+        SymmetryError
+            If the spec does not fit the tensors, or a group changes the function; it is named.
+        """
+        from sklmc.symmetry._discovery import symmetry_from_axes
+
+        return symmetry_from_axes(spec, model, X, verify)
 
     # -- what a user sees ------------------------------------------------------------------
 

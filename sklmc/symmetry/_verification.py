@@ -7,14 +7,14 @@ every copy of every group.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
 from sklmc._torch import single_thread
-from sklmc.symmetry._application import permuted
+from sklmc.symmetry._application import Mover
 from sklmc.symmetry._blocks import Block
 from sklmc.symmetry._execution import GraphRunner, widen
 from sklmc.symmetry._graph import Graph, flatten
@@ -54,15 +54,22 @@ class Prover:
         self._gradients: dict[str, dict[str, torch.Tensor]] = {}
         self.seed = seed
         self.aliases = aliases
-        lively = self._lively_inputs(inputs)
-        self.runners = {
-            "train" if graph.training else "eval": GraphRunner(graph, lively) for graph in graphs
-        }
+        self.buffers = buffers
+        self.inputs = self._lively_inputs(inputs)
+        self.runners: dict[str, Callable] = {}
+        self.reference: dict[str, list[torch.Tensor]] = {}
         self.state = self._random_state(state, buffers)
-        self.reference = self._references()
-        if not self._is_finite():
-            self.state = self._jittered_state(state)
-            self.reference = self._references()
+        self._jittered = self._jittered_state(state)
+        for graph in graphs:
+            self.add("train" if graph.training else "eval", GraphRunner(graph, self.inputs))
+
+    def add(self, mode: str, runner: Callable) -> None:
+        """Add a way to run the net; weights that give no finite output are replaced."""
+        self.runners[mode] = runner
+        self.reference[mode] = self._run(mode, self.state)
+        if not self._is_finite() and self.state is not self._jittered:
+            self.state = self._jittered
+            self.reference = {known: self._run(known, self.state) for known in self.runners}
 
     # -- material --------------------------------------------------------------------------
 
@@ -130,9 +137,6 @@ class Prover:
 
     # -- measuring -------------------------------------------------------------------------
 
-    def _references(self) -> dict[str, list[torch.Tensor]]:
-        return {mode: self._run(mode, self.state) for mode in self.runners}
-
     def _run(self, mode: str, state) -> list[torch.Tensor]:
         with torch.no_grad(), single_thread():
             return self.runners[mode](state)
@@ -156,10 +160,17 @@ class Prover:
         return self._gradients[mode]
 
     def _differentiate(self, mode: str) -> dict[str, torch.Tensor]:
+        for chosen in (self.state.keys(), self.state.keys() - self.buffers):
+            found = self._gradients_of(mode, [n for n in self.state if n in chosen])
+            if found is not None:
+                return found
+        return {}  # something in it has no derivative: everything is tried
+
+    def _gradients_of(self, mode: str, names: list[str]) -> dict[str, torch.Tensor] | None:
         leaves = {
-            name: tensor.detach().requires_grad_()
-            for name, tensor in self.state.items()
-            if tensor.is_floating_point() and name not in self.aliases
+            name: self.state[name].detach().requires_grad_()
+            for name in names
+            if self.state[name].is_floating_point() and name not in self.aliases
         }
         state = {
             name: leaves.get(self.aliases.get(name, name), tensor)
@@ -173,33 +184,28 @@ class Prover:
                     for v in outputs
                 )
                 found = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
-            except (RuntimeError, TypeError):  # something in it has no derivative: all is tried
-                return {}
+            except (RuntimeError, TypeError):
+                return None
         return {n: g for n, g in zip(leaves, found, strict=True) if g is not None}
 
     def change(self, mode: str, state) -> float:
         """Return the largest relative change of an output under another state."""
         return output_change(self.reference[mode], self._run(mode, state))
 
-    def moved(self, blocks, groups, arrays) -> dict[str, torch.Tensor]:
-        """Return the state with some groups moved."""
-        found: dict[str, torch.Tensor] = {}
-        for name, tensor in self.state.items():
-            first = self.aliases.get(name, name)
-            if first in found:
-                found[name] = found[first]
-            else:
-                found[name] = permuted(tensor, blocks[name], groups, arrays)
-        return found
-
     def derangements(self, groups: Sequence[PermutationGroup]) -> dict[str, np.ndarray]:
         """Draw one permutation per group that moves every unit of every copy."""
         return {group.name: group.derangement(self.random) for group in groups}
 
-    def error(self, blocks, groups, chosen, modes=None) -> float:
-        """Return the largest change over some modes when the chosen groups move once."""
-        state = self.moved(blocks, groups, self.derangements(chosen))
-        return max((self.change(mode, state) for mode in modes or self.runners), default=0.0)
+    def error(self, mover: Mover, chosen: Sequence[PermutationGroup]) -> float:
+        """Return the largest change over all modes when the chosen groups move once."""
+        state = mover.state(self.state, self.derangements(chosen), self.aliases)
+        return max((self.change(mode, state) for mode in self.runners), default=0.0)
+
+    def together(self, mover: Mover, chosen: Sequence[PermutationGroup], n_draws: int) -> float:
+        """Return the largest error over draws that move all chosen groups at once."""
+        return max(
+            (self.error(mover, chosen) for _ in range(n_draws if chosen else 0)), default=0.0
+        )
 
 
 def output_change(before: Sequence[torch.Tensor], after: Sequence[torch.Tensor]) -> float:
@@ -232,39 +238,32 @@ def prove(
     alone and all together do not, groups are added one by one and those that break the rest fail.
     """
     proof = Proof(tuple(prover.runners), n_draws, prover.seed)
-    by_name = {group.name: group for group in groups}
+    mover = Mover(blocks, groups)
     for group in groups:
-        error = prover.error(blocks, by_name, [group])
+        error = prover.error(mover, [group])
         if error > TOLERANCE:
             _fail(proof, groups, group.name, error)
         else:
             proof.errors[group.name] = error
     kept = [group for group in groups if group.name not in proof.failed]
-    proof.error = _together(prover, blocks, by_name, kept, n_draws)
+    proof.error = prover.together(mover, kept, n_draws)
     if proof.error > TOLERANCE:
         passed: list[PermutationGroup] = []
         for group in kept:
             if group.name in proof.failed:
                 continue
-            error = _together(prover, blocks, by_name, [*passed, group], 2)
+            error = prover.together(mover, [*passed, group], 2)
             if error > TOLERANCE:
                 _fail(proof, groups, group.name, error)
             else:
                 passed.append(group)
         kept = [group for group in passed if group.name not in proof.failed]
-        proof.error = _together(prover, blocks, by_name, kept, n_draws)
+        proof.error = prover.together(mover, kept, n_draws)
     for group in kept:
-        unseen = _unobservable(prover, blocks, by_name, group)
+        unseen = _unobservable(prover, mover, group)
         if unseen:
             proof.unobservable[group.name] = unseen
     return proof
-
-
-def _together(prover, blocks, by_name, chosen, n_draws: int) -> float:
-    """Return the largest error over draws that move all chosen groups at once."""
-    if not chosen:
-        return 0.0
-    return max(prover.error(blocks, by_name, chosen) for _ in range(n_draws))
 
 
 def _fail(proof: Proof, groups, name: str, error: float) -> None:
@@ -276,7 +275,7 @@ def _fail(proof: Proof, groups, name: str, error: float) -> None:
             _fail(proof, groups, group.name, error)
 
 
-def _unobservable(prover: Prover, blocks, by_name, group: PermutationGroup) -> tuple[str, ...]:
+def _unobservable(prover: Prover, mover: Mover, group: PermutationGroup) -> tuple[str, ...]:
     """Return the tensors of a group that may move alone without any output seeing it.
 
     The first-order effect of the move is read off one backward pass; what it does not show is
@@ -288,7 +287,7 @@ def _unobservable(prover: Prover, blocks, by_name, group: PermutationGroup) -> t
         if name in prover.aliases:
             continue
         tensor = prover.state[name]
-        moved = permuted(tensor, blocks[name], by_name, arrays)
+        moved = mover.tensor(name, tensor, arrays)
         seen = any(
             _first_order(prover, mode, name, moved - tensor) > VISIBLE for mode in prover.runners
         )

@@ -23,4 +23,25 @@ from sklmc.symmetry._rules._registry import (
     register_rule,
 )
 
-__all__ = ["RULES", "Labelled", "Operation", "find_rule", "operation_name", "register_rule"]
+FAMILIES = (
+    _attention,
+    _contraction,
+    _convolution,
+    _indexing,
+    _norms,
+    _pointwise,
+    _position,
+    _recurrent,
+    _reductions,
+    _shapes,
+)
+
+__all__ = [
+    "FAMILIES",
+    "RULES",
+    "Labelled",
+    "Operation",
+    "find_rule",
+    "operation_name",
+    "register_rule",
+]

@@ -105,4 +105,4 @@ def _ranked(op: Operation, x: Labelled, dim: int, index: int | None) -> Labelled
 
 def uses(op: Operation, index: int) -> bool:
     """Say whether the result at this index of a tuple is used."""
-    return any(user.args[1:] != () and user.args[1] == index for user in op.node.users)
+    return any(user.args[1] == index and user.users for user in op.node.users)

@@ -92,10 +92,14 @@ class Operation:
         self.labels.fix(axis, self.reason(kind))
 
     def fresh(self, size: int, kind: str | None = None) -> Axis:
-        """Return a new axis of the result: free, or fixed where a reason is given."""
+        """Return a new axis of the result: free, or fixed where a reason is given.
+
+        A free one may depend on all leaves of the operands: later operations judge that.
+        """
         self._count += 1
         reason = None if kind is None else self.reason(kind)
-        return self.labels.axis((self.node, self._count), size, reason)
+        beside = [axis for tensor in self.tensors for axis in tensor.axes] if reason is None else ()
+        return self.labels.axis((self.node, self._count), size, reason, beside)
 
     def result(
         self, names: Sequence[Hashable], axes: Mapping[Hashable, Axis | None], index=None

@@ -47,7 +47,9 @@ def transpose(op: Operation):
     return Labelled(_exchanged(x.axes, first, second), op.shape())
 
 
-@register_rule("aten::t", "aten::numpy_T", "aten::mT", "aten::adjoint", "aten::mH")
+@register_rule(
+    "aten::t", "aten::numpy_T", "aten::mT", "aten::adjoint", "aten::mH", "aten::matrix_H"
+)
 def transposed(op: Operation):
     """Matrix transposes; `numpy_T` turns all dimensions round."""
     x = op["self"]
