@@ -34,26 +34,27 @@ def match_weights(
     The first start is one-sided from the identity; the others are random permutations with a
     random order of groups. The best objective is kept, the earliest among equals.
     """
-    rng = check_random_state(random_state)
-    seeds = rng.randint(MAX_SEED, size=n_init)
+    seeds = [None]
+    if n_init > 1:
+        seeds += list(check_random_state(random_state).randint(MAX_SEED, size=n_init - 1))
     bar = tqdm(total=n_init * max_iter, desc="weight matching", disable=verbose < 1, unit="sweep")
 
-    def descend(index: int) -> DescentResult:
-        own = check_random_state(int(seeds[index]))
-        start = symmetry.identity() if index == 0 else symmetry.random_permutation(own)
+    def descend(seed: int | None) -> DescentResult:
+        own = None if seed is None else check_random_state(seed)
+        start = symmetry.identity() if own is None else symmetry.random_permutation(own)
         with single_thread():
             return CoordinateDescent(block_pairs(a, b, symmetry), symmetry.groups).run(
                 dict(start),
                 max_iter,
-                one_sided=index == 0,
-                rng=own if index else None,
+                one_sided=own is None,
+                rng=own,
                 progress=lambda value: (bar.set_postfix(objective=f"{value:.6g}"), bar.update()),
             )
 
     with bar:
         # results are small and inputs large: threads, whatever the surrounding backend
         results = Parallel(n_jobs=n_jobs, require="sharedmem")(
-            delayed(descend)(index) for index in range(n_init)
+            delayed(descend)(seed) for seed in seeds
         )
     return max(results, key=lambda result: result.objective)
 
