@@ -155,7 +155,7 @@ def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
         dir=path.parent, prefix=f".{path.stem}-", suffix=".npz", delete=False
     ) as file:
         try:
-            np.savez(file, **arrays)
+            np.savez(file, **arrays)  # type: ignore[arg-type]
             file.close()
             os.replace(file.name, path)
         except BaseException:

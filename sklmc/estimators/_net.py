@@ -74,10 +74,11 @@ class ArrayNet(NetParameters):
 
     def _remember_sizes(self, X, n_outputs: int | None) -> None:
         """Note what a module may want to know of the data when it is built."""
+        shape: tuple[int, ...] = ()
         if is_dataset(X):
             shape = np.shape(X[0][0]) if len(X) else ()
-        else:
-            shape = () if isinstance(X, Mapping) else X.shape[1:]
+        elif not isinstance(X, Mapping):
+            shape = X.shape[1:]
         sizes = {"n_features": int(np.prod(shape))} if shape else {}
         if len(shape) > 1:
             sizes["n_channels"] = int(shape[0])

@@ -214,6 +214,29 @@ def test_bits_do_not_depend_on_the_number_of_threads(moons):
     assert np.array_equal(fitted[0][1], fitted[1][1])
 
 
+class Counting(MLP):
+    """Notes how many threads each pass may use."""
+
+    seen: list[int] = []
+
+    def forward(self, x):
+        self.seen.append(torch.get_num_threads())
+        return super().forward(x)
+
+
+def test_training_and_prediction_run_on_one_thread(moons):
+    Counting.seen.clear()
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        net = small(module=Counting).fit(*moons)
+        net.predict(moons[0])
+        net.forward(moons[0])
+    finally:
+        torch.set_num_threads(before)
+    assert set(Counting.seen) == {1}
+
+
 # Data
 
 
@@ -285,6 +308,14 @@ def test_token_ids_keep_their_dtype():
     assert net.predict(tokens).shape == (20,)
 
 
+def test_foreign_byte_order_of_token_ids():
+    tokens = np.random.default_rng(0).integers(0, 10, (20, 5))
+    net = NetClassifier(TokenClassifier, dtype=None, max_epochs=1, random_state=0)
+    expected = net.fit(tokens, np.arange(20) % 3).predict_proba(tokens)
+    foreign = tokens.astype(tokens.dtype.newbyteorder())
+    assert np.array_equal(net.fit(foreign, np.arange(20) % 3).predict_proba(foreign), expected)
+
+
 def test_module_that_cannot_take_the_dtype_says_so():
     tokens = np.random.default_rng(0).integers(0, 10, (20, 5))
     net = NetClassifier(TokenClassifier, max_epochs=1)
@@ -323,7 +354,7 @@ def test_dataset_and_dict_go_to_skorch_as_they_are(moons):
 
 def test_labels_inside_a_dataset_must_be_codes(moons):
     dataset = torch.utils.data.TensorDataset(
-        torch.from_numpy(moons[0]).float(), torch.tensor(moons[1] + 1)
+        torch.tensor(moons[0]).float(), torch.tensor(moons[1] + 1)
     )
     with pytest.raises(ValueError, match=r"must be 0, 1, \.\.\., n_classes - 1, found \[1, 2\]"):
         small().fit(dataset, None)
