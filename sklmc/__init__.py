@@ -5,6 +5,7 @@ from sklmc.connectivity import LMCScorer, PairwiseScore, PathScore
 from sklmc.estimators import DeepEnsemble, NetClassifier, NetRegressor
 from sklmc.merging import WeightAverager, merge_models
 from sklmc.models import average_models, interpolate_models
+from sklmc.plotting import PathDisplay, WidthCurveDisplay
 
 __version__ = "0.1.0.dev0"
 
@@ -14,9 +15,11 @@ __all__ = [
     "NetClassifier",
     "NetRegressor",
     "PairwiseScore",
+    "PathDisplay",
     "PathScore",
     "PermutationAligner",
     "WeightAverager",
+    "WidthCurveDisplay",
     "average_models",
     "interpolate_models",
     "merge_models",
