@@ -321,11 +321,20 @@ class ArrayNet(NetParameters):
         ------
         ValueError
             If the module cannot take the batch.
+        TypeError
+            If the module's forward cannot take what fit was given besides X and y.
         """
         try:
             return super().infer(x, **fit_params)
         except torch.OutOfMemoryError:
             raise
+        except TypeError as error:
+            if not fit_params:
+                raise
+            raise TypeError(
+                f"{type(self).__name__}: fit got {', '.join(map(repr, fit_params))}, which is "
+                f"handed to the module's forward, but forward cannot take it: {error}."
+            ) from error
         except (RuntimeError, ValueError, IndexError) as error:
             module = type(getattr(self.module_, "_orig_mod", self.module_)).__name__
             raise ValueError(

@@ -45,6 +45,17 @@ def test_series_and_list_labels(moons):
     assert np.array_equal(small().fit(X, torch.tensor(y)).predict_proba(X), expected)
 
 
+@pytest.mark.parametrize("dtype", ["str", "category", object])
+def test_series_of_strings(dtype, moons):
+    X, y = moons
+    labels = pd.Series(np.array(["ja", "nein"])[y], dtype=dtype)
+    net = small().fit(X, labels)
+    assert net.classes_.tolist() == ["ja", "nein"]
+    assert set(net.predict(X)) <= {"ja", "nein"}
+    assert np.array_equal(net._model_target(labels), y)
+    assert 0 <= net.score(X, labels) <= 1
+
+
 def test_probabilities_are_the_softmax_of_the_logits(moons):
     net = small().fit(*moons)
     logits = net.forward(moons[0])

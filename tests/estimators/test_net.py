@@ -538,6 +538,11 @@ def test_predict_refuses_other_widths_and_unfitted_nets(kind, moons):
         net.partial_fit(X[:, :1], y)
 
 
+def test_what_forward_cannot_take_is_named(moons):
+    with pytest.raises(TypeError, match="fit got 'sample_weight', which is handed to the module"):
+        small().fit(*moons, sample_weight=np.ones(96))
+
+
 @pytest.mark.parametrize("kind", NETS)
 def test_divergence_is_said(kind, moons):
     with pytest.warns(SklmcWarning, match="diverged, 'layers.0.weight' is no longer finite"):
