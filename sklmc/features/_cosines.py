@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
@@ -14,6 +16,15 @@ def flat(features: torch.Tensor) -> torch.Tensor:
 def dot(u: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
     """Return the inner product of each pair of rows (n,)."""
     return torch.linalg.vecdot(u, v)
+
+
+def grams(features: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Return all inner products of k nets' features (n, ...) of each sample, float64 (n, k, k)."""
+    n, width = len(features[0]), features[0][0].numel()
+    stacked = torch.empty(n, len(features), width, dtype=torch.float64)
+    for place, one in enumerate(features):
+        stacked[:, place] = one.reshape(n, width)
+    return stacked @ stacked.transpose(1, 2)
 
 
 def cosine(uv: torch.Tensor, uu: torch.Tensor, vv: torch.Tensor) -> torch.Tensor:

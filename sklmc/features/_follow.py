@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +12,8 @@ from torch import nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from sklmc.models import ModelView
+from sklmc._torch import single_thread
+from sklmc.models import ModelView, run_module
 
 AFFINE = (
     nn.Linear,
@@ -75,31 +77,35 @@ class Call:
 
 
 class Follower(TorchFunctionMode):
-    """Calls `before` and `after` around every layer of the nets that run inside it."""
+    """Calls `before` and `after` around every layer of a net, in each pass that runs inside it."""
 
     def __init__(self, look: ModelView, before: Callable, after: Callable):
         super().__init__()
         self._look, self._before, self._after = look, before, after
         self._stack: list[Call] = []
         self._counts: Counter[str] = Counter()
-        self._handles: list = []
 
-    def __enter__(self):
-        self._stack.clear()
-        self._counts.clear()
+    @contextlib.contextmanager
+    def installed(self) -> Iterator[Follower]:
+        """Put hooks on the net's layers, once for any number of passes."""
+        handles = []
         for path, module in self._look.module.named_modules():
             kind = module_kind(module)
-            self._handles += [
+            handles += [
                 module.register_forward_pre_hook(self._entering(path, kind), with_kwargs=True),
                 module.register_forward_hook(self._leaving()),
             ]
-        return super().__enter__()
+        try:
+            yield self
+        finally:
+            for handle in handles:
+                handle.remove()
 
-    def __exit__(self, *error):
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
-        return super().__exit__(*error)
+    def __enter__(self):
+        """Begin one forward pass."""
+        self._stack.clear()
+        self._counts.clear()
+        return super().__enter__()
 
     def _number(self, base: str) -> str:
         """Return a name for the next use of something."""
@@ -134,6 +140,13 @@ class Follower(TorchFunctionMode):
         output = func(*args, **kwargs)
         self._after(call, output)
         return output
+
+
+def follow_once(look: ModelView, args: tuple[torch.Tensor, ...], before: Callable, after: Callable):
+    """Run a net once on a few samples, calling `before` and `after` around every layer."""
+    follower = Follower(look, before, after)
+    with single_thread(), follower.installed(), follower:
+        run_module(look, args)
 
 
 def module_kind(module: nn.Module) -> str:

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from sklmc._torch import single_thread
-from sklmc.features._follow import AFFINE, Call, Follower
-from sklmc.models import ModelView, run_module
+from sklmc.features._follow import AFFINE, Call, follow_once
+from sklmc.models import ModelView
 
 KEYWORDS = ("all", "feature", "relu", "weight")
 CHANNELS_SECOND = (*AFFINE[1:], nn.modules.batchnorm._NormBase, nn.GroupNorm)
@@ -58,8 +57,7 @@ def trace_layers(look: ModelView, args: tuple[torch.Tensor, ...]) -> list[Layer]
         shape = sample_shape(call, tensor, rows)
         found.append(Layer(call, depth, shape, seen[call.name], unit_axis))
 
-    with single_thread(), Follower(look, before, after):
-        run_module(look, args)
+    follow_once(look, args, before, after)
     return found
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pandas as pd
+import torch
 
 from sklmc._validation import check_option
-from sklmc.features._cosines import RunningMean, cosine, dot, flat
+from sklmc.features._cosines import RunningMean, cosine, grams
 from sklmc.features._layers import choose_layers
 from sklmc.features._readings import Nets, check_inner_alphas
 
@@ -107,12 +108,11 @@ def layerwise_linear_connectivity(
     nets = Nets([a, b], X, caller, ["a", "b"], 2)
     chosen = choose_layers(nets.layers, layers, caller)
     sums = {(layer.name, alpha): _PathSums(alpha, absolute) for layer in chosen for alpha in alphas}
-    for first, second, *merged in nets.read(outputs=chosen, alphas=alphas):
+    for readings in nets.read(outputs=chosen, alphas=alphas):
         for layer in chosen:
-            u, v = flat(first.outputs[layer.name]), flat(second.outputs[layer.name])
-            ends = dot(u, u), dot(u, v), dot(v, v)
-            for alpha, reading in zip(alphas, merged):
-                sums[layer.name, alpha].add(u, v, ends, flat(reading.outputs[layer.name]))
+            products = grams([reading.outputs[layer.name] for reading in readings])
+            for place, alpha in enumerate(alphas, start=2):
+                sums[layer.name, alpha].add(products, place)
     rows = [[name, alpha, *found.summary()] for (name, alpha), found in sums.items()]
     return pd.DataFrame(rows, columns=COLUMNS)
 
@@ -126,12 +126,14 @@ class _PathSums:
         self.along = self.size = 0.0
         self.n_undefined = 0
 
-    def add(self, u, v, ends, w) -> None:
-        """Take features of A, B and the merged net (n, d), and the inner products of A and B."""
-        x, (uu, uv, vv) = self.alpha, ends
+    def add(self, products: torch.Tensor, place: int) -> None:
+        """Take inner products (n, k, k) of features of A, B and, at `place`, the merged net."""
+        x = self.alpha
+        uu, uv, vv = products[:, 0, 0], products[:, 0, 1], products[:, 1, 1]
+        wu, wv, ww = products[:, place, 0], products[:, place, 1], products[:, place, place]
         mean_size = (1 - x) ** 2 * uu + 2 * x * (1 - x) * uv + x**2 * vv
-        along = (1 - x) * dot(w, u) + x * dot(w, v)
-        between, apart = cosine(along, dot(w, w), mean_size), cosine(uv, uu, vv)
+        along = (1 - x) * wu + x * wv
+        between, apart = cosine(along, ww, mean_size), cosine(uv, uu, vv)
         if self.absolute:
             between, apart = between.abs(), apart.abs()
         self.merged.add(1.0 - between)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -23,7 +25,7 @@ from sklmc.models import (
     view,
 )
 
-BLOCK_BYTES = 2**24  # of features that one block may hold over all nets
+BLOCK_NUMBERS = 2**23  # of features that one block may hold over all nets
 MAX_ROWS = 1024
 TRACE_ROWS = 8
 
@@ -36,44 +38,57 @@ class Reading:
 
     outputs: dict[str, torch.Tensor] = field(default_factory=dict)
     inputs: dict[str, torch.Tensor] = field(default_factory=dict)
-    result: torch.Tensor | None = None
 
 
 class Tap:
-    """Reads named layers of a net while it runs."""
+    """Reads named layers of a net while it runs, inside a ``with`` block."""
 
     def __init__(self, look: ModelView, outputs: Sequence[str] = (), inputs: Sequence[str] = ()):
         self.look, self.outputs, self.inputs = look, set(outputs), set(inputs)
+        self._follower = Follower(look, self._before, self._after)
         self._copies = False  # whether a layer changes what another one put out
+        self._reading = Reading()
+        self._versions: list[tuple[torch.Tensor, int]] = []
+        self._rows = 0
+
+    def __enter__(self) -> Tap:
+        self._hooks = self._follower.installed()
+        self._hooks.__enter__()
+        return self
+
+    def __exit__(self, *error) -> None:
+        self._hooks.__exit__(*error)
 
     def run(self, args: tuple[torch.Tensor, ...], state: State | None = None) -> Reading:
         """Run one block, with other weights if `state` is given."""
-        reading = Reading()
-        versions: list[tuple[torch.Tensor, int]] = []
-        rows = len(args[0])
-
-        def keep(found: dict, call: Call, tensor) -> None:
-            if tensor is None:
-                return
-            versions.append((tensor, tensor._version))
-            rowed = by_sample(call, tensor.detach(), rows)
-            if rowed is not None:
-                found[call.name] = rowed.clone() if self._copies else rowed
-
-        def before(call: Call, tensor) -> None:
-            if call.name in self.inputs:
-                keep(reading.inputs, call, tensor)
-
-        def after(call: Call, tensor) -> None:
-            if call.name in self.outputs:
-                keep(reading.outputs, call, tensor)
-
-        with single_thread(), Follower(self.look, before, after):
-            reading.result = run_module(self.look, args, state)
-        if not self._copies and any(tensor._version != was for tensor, was in versions):
+        reading = self._reading = Reading()
+        self._rows = len(args[0])
+        self._versions.clear()
+        with single_thread(), self._follower:
+            run_module(self.look, args, state)
+        changed = any(tensor._version != was for tensor, was in self._versions)
+        self._versions.clear()
+        if changed and not self._copies:
             self._copies = True
             return self.run(args, state)
         return reading
+
+    def _before(self, call: Call, tensor) -> None:
+        if call.name in self.inputs:
+            self._keep(self._reading.inputs, call, tensor)
+
+    def _after(self, call: Call, tensor) -> None:
+        if call.name in self.outputs:
+            self._keep(self._reading.outputs, call, tensor)
+
+    def _keep(self, found: dict, call: Call, tensor) -> None:
+        """Store a tensor, and its version: that tells whether a later layer writes into it."""
+        if tensor is None:
+            return
+        self._versions.append((tensor, tensor._version))
+        rowed = by_sample(call, tensor.detach(), self._rows)
+        if rowed is not None:
+            found[call.name] = rowed.clone() if self._copies else rowed
 
 
 class Nets:
@@ -116,14 +131,14 @@ class Nets:
         """
         wanted = {"outputs": [w.name for w in outputs], "inputs": [w.name for w in inputs]}
         between = [interpolate_states(*(m.state for m in self.looks[:2]), x) for x in alphas]
-        runs: list[tuple[Tap, State | None]] = [(Tap(look, **wanted), None) for look in self.looks]
-        merged = Tap(self.looks[0], **wanted)
-        runs += [(merged, state) for state in between]
-        per_sample = sum(np.prod(layer.shape) for layer in outputs)
-        per_sample += sum(np.prod(layer.input_shape) for layer in inputs)
-        rows = int(np.clip(BLOCK_BYTES // (8 * max(1, per_sample) * len(runs)), 1, MAX_ROWS))
-        for args in input_blocks(self.data, rows):
-            yield [tap.run(args, state) for tap, state in runs]
+        per_sample = sum(math.prod(layer.shape) for layer in outputs)
+        per_sample += sum(math.prod(layer.input_shape) for layer in inputs)
+        size = max(1, per_sample) * (len(self.looks) + len(between))
+        rows = min(MAX_ROWS, max(1, BLOCK_NUMBERS // size))
+        with contextlib.ExitStack() as stack:
+            taps = [stack.enter_context(Tap(look, **wanted)) for look in self.looks]
+            for args in input_blocks(self.data, rows):
+                yield [tap.run(args) for tap in taps] + [taps[0].run(args, s) for s in between]
 
 
 def check_inner_alphas(alphas, caller: str) -> list[float]:

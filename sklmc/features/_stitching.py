@@ -6,10 +6,9 @@ import numbers
 
 import torch
 
-from sklmc._torch import single_thread
-from sklmc.features._follow import Call, Follower
+from sklmc.features._follow import Call, follow_once
 from sklmc.features._layers import choose_layers, trace_layers
-from sklmc.models import ModelView, check_compatible, named_tensors, run_module, view
+from sklmc.models import ModelView, check_compatible, named_tensors, view
 
 
 def stitch_models(a, b, layer, X=None):
@@ -94,8 +93,7 @@ def depth_of_tensors(look: ModelView, args: tuple[torch.Tensor, ...]) -> dict[st
     def after(call: Call, tensor) -> None:
         """Only the beginning of a layer counts."""
 
-    with single_thread(), Follower(look, before, after):
-        run_module(look, args)
+    follow_once(look, args, before, after)
     depths: dict[str, int] = {}
     first: dict[int, int] = {}
     for name, tensor in named_tensors(look.module):
