@@ -41,7 +41,28 @@ class Subject:
 
     def graph(self, training: bool) -> Graph:
         """Export the forward pass in one mode."""
-        return export_graph(self.module, self.sample, training=training, caller=self.caller)
+        try:
+            return export_graph(self.module, self.sample, training=training, caller=self.caller)
+        except TraceError:
+            self.outputs()  # an input that forward refuses is not the fault of the trace
+            raise
+
+    def outputs(self) -> list[torch.Tensor]:
+        """Run the net as it is and return the tensors that leave it."""
+        inputs = tuple(
+            to_device(value, self.view.device) if isinstance(value, torch.Tensor) else value
+            for value in self.sample
+        )
+        try:
+            with torch.no_grad(), single_thread():
+                found = list(flatten(_plain(self.module(*inputs))))
+        except (RuntimeError, ValueError, IndexError) as error:
+            shapes = [tuple(v.shape) for v in self.sample if isinstance(v, torch.Tensor)]
+            raise SymmetryError(
+                f"{self.caller}: the net does not take 'X' (traced as {shapes[0]}, "
+                f"{len(shapes)} tensors in all): {error}. Pass a few samples as the net takes them."
+            ) from error
+        return [value for value in found if isinstance(value, torch.Tensor)]
 
     def graphs(self) -> list[Graph]:
         """Export eval mode, and train mode where that can be exported."""
@@ -67,14 +88,7 @@ class Subject:
 
     def check_deterministic(self) -> None:
         """Run the net twice as it is: an answer that changes by itself proves nothing."""
-        inputs = tuple(to_device(v, self.view.device) for v in self.sample if _is_tensor(v))
-        if len(inputs) != len(self.sample):
-            return
-        with torch.no_grad(), single_thread():
-            first, second = (
-                [value for value in flatten(_plain(self.module(*inputs))) if _is_tensor(value)]
-                for _ in range(2)
-            )
+        first, second = self.outputs(), self.outputs()
         if output_change(first, second) > _NOISE:
             raise SymmetryError(
                 f"{self.caller}: the forward pass of {type(self.module).__name__} is random in "
@@ -144,9 +158,9 @@ def discover_symmetry(model, X=None, verify: bool = True) -> PermutationSymmetry
     True
     """
     subject = Subject(model, X, "discover_symmetry")
+    graphs = subject.graphs() if verify else [subject.graph(False)]
     if verify:
         subject.check_deterministic()
-    graphs = subject.graphs() if verify else [subject.graph(False)]
     return symmetry_of(subject, graphs, verify)
 
 
@@ -309,10 +323,6 @@ def check_tensors(module: nn.Module, state: dict, caller: str) -> None:
                 f"{caller}: module {path!r} ({type(part).__name__}) is quantised; permute the "
                 "floating-point net and quantise it afterwards."
             )
-
-
-def _is_tensor(value) -> bool:
-    return isinstance(value, torch.Tensor)
 
 
 def _plain(value):

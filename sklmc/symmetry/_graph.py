@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
+import io
 import logging
 import operator
+import sys
 import traceback
 import warnings
 from collections.abc import Iterator
@@ -20,6 +23,7 @@ from sklmc._torch import to_device
 from sklmc.exceptions import TraceError
 
 ROWS = ((256, 8), (2048, 4))  # numbers in one sample up to which so many rows are traced; then 2
+_LOGGERS = ("torch.export", "torch.fx.experimental.symbolic_shapes")
 _TORCH = str(Path(torch.__file__).parent)
 _SKLMC = str(Path(__file__).parents[1])
 
@@ -74,18 +78,30 @@ def export_graph(module: nn.Module, sample: tuple, *, training: bool, caller: st
     tensors = [*private.parameters(), *private.buffers()]
     if tensors:
         sample = to_device(sample, tensors[0].device) if _all_tensors(sample) else sample
-    logger = logging.getLogger("torch.export")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _quiet():
             program = torch.export.export(private, sample, strict=False)
     except Exception as error:
         raise _trace_error(error, module, caller) from error
-    finally:
-        logger.setLevel(level)
     return _read(program, training)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep export from printing graphs, logs and warnings where it fails: we raise instead."""
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    levels = [logger.level for logger in loggers]
+    printed = io.StringIO()
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        with warnings.catch_warnings(), contextlib.redirect_stderr(printed):
+            warnings.simplefilter("ignore")
+            yield
+        sys.stderr.write(printed.getvalue())  # no failure: what others said meanwhile
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _all_tensors(sample: tuple) -> bool:
