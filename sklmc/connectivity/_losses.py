@@ -25,7 +25,8 @@ def block_sums(
     exponentials = (outputs - largest.unsqueeze(-2)).exp_().scatter_(-2, index, 0.0)
     # loss = log(sum of exponentials) + largest - hit, exact to the last bits where it is tiny
     others = exponentials.sum(dim=-2)
-    loss = torch.log1p(others + torch.expm1(hit - largest)).add_(largest).sub_(hit)
+    behind = hit - largest
+    loss = torch.log1p(others + torch.expm1(behind)) - behind
     wrong = ~(hit >= largest)  # NaN counts as wrong
     if torch.count_nonzero(outputs == largest.unsqueeze(-2)) != wrong.numel():
         # equal logits: the first class wins, as in predict

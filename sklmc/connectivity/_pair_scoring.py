@@ -214,34 +214,38 @@ def _run(job: PathJob, pairs, rows: Sequence[int], curves: Curves, how: Settings
 
 def _report(curves: Curves, pairs, names, how: Settings) -> None:
     """Warn of pairs that failed and of losses that are not finite, by name."""
-    for row, reason in curves.failures.items():
-        for name in ("loss", "error", "calibrated_loss", "inverse_temperature"):
-            getattr(curves, name)[row] = np.nan
-        a, b = pairs[row]
+    failed = sorted(curves.failures)
+    for name in ("loss", "error", "calibrated_loss", "inverse_temperature"):
+        getattr(curves, name)[failed] = np.nan
+    if pairs and len(failed) == len(pairs):
+        raise ValueError(f"{how.caller}: no pair could be scored. {curves.failures[0]}")
+    if failed:
         warnings.warn(
-            f"{how.caller}: the pair ('{names[a]}', '{names[b]}') could not be scored and gets "
-            f"error_score={how.error_score!r}. {reason}",
+            f"{how.caller}: {_some(pairs, failed, names)} could not be scored and gets "
+            f"error_score={how.error_score!r}. {curves.failures[failed[0]]}",
             PairFailedWarning,
             stacklevel=5,
         )
-    if pairs and len(curves.failures) == len(pairs):
-        raise ValueError(f"{how.caller}: no pair could be scored. {curves.failures[0]}")
     broken = [
         row
         for row in range(len(pairs))
         if row not in curves.failures and not np.isfinite(curves.loss[row]).all()
     ]
     if broken:
-        shown = ", ".join(f"('{names[pairs[r][0]]}', '{names[pairs[r][1]]}')" for r in broken[:5])
-        more = f" and {len(broken) - 5} more" if len(broken) > 5 else ""
         alphas = how.alphas[~np.isfinite(curves.loss[broken[0]])]
         warnings.warn(
-            f"{how.caller}: the loss is not finite on the path of {shown}{more} (first at alpha="
-            f"{alphas[0]:g}); its barriers are NaN or infinite. Look at the nets' weights or use "
-            "float64.",
+            f"{how.caller}: the loss is not finite on the path of {_some(pairs, broken, names)} "
+            f"(first at alpha={alphas[0]:g}); its barriers are NaN or infinite. Look at the nets' "
+            "weights or use float64.",
             NonFiniteLossWarning,
             stacklevel=5,
         )
+
+
+def _some(pairs, rows: Sequence[int], names) -> str:
+    """Name the first pairs of a list, and how many more there are."""
+    shown = ", ".join(f"('{names[pairs[r][0]]}', '{names[pairs[r][1]]}')" for r in rows[:5])
+    return shown + (f" and {len(rows) - 5} more pairs" if len(rows) > 5 else "")
 
 
 def _warn_of_batch_norm(lead: ModelView, how: Settings) -> None:

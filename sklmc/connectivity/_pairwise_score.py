@@ -184,7 +184,7 @@ class PairwiseScore:
             loss_barrier and error_barrier; midpoint_barrier (in `metric`, signed); loss_a, loss_b,
             midpoint_loss, midpoint_error, minimum and maximum (in `metric`); where there is
             calibration calibrated_barrier, midpoint_calibrated_loss and
-            midpoint_inverse_temperature; and failure, a reason or None.
+            midpoint_inverse_temperature; and failure, the reason, missing where there is none.
         """
         a, b = np.triu_indices(self.n_models, 1)
         curves = self._curves(None)

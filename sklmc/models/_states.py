@@ -71,7 +71,7 @@ def check_compatible(views: Sequence[ModelView], caller: str, names=None) -> Non
         if not np.array_equal(reference.classes, other.classes):
             raise ArchitectureMismatchError(
                 f"{caller}: '{names[0]}' and '{name}' have different classes_: "
-                f"{list(reference.classes)!r} and {list(other.classes)!r}."
+                f"{reference.classes.tolist()!r} and {other.classes.tolist()!r}."
             )
 
 

@@ -1,0 +1,72 @@
+"""Losses and errors of single samples."""
+
+import pytest
+import torch
+from torch.nn import functional
+
+from sklmc.models import is_classification, per_sample_error, per_sample_loss
+
+LOGITS = torch.tensor([[2.0, 0.0, -1.0], [0.0, 1.0, 3.0]])
+
+
+def test_cross_entropy_is_natural_log_and_per_sample():
+    target = torch.tensor([0, 1])
+    seen = per_sample_loss(LOGITS, target, "f")
+    assert seen.dtype == torch.float64
+    torch.testing.assert_close(
+        seen, functional.cross_entropy(LOGITS.double(), target, reduction="none")
+    )
+    assert per_sample_error(LOGITS, target, "f").tolist() == [0.0, 1.0]
+
+
+@pytest.mark.parametrize("shape", [(2,), (2, 1)])
+def test_one_logit_means_two_classes(shape):
+    z = torch.tensor([0.3, -2.0])
+    target = torch.tensor([1, 1])
+    seen = per_sample_loss(z.reshape(shape), target, "f")
+    torch.testing.assert_close(seen, functional.softplus(-z.double()))
+    assert per_sample_error(z.reshape(shape), target, "f").tolist() == [0.0, 1.0]
+
+
+def test_tokens_of_a_sample_are_averaged():
+    logits = torch.randn(4, 5, 3, generator=torch.Generator().manual_seed(0))
+    target = torch.arange(20).reshape(4, 5) % 3
+    wanted = functional.cross_entropy(logits.double().transpose(1, 2), target, reduction="none")
+    torch.testing.assert_close(per_sample_loss(logits, target, "f"), wanted.mean(dim=1))
+
+
+def test_squared_error_is_the_mean_over_outputs():
+    target = torch.tensor([[1.0, 2.0], [0.0, 0.0]])
+    outputs = torch.tensor([[1.0, 0.0], [3.0, 1.0]])
+    assert per_sample_loss(outputs, target, "f").tolist() == [2.0, 5.0]
+    assert per_sample_error(outputs, target, "f").tolist() == [2.0, 5.0]
+
+
+def test_column_and_vector_targets_are_the_same():
+    outputs, target = torch.tensor([[1.0], [2.0]]), torch.tensor([0.0, 4.0])
+    assert per_sample_loss(outputs, target, "f").tolist() == [1.0, 4.0]
+    assert per_sample_loss(outputs[:, 0], target[:, None], "f").tolist() == [1.0, 4.0]
+
+
+def test_nan_logits_predict_nothing():
+    logits = torch.tensor([[torch.nan, 0.0]])
+    assert per_sample_error(logits, torch.tensor([0]), "f").tolist() == [1.0]
+    assert torch.isnan(per_sample_loss(logits, torch.tensor([0]), "f")).all()
+
+
+def test_dtype_of_the_target_decides():
+    assert is_classification(torch.tensor([1]))
+    assert not is_classification(torch.tensor([1.0]))
+
+
+@pytest.mark.parametrize("label, text", [(3, "holds label 3"), (-1, "holds label -1")])
+def test_labels_outside_the_classes_are_named(label, text):
+    with pytest.raises(ValueError, match=rf"f: 'y' {text}, but the net has 3 outputs"):
+        per_sample_loss(LOGITS, torch.tensor([0, label]), "f")
+
+
+def test_shapes_that_do_not_fit_are_named():
+    with pytest.raises(ValueError, match=r"'y' of shape \(2, 2\) does not fit logits"):
+        per_sample_loss(LOGITS, torch.zeros(2, 2, dtype=torch.long), "f")
+    with pytest.raises(ValueError, match=r"'y' of shape \(2,\) does not fit outputs"):
+        per_sample_loss(LOGITS, torch.zeros(2), "f")
