@@ -7,17 +7,20 @@ from sklmc.features._linear_connectivity import layerwise_linear_connectivity
 from sklmc.features._orthogonality import reciprocal_orthogonality
 from sklmc.features._preactivations import preactivation_scale
 from sklmc.features._rank import stable_rank
+from sklmc.features._regions import LinearRegions, linear_regions
 from sklmc.features._stitching import stitch_models
 from sklmc.features._temperatures import inverse_temperatures
 from sklmc.features._variance import variance_ratio
 from sklmc.features._weak_additivity import weak_additivity
 
 __all__ = [
+    "LinearRegions",
     "commutativity",
     "error_bound",
     "inverse_temperatures",
     "layerwise_exponential_connectivity",
     "layerwise_linear_connectivity",
+    "linear_regions",
     "preactivation_scale",
     "reciprocal_orthogonality",
     "stable_rank",
