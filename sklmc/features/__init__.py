@@ -8,6 +8,7 @@ from sklmc.features._orthogonality import reciprocal_orthogonality
 from sklmc.features._preactivations import preactivation_scale
 from sklmc.features._rank import stable_rank
 from sklmc.features._regions import LinearRegions, linear_regions
+from sklmc.features._similarity import feature_similarity
 from sklmc.features._stitching import stitch_models
 from sklmc.features._temperatures import inverse_temperatures
 from sklmc.features._variance import variance_ratio
@@ -17,6 +18,7 @@ __all__ = [
     "LinearRegions",
     "commutativity",
     "error_bound",
+    "feature_similarity",
     "inverse_temperatures",
     "layerwise_exponential_connectivity",
     "layerwise_linear_connectivity",
