@@ -26,6 +26,7 @@ META_ESTIMATORS = [
     for net in (NetClassifier(), NetRegressor())
     for meta in (
         DeepEnsemble(net, n_estimators=2, random_state=0),
+        DeepEnsemble(net, n_estimators=2, vectorize=True, random_state=0),
         WeightAverager(net, n_estimators=2, random_state=0),
     )
 ]

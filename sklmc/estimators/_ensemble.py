@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 from numbers import Integral
 
 import numpy as np
-import torch
-from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone, is_classifier, is_regressor
+from sklearn.base import BaseEstimator, MetaEstimatorMixin, is_classifier
 from sklearn.metrics import accuracy_score, r2_score
-from sklearn.pipeline import Pipeline
-from skorch import NeuralNet
-from torch import nn
 
 from sklmc._sklearn import (
     HasMethods,
@@ -24,11 +19,17 @@ from sklmc._sklearn import (
     delayed,
     get_tags,
 )
-from sklmc._torch import seeded, single_thread
-from sklmc.estimators._arguments import check_module
+from sklmc.estimators._members import (
+    fit_members,
+    last_loss,
+    make_member,
+    member_settings,
+    needs_seeding,
+    report_diverged,
+)
 from sklmc.estimators._progress import run_parallel
 from sklmc.estimators._seeds import draw_seeds
-from sklmc.exceptions import DivergedMemberWarning, NonFiniteError
+from sklmc.estimators._stacking import choose_road
 
 
 def _has_probabilities(ensemble) -> bool:
@@ -52,8 +53,10 @@ class DeepEnsemble(MetaEstimatorMixin, BaseEstimator):
         generators of torch, numpy and random are seeded for it (and put back afterwards).
     n_estimators : int, default=10
         Number of members.
-    vectorize : {"auto", False}, default="auto"
-        How the members are trained: one by one, for both values.
+    vectorize : {"auto", True, False}, default="auto"
+        Whether members are trained as one batched program, in chunks, instead of one by one:
+        the same nets, up to the rounding of sums. "auto" decides by the shapes, the optimizer and
+        the device alone (see Notes), True refuses what cannot be batched and names it.
     n_jobs : int, default=None
         Members trained at the same time. None means 1 unless in a joblib context, -1 all
         processors.
@@ -69,6 +72,8 @@ class DeepEnsemble(MetaEstimatorMixin, BaseEstimator):
         The fitted members.
     seeds_ : list of int
         The ``random_state`` of each member.
+    vectorized_ : bool
+        Whether the members were trained as one batched program.
     diverged_ : list of int
         Members whose weights are not finite; predictions leave them out.
     classes_ : ndarray of shape (n_classes,)
@@ -87,6 +92,23 @@ class DeepEnsemble(MetaEstimatorMixin, BaseEstimator):
     -----
     Each member is trained on one thread, on numbers that depend on its seed alone: the members
     are the same for every `n_jobs` and every joblib backend.
+
+    The batched program needs a NetClassifier or NetRegressor itself, data in arrays, an optimizer
+    that treats every weight by itself (SGD, Adam, AdamW, RMSprop, Adagrad, Adadelta, Adamax,
+    NAdam, RAdam), a module that draws no random numbers in training, and of callbacks the
+    default ones, LRScheduler (but for ReduceLROnPlateau), GradientNormClipping and EarlyStopping;
+    with "auto" anything else is trained one by one. Chains of Linear, ReLU, LayerNorm and
+    BatchNorm1d (``MLP``, ``torch.nn.Sequential``) have a program of their own, which "auto" takes
+    from two members on: on one core it was 1.4 times faster for 2-512-512-512-2 and 784-512-10,
+    2 to 4 times for 784-128-10, 25 times for 2-32-2. Any other module is mapped over by
+    ``torch.func``, which "auto" takes from five members on where the module is small: no more than
+    200,000 outputs of layers per step and 200,000 weights. A chunk holds 4 to 25 members, as many
+    as stay in cache, so that memory does not grow with `n_estimators`. Bits depend on what stands
+    in a chunk, hence on the member's position, and not on `n_jobs`.
+
+    A bias in front of batch norm has no gradient but rounding, which Adam and its kin blow up to
+    steps of full size. Such nets are not the same twice unless every sum is rounded alike: "auto"
+    trains them one by one (but for SGD); leave the bias out, or set True, to have them batched.
 
     References
     ----------
@@ -109,7 +131,7 @@ class DeepEnsemble(MetaEstimatorMixin, BaseEstimator):
     _parameter_constraints: dict = {
         "estimator": [HasMethods(["fit", "predict"])],
         "n_estimators": [Interval(Integral, 1, None, closed="left")],
-        "vectorize": [StrOptions({"auto"}), Options(bool, {False})],
+        "vectorize": [StrOptions({"auto"}), Options(bool, {True, False})],
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
@@ -158,27 +180,29 @@ class DeepEnsemble(MetaEstimatorMixin, BaseEstimator):
             The fitted ensemble.
         """
         self._validate_params()
-        settings = _member_settings(self.estimator)
+        settings = member_settings(self.estimator, "DeepEnsemble")
         seeds = draw_seeds(self.random_state, self.n_estimators)
-        guard = _needs_seeding(self.estimator)
+        guard = needs_seeding(self.estimator)
+        road = choose_road(self.estimator, X, y, self.n_estimators, self.vectorize, "DeepEnsemble")
         tasks = (
-            delayed(_fit_member)(
-                clone(self.estimator).set_params(
-                    **{name: seed if name.endswith("random_state") else 0 for name in settings}
-                ),
+            delayed(fit_members)(
+                [make_member(self.estimator, settings, seeds[index]) for index in span],
                 X,
                 y,
-                index,
-                seed if guard else None,
+                span,
+                road.chunk is not None,
+                self.vectorize is True,
+                seeds[span[0]] if guard else None,
             )
-            for index, seed in enumerate(seeds)
+            for span in road.spans(self.n_estimators)
         )
         members = run_parallel(
-            tasks, self.n_estimators, self.n_jobs, self.verbose, "DeepEnsemble", _last_loss
+            tasks, self.n_estimators, self.n_jobs, self.verbose, "DeepEnsemble", last_loss
         )
-        self.diverged_ = _report_diverged(members)
+        self.diverged_ = report_diverged(members, "DeepEnsemble")
         self.estimators_ = members
         self.seeds_ = seeds
+        self.vectorized_ = road.chunk is not None
         for name in ("n_features_in_", "feature_names_in_"):
             vars(self).pop(name, None)
             if hasattr(members[0], name):
@@ -258,94 +282,6 @@ class DeepEnsemble(MetaEstimatorMixin, BaseEstimator):
         """
         metric = accuracy_score if is_classifier(self) else r2_score
         return metric(y, self.predict(X), sample_weight=sample_weight)
-
-
-def _member_settings(estimator) -> list[str]:
-    """Name the parameters that a member gets: seeds of all its parts, silence of its nets."""
-    if not (is_classifier(estimator) or is_regressor(estimator)):
-        raise TypeError(
-            f"DeepEnsemble: 'estimator' must be a classifier or a regressor, got {estimator!r}."
-        )
-    params = estimator.get_params(deep=True)
-    settings = [name for name in params if f"__{name}".endswith("__random_state")]
-    for name, part in {"": estimator, **params}.items():
-        if isinstance(part, NeuralNet):
-            check_module(part.module, "DeepEnsemble")
-            settings.append(f"{name}__verbose".removeprefix("__"))
-    if not any(name.endswith("random_state") for name in settings):
-        if not _needs_seeding(estimator):
-            raise ValueError(
-                f"DeepEnsemble: 'estimator' has no random_state, so that all members would be "
-                f"equal, got {estimator!r}; use a NetClassifier or a NetRegressor."
-            )
-    return settings
-
-
-def _needs_seeding(estimator) -> bool:
-    """Say whether the net is a plain skorch net, whose only seeds are torch's global ones."""
-    while isinstance(estimator, Pipeline):
-        estimator = estimator.steps[-1][1]
-    return isinstance(estimator, NeuralNet) and "random_state" not in estimator.get_params(
-        deep=False
-    )
-
-
-def _fit_member(member, X, y, index: int, seed: int | None):
-    """Train one member; with a seed, all global generators are seeded around it."""
-    try:
-        if seed is None:
-            member.fit(X, y)
-        else:
-            with seeded(seed), single_thread():
-                member.fit(X, y)
-    except Exception as error:
-        error.add_note(f"This happened in member {index} of a DeepEnsemble.")
-        raise
-    if getattr(_inner_net(member), "_interrupted", False):
-        raise KeyboardInterrupt(f"interrupted in member {index} of a DeepEnsemble")
-    return member
-
-
-def _inner_net(member):
-    """Return the net at the end of a member, or the member itself."""
-    while isinstance(member, Pipeline):
-        member = member.steps[-1][1]
-    return member
-
-
-def _last_loss(member) -> str:
-    """Say what was measured last in training."""
-    history = getattr(_inner_net(member), "history_", None)
-    if not history or "train_loss" not in history[-1]:
-        return ""
-    return f"train_loss {history[-1, 'train_loss']:.4f}"
-
-
-def _report_diverged(members: list) -> list[int]:
-    """Return the members whose weights are not finite, with a warning; refuse if all are."""
-    diverged = [index for index, member in enumerate(members) if not _is_finite(member)]
-    if len(diverged) == len(members):
-        raise NonFiniteError(
-            f"DeepEnsemble: training diverged in all {len(members)} members: their weights are "
-            "not finite. Lower 'lr' or scale X."
-        )
-    if diverged:
-        warnings.warn(
-            f"DeepEnsemble: training diverged in member{'s' * (len(diverged) > 1)} "
-            f"{', '.join(map(str, diverged))} of {len(members)}: the weights are not finite. "
-            "Predictions leave these members out; lower 'lr' or scale X to keep them.",
-            DivergedMemberWarning,
-            stacklevel=3,
-        )
-    return diverged
-
-
-def _is_finite(member) -> bool:
-    """Say whether all weights of a net are finite; what is no net passes."""
-    module = getattr(_inner_net(member), "module_", None)
-    if not isinstance(module, nn.Module):
-        return True
-    return all(bool(torch.isfinite(tensor).all()) for tensor in module.state_dict().values())
 
 
 def _mean(predictions: Iterable[np.ndarray]) -> np.ndarray:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+import pickle
 import time
 from collections.abc import Sequence
 
 import numpy as np
 import torch
+from torch import nn
 
-from sklmc._torch import seeded, single_thread
+from sklmc._torch import module_device, seeded, single_thread
 from sklmc.estimators._batches import ArrayBatches
 from sklmc.estimators._seeds import epoch_seed
 from sklmc.estimators._stacked_callbacks import Clipping, Pass, Schedules, record_epoch
@@ -17,6 +19,10 @@ from sklmc.estimators._stacked_chain import ChainProgram, find_chain
 from sklmc.estimators._stacked_loss import column_loss
 from sklmc.estimators._stacked_state import Stack
 from sklmc.estimators._stacked_vmap import VmapProgram
+
+
+class StackingError(ValueError):
+    """Members that were to be stacked differ by more than their weights."""
 
 
 def fit_stacked(nets: Sequence, X, y) -> Sequence:
@@ -31,7 +37,11 @@ def fit_stacked(nets: Sequence, X, y) -> Sequence:
     for net in nets:
         adopt(net, lead)
         net.initialize()
+    check_alike([net.module_ for net in nets])
     train_stacked(nets, X, y)
+    for net in nets:
+        if hasattr(lead, "_output_ndim"):  # which a regressor learns in training
+            net._output_ndim = lead._output_ndim
     return nets
 
 
@@ -40,6 +50,32 @@ def adopt(net, lead) -> None:
     for name, value in vars(lead).items():
         if name not in vars(net):
             vars(net)[name] = copy.copy(value)
+
+
+def check_alike(modules: Sequence[nn.Module]) -> None:
+    """Refuse modules that differ by more than the values of their parameters and buffers."""
+    if find_chain(modules[0]) is not None:
+        return
+    first = _settings(modules[0])
+    for module in modules[1:]:
+        if _settings(module) != first:
+            raise StackingError(
+                f"'module' {type(module).__name__} cannot be stacked: its constructor makes "
+                "attributes (or shapes) that depend on the seed. Register them as buffers, or use "
+                "vectorize=False."
+            )
+
+
+def _settings(module: nn.Module) -> list[tuple]:
+    """Return shapes, and the attributes of all layers in a form that can be compared."""
+    tensors = (*module.named_parameters(), *module.named_buffers())
+    found = [(name, tuple(tensor.shape), str(tensor.dtype)) for name, tensor in tensors]
+    skipped = ("_parameters", "_buffers", "_modules", "training")
+    for name, part in module.named_modules():
+        for key, value in vars(part).items():
+            if key not in skipped and not callable(value):
+                found.append((name, key, pickle.dumps(value)))
+    return found
 
 
 def train_stacked(nets: Sequence, X: np.ndarray, y: np.ndarray) -> None:
@@ -105,10 +141,11 @@ class _Run:
         self.nets, self.data = list(nets), (X, y)
         lead = self.nets[0]
         splits = [_split(net, X, y) for net in self.nets]
-        self.feed = _Feed([train for train, _ in splits], lead.device)
+        device = module_device(lead.module_)
+        self.feed = _Feed([train for train, _ in splits], device)
         self.valid = None
         if splits[0][1] is not None:
-            self.valid = _Feed([valid for _, valid in splits], lead.device)
+            self.valid = _Feed([valid for _, valid in splits], device)
         for net in self.nets:
             net.notify("on_train_begin", X=X, y=y)
         self.stack = Stack(self.nets)

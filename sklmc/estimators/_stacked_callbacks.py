@@ -113,21 +113,21 @@ class Pass:
         prefix: str,
         sizes: Sequence[int],
         losses: Sequence[torch.Tensor],
-        extras: Sequence[dict] | None = None,
+        extras: Sequence[dict] = (),
     ):
         self.prefix, self.sizes = prefix, list(sizes)
         self.losses = torch.stack(list(losses)).cpu().numpy()  # (n_batches, n_members)
-        self.extras = extras or [{}] * len(self.sizes)
+        self.extras = extras if any(extras) else ()
         self.accuracy: np.ndarray | None = None
 
     def rows(self) -> Iterator[list[dict]]:
         """Yield the history's batches of each member."""
         loss, size = f"{self.prefix}_loss", f"{self.prefix}_batch_size"
         for member in self.losses.T.tolist():
-            yield [
-                {loss: value, size: n, **extra}
-                for value, n, extra in zip(member, self.sizes, self.extras)
-            ]
+            batches = [{loss: value, size: n} for value, n in zip(member, self.sizes)]
+            for batch, extra in zip(batches, self.extras):
+                batch.update(extra)
+            yield batches
 
     def mean(self) -> list[float]:
         """Return the mean loss of each member, batches weighted by their size."""

@@ -97,9 +97,7 @@ class _Linear:
         self.x = x if training else None
         weight, n_samples = self.weight.detach(), x.shape[1]
         out = self._space(n_samples)[0] if training else None
-        left, right = (
-            (weight, x.transpose(1, 2)) if self.last else (x, weight.transpose(1, 2))
-        )
+        left, right = (weight, x.transpose(1, 2)) if self.last else (x, weight.transpose(1, 2))
         if self.bias is None:
             return torch.bmm(left, right, out=out)
         bias = self.bias.detach().unsqueeze(2 if self.last else 1)
@@ -230,7 +228,9 @@ class ChainProgram:
                 if key.startswith(name)
             }
             if type(layer) is nn.Linear:
-                self.layers.append(_Linear(layer, weight, bias, name == weighty[0], name == weighty[-1]))
+                self.layers.append(
+                    _Linear(layer, weight, bias, name == weighty[0], name == weighty[-1])
+                )
             elif type(layer) is nn.ReLU:
                 self.layers.append(_ReLU())
             elif type(layer) is nn.LayerNorm:

@@ -78,9 +78,7 @@ class Stack:
             self.parameters[name] = new
         for group in self.optimizer.param_groups:
             group["params"] = [renewed[parameter] for parameter in group["params"]]
-        self.buffers = {
-            name: value[index.to(value.device)] for name, value in self.buffers.items()
-        }
+        self.buffers = {name: value[index.to(value.device)] for name, value in self.buffers.items()}
 
     @torch.no_grad()
     def write_weights(self, position: int, net) -> None:

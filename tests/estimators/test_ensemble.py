@@ -47,7 +47,7 @@ def skorch_net(**parameters):
 
 
 def test_members_are_nets_with_their_own_seeds(moons):
-    ensemble = DeepEnsemble(NET, 3, random_state=0).fit(*moons)
+    ensemble = DeepEnsemble(NET, 3, vectorize=False, random_state=0).fit(*moons)
     assert len(ensemble.estimators_) == len(set(ensemble.seeds_)) == 3
     for net, vector, seed in zip(ensemble.estimators_, weights(ensemble), ensemble.seeds_):
         alone = clone(NET).set_params(random_state=seed).fit(*moons)
@@ -233,8 +233,8 @@ def test_nothing_left_is_an_error(moons):
 
 def test_failing_member_is_named(moons):
     with pytest.raises(ValueError, match="one class") as caught:
-        DeepEnsemble(NET, 2, random_state=0).fit(moons[0], np.zeros(96))
-    assert caught.value.__notes__ == ["This happened in member 0 of a DeepEnsemble."]
+        DeepEnsemble(NET, 2, vectorize=False, random_state=0).fit(moons[0], np.zeros(96))
+    assert caught.value.__notes__ == ["This happened in member 0."]
 
 
 class Interrupting(MLP):
@@ -261,7 +261,7 @@ def test_callbacks_may_stop_members_early(moons):
     "ensemble, error, match",
     [
         (DeepEnsemble(NET, 0), ValueError, "'n_estimators' parameter of DeepEnsemble"),
-        (DeepEnsemble(NET, vectorize=True), ValueError, "'vectorize' parameter .* Got True"),
+        (DeepEnsemble(NET, vectorize="yes"), ValueError, "'vectorize' parameter .* Got 'yes'"),
         (DeepEnsemble("net"), ValueError, "'estimator' parameter of DeepEnsemble"),
         (DeepEnsemble(KMeans()), TypeError, "must be a classifier or a regressor"),
         (DeepEnsemble(KNeighborsClassifier()), ValueError, "has no random_state"),
