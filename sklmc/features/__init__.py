@@ -7,6 +7,7 @@ from sklmc.features._linear_connectivity import layerwise_linear_connectivity
 from sklmc.features._orthogonality import reciprocal_orthogonality
 from sklmc.features._preactivations import preactivation_scale
 from sklmc.features._rank import stable_rank
+from sklmc.features._reducer import RedundancyReducer
 from sklmc.features._regions import LinearRegions, linear_regions
 from sklmc.features._similarity import feature_similarity
 from sklmc.features._stitching import stitch_models
@@ -16,6 +17,7 @@ from sklmc.features._weak_additivity import weak_additivity
 
 __all__ = [
     "LinearRegions",
+    "RedundancyReducer",
     "commutativity",
     "error_bound",
     "feature_similarity",
