@@ -69,6 +69,18 @@ def seeded(seed: int) -> Iterator[None]:
             random.setstate(python_state)
 
 
+@contextlib.contextmanager
+def plain_attention() -> Iterator[None]:
+    """Keep torch's transformer layers from a fused path that goes round their sub-modules."""
+    with _lock:
+        before = torch.backends.mha.get_fastpath_enabled()
+        torch.backends.mha.set_fastpath_enabled(False)
+        try:
+            yield
+        finally:
+            torch.backends.mha.set_fastpath_enabled(before)
+
+
 def module_device(module: nn.Module) -> torch.device:
     """Return the device of the first parameter or buffer; the CPU where there is none."""
     for tensor in (*module.parameters(), *module.buffers()):

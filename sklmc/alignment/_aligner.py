@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from numbers import Integral
 
 import numpy as np
@@ -9,90 +10,68 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.metadata_routing import UNUSED
 from tqdm.auto import tqdm
 
-from sklmc._sklearn import (
-    Interval,
-    Parallel,
-    StrOptions,
-    check_is_fitted,
-    check_random_state,
-    delayed,
-)
-from sklmc._torch import single_thread
-from sklmc.alignment._blocks import block_pairs
-from sklmc.alignment._descent import CoordinateDescent, DescentResult
-from sklmc.models import check_compatible, view
+from sklmc._sklearn import Interval, StrOptions, check_is_fitted
+from sklmc._validation import check_same_length
+from sklmc.alignment._portfolio import METHODS
+from sklmc.alignment._problem import Match, Problem
+from sklmc.alignment._similarity import similarity_frame
+from sklmc.models import ModelView, check_compatible, input_blocks, run_module, view
 from sklmc.symmetry import PermutationSymmetry, cached_symmetry
 
-MAX_SEED = np.iinfo(np.int32).max
-
-
-def match_weights(
-    a, b, symmetry, *, n_init=1, max_iter=100, random_state=None, n_jobs=None, verbose=0
-) -> DescentResult:
-    """Return the permutations of state `b` that maximise its inner product with state `a`.
-
-    The first start is one-sided from the identity; the others are random permutations with a
-    random order of groups. The best objective is kept, the earliest among equals.
-    """
-    seeds = [None]
-    if n_init > 1:
-        seeds += list(check_random_state(random_state).randint(MAX_SEED, size=n_init - 1))
-    bar = tqdm(total=n_init * max_iter, desc="weight matching", disable=verbose < 1, unit="sweep")
-
-    def descend(seed: int | None) -> DescentResult:
-        own = None if seed is None else check_random_state(seed)
-        start = symmetry.identity() if own is None else symmetry.random_permutation(own)
-        with single_thread():
-            return CoordinateDescent(block_pairs(a, b, symmetry), symmetry.groups).run(
-                dict(start),
-                max_iter,
-                one_sided=own is None,
-                rng=own,
-                progress=lambda value: (bar.set_postfix(objective=f"{value:.6g}"), bar.update()),
-            )
-
-    with bar:
-        # results are small and inputs large: threads, whatever the surrounding backend
-        results = Parallel(n_jobs=n_jobs, require="sharedmem")(
-            delayed(descend)(seed) for seed in seeds
-        )
-    return max(results, key=lambda result: result.objective)
+NEEDS_X = {"activation", "straight_through"}
 
 
 class PermutationAligner(BaseEstimator):
     """Re-base a model B onto a model A by permuting B's hidden units.
 
     A net computes the same function after its hidden units are permuted. Among all these copies
-    of B, the aligner finds the one whose weights lie closest to A's, so that the two can be
-    averaged or joined by a straight line [1]_. A is the reference and never moves; B moves
-    onto A. Weight matching maximises
-
-    .. math:: J(g) = \\sum_p \\langle A_p, (g B)_p \\rangle,
-
-    the sum running over every permuted tensor once (weights, biases, norm parameters; tied
-    tensors once; running statistics are carried along and not matched), which minimises the
-    squared distance between A and gB.
+    of B, the aligner looks for the one that can best be averaged with A, or joined to it by a
+    straight line [1]_. A is the reference and never moves; B moves onto A.
 
     Parameters
     ----------
-    method : {"weight"}, default="weight"
-        How the permutation is chosen. "weight": coordinate ascent on J, one linear assignment
-        for each group of units, after a first pass in data-flow order that matches each group
-        on tensors whose other axes are matched already.
+    method : {"weight", "activation", "straight_through", "auto"} or callable, default="weight"
+        How the permutation is chosen; each maximises an objective of its own.
+
+        - "weight": :math:`J(g) = \\sum_p \\langle A_p, (g B)_p \\rangle`, the sum running over
+          every permuted tensor once (weights, biases, norm parameters; tied tensors once; running
+          statistics are carried along and not matched): minimises the squared distance between A
+          and gB. Needs no data.
+        - "activation": the summed similarity of what A's and B's units answer to `X`, read where
+          they go into the next weights. Groups that no module shows are matched by weight.
+        - "straight_through": minus the loss halfway between A and gB on `X` and `y`, by gradient
+          steps on a free copy of B's weights ([1]_, algorithm 2). For nets small enough to match
+          their weights at every step.
+        - "auto": weight and activation matching from several starts, and the two combined; half
+          of `X` chooses, by the loss halfway when `y` is given and else by how near the outputs
+          halfway are to the mean of A's and B's. The objective of a matching does not tell how
+          good the merged net will be. Without `X`: "weight".
+        - a callable ``method(model_a, model_b, symmetry, X, y)`` that returns a Permutation, or
+          a mapping from group names to index arrays.
     symmetry : "auto" or PermutationSymmetry, default="auto"
         Which permutations leave the net's function unchanged. "auto" discovers and proves them
         once per architecture and process.
+    statistic : {"correlation", "moment"}, default="correlation"
+        Similarity of two units in activation matching: Pearson's correlation, or the mean of the
+        product [1]_.
+    refine : bool, default=False
+        Whether weight matching goes on from where activation matching ends.
+    freeze : sequence of str, default=()
+        Names of groups that stay where `init` puts them.
+    init : Permutation, mapping or None, default=None
+        Where the search starts: index arrays of B by group name. None is B as it is.
     n_init : int, default=1
-        Number of starts; the first is deterministic, each further one a random permutation.
-        The best objective is kept.
+        Number of starts of weight matching; the first is deterministic, each further one a random
+        permutation. The best objective is kept.
     max_iter : int, default=100
-        Largest number of sweeps over all groups in each start.
+        Largest number of sweeps over all groups in each start; of epochs for "straight_through".
     random_state : int, RandomState instance or None, default=None
-        Draws the further starts. With ``n_init=1`` nothing is drawn.
+        Draws further starts, the order of samples, and the rows that choose. Weight matching with
+        ``n_init=1`` and activation matching draw nothing.
     n_jobs : int or None, default=None
         Number of starts that run at the same time, in threads. The result does not depend on it.
     verbose : int, default=0
-        1 shows a progress bar over sweeps.
+        1 shows a progress bar over the improvements of the objective.
 
     Attributes
     ----------
@@ -100,29 +79,46 @@ class PermutationAligner(BaseEstimator):
         New unit i of a group of B is its old unit ``permutation_[group][i]``.
     symmetry_ : PermutationSymmetry
         The groups that were searched.
+    method_ : str
+        What found the permutation: `method`, or the member of the portfolio that "auto" kept.
     objective_ : float
-        J at `permutation_`: larger is closer.
+        The method's objective at `permutation_`: larger is better. NaN for a callable.
     objective_path_ : ndarray of shape (n_iter_ + 1,)
-        J before the first sweep and after each that raised it; never falls.
+        The objective at the start and after each sweep that raised it; never falls.
     n_iter_ : int
-        Number of sweeps that raised the objective, in the start that was kept.
+        Number of sweeps (epochs) that raised the objective, in the start that was kept.
+    similarity_ : DataFrame
+        One row per group: the cosine of A's weights and B's that hold the group's units
+        (``matched``) beside B's own order (``identity``), the mean and spread over random
+        permutations (``random``, ``random_std``) and a ``bound`` that no permutation can beat, all
+        other groups held at the fit. A group at ``random`` was not matched at all.
 
     See Also
     --------
+    MultiAligner : More than two models.
     merge_models : Align and average in one call.
 
     Notes
     -----
-    A sweep costs, for each group of n units, the products of A's and B's weights over the other
-    axes (2 n^2 K operations for tensors of n x K entries) and one assignment of size n. Gram
-    matrices (n x n for each tensor) are kept until another permutation makes them stale; memory
-    is that of both models and these matrices. The objective has local optima: compare several
-    starts with `n_init`.
+    Weight matching is coordinate ascent: for one group, all others held fixed, the best
+    permutation is a linear assignment. A first pass in data-flow order matches each group on
+    tensors whose other axes are matched already. A sweep costs, for each group of n units, the
+    products of A's and B's weights over the other axes (2 n^2 K operations for tensors of n x K
+    entries) and one assignment of size n; what did not change is not computed again. Memory is
+    that of both models and one n x n matrix for each tensor and group. Groups within others
+    (heads and what lies within them) are solved together with them; a group on both axes of a
+    tensor (recurrent weights) moves only where the objective rises. There are local optima:
+    compare several starts with `n_init`.
+
+    Activation matching passes once over X and keeps an n x n matrix for each reading, whatever
+    the number of samples.
 
     References
     ----------
     .. [1] Ainsworth, Hayase, Srinivasa, "Git Re-Basin: Merging Models modulo Permutation
        Symmetries", ICLR 2023 (equation 2 is J for multilayer perceptrons).
+    .. [2] Jordan, Sedghi, Saukh, Entezari, Neyshabur, "REPAIR: REnormalizing Permuted Activations
+       for Interpolation Repair", ICLR 2023 (correlations of activations).
 
     Examples
     --------
@@ -139,8 +135,12 @@ class PermutationAligner(BaseEstimator):
     """
 
     _parameter_constraints: dict = {
-        "method": [StrOptions({"weight"})],
+        "method": [StrOptions(set(METHODS)), callable],
         "symmetry": [StrOptions({"auto"}), PermutationSymmetry],
+        "statistic": [StrOptions({"correlation", "moment"})],
+        "refine": ["boolean"],
+        "freeze": ["array-like"],
+        "init": [Mapping, None],
         "n_init": [Interval(Integral, 1, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "random_state": ["random_state"],
@@ -156,6 +156,10 @@ class PermutationAligner(BaseEstimator):
         method="weight",
         *,
         symmetry="auto",
+        statistic="correlation",
+        refine=False,
+        freeze=(),
+        init=None,
         n_init=1,
         max_iter=100,
         random_state=None,
@@ -164,6 +168,10 @@ class PermutationAligner(BaseEstimator):
     ):
         self.method = method
         self.symmetry = symmetry
+        self.statistic = statistic
+        self.refine = refine
+        self.freeze = freeze
+        self.init = init
         self.n_init = n_init
         self.max_iter = max_iter
         self.random_state = random_state
@@ -180,11 +188,10 @@ class PermutationAligner(BaseEstimator):
         model_b : same kind and architecture as `model_a`
             The model to be moved. Not changed.
         X : array-like of shape (n_samples, ...), default=None
-            A few samples from which the net is traced, where the shape of its input is not
-            known: fitted sklmc nets remember it, and a plain module that begins with a Linear
-            layer shows it. Weight matching makes no other use of it.
-        y : ignored
-            Present for methods that use labels.
+            Samples: what activation, straight-through and "auto" matching go by. Weight matching
+            traces the net with a few of them where the shape of its input is not known.
+        y : array-like of shape (n_samples,), default=None
+            Labels or targets: needed by "straight_through", used by "auto".
 
         Returns
         -------
@@ -206,27 +213,94 @@ class PermutationAligner(BaseEstimator):
         a = view(model_a, caller=caller, name="model_a")
         b = view(model_b, caller=caller, name="model_b")
         check_compatible([a, b], caller, ["model_a", "model_b"])
+        inputs, target = self._data(a, X, y)
         symmetry = self.symmetry
         if isinstance(symmetry, str):
             symmetry = cached_symmetry(a, X)
         for one in (a, b):
             symmetry.check(one)
-        result = match_weights(
-            a.state,
-            b.state,
-            symmetry,
+        start = symmetry.permutation({} if self.init is None else dict(self.init))
+        if callable(self.method):
+            found = self.method(model_a, model_b, symmetry, X, y)
+            permutation = symmetry.permutation(dict(found))
+            match = Match({}, [np.nan], getattr(self.method, "__name__", "callable"))
+        else:
+            with tqdm(desc=caller, disable=self.verbose < 1, unit="gain") as bar:
+                match = METHODS[self.method](
+                    self._problem(a, b, symmetry, start, inputs, target, _progress(bar))
+                )
+            permutation = symmetry.permutation(match.perms).compose(start)
+        self.symmetry_ = symmetry
+        self.permutation_ = permutation
+        self.method_ = match.method
+        self.objective_path_ = np.asarray(match.objective_path)
+        self.objective_ = match.objective_path[-1]
+        self.n_iter_ = len(match.objective_path) - 1
+        self._similarity = None
+        self._states = (
+            {name: tensor.clone() for name, tensor in a.state.items()},
+            symmetry.apply_state(b.state, permutation),
+        )
+        return self
+
+    @property
+    def similarity_(self):
+        """How well each group is matched; computed when first read (about one sweep)."""
+        check_is_fitted(self)
+        if self._similarity is None:
+            self._similarity = similarity_frame(*self._states, self.symmetry_, self.permutation_)
+            self._states = None
+        return self._similarity
+
+    def __getstate__(self):
+        if hasattr(self, "_states"):
+            self.similarity_  # noqa: B018  the frame travels, the weights do not
+        return super().__getstate__()
+
+    def _data(self, a: ModelView, X, y):
+        """Return X and y as the methods take them, or say which is missing."""
+        caller = type(self).__name__
+        if X is None:
+            if self.method in NEEDS_X:
+                raise ValueError(
+                    f"{caller}: method={self.method!r} needs 'X', got None; pass samples as the "
+                    "nets take them, or use method='weight'."
+                )
+            return None, None
+        if y is None and self.method == "straight_through":
+            raise ValueError(
+                f"{caller}: method='straight_through' needs 'y', got None; pass labels, or use "
+                "method='activation'."
+            )
+        if self.method == "weight" or callable(self.method):
+            return None, None
+        inputs = a.to_input(X)
+        run_module(a, next(input_blocks(inputs, 2)))  # says what is wrong with X, if anything is
+        if y is None:
+            return inputs, None
+        check_same_length(X[0] if isinstance(X, tuple) else X, y, caller)
+        a.check_logits()
+        return inputs, a.to_target(y)
+
+    def _problem(self, a, b, symmetry, start, inputs, target, progress) -> Problem:
+        """Return what a method works on."""
+        frozen = [symmetry.group(name).name for name in self.freeze]
+        return Problem(
+            a=a,
+            b=b,
+            symmetry=symmetry,
+            state_b=symmetry.apply_state(b.state, start),
+            groups=[group for group in symmetry.groups if group.name not in frozen],
+            inputs=inputs,
+            target=target,
+            statistic=self.statistic,
+            refine=self.refine,
             n_init=self.n_init,
             max_iter=self.max_iter,
             random_state=self.random_state,
             n_jobs=self.n_jobs,
-            verbose=self.verbose,
+            progress=progress if self.verbose else None,
         )
-        self.symmetry_ = symmetry
-        self.permutation_ = symmetry.permutation(result.perms)
-        self.objective_ = result.objective
-        self.objective_path_ = np.asarray(result.objective_path)
-        self.n_iter_ = result.n_iter
-        return self
 
     def transform(self, model):
         """Return a copy of a model with its hidden units permuted as B's were.
@@ -271,7 +345,7 @@ class PermutationAligner(BaseEstimator):
             The model to be moved. Not changed.
         X : array-like of shape (n_samples, ...), default=None
             As in `fit`.
-        y : ignored
+        y : array-like of shape (n_samples,), default=None
             As in `fit`.
 
         Returns
@@ -287,3 +361,14 @@ class PermutationAligner(BaseEstimator):
         tags.no_validation = True
         tags.non_deterministic = False
         return tags
+
+
+def _progress(bar) -> Callable[[str, float], None]:
+    """Return a callback that moves a progress bar on."""
+
+    def show(what: str, value: float) -> None:
+        bar.set_description(what, refresh=False)
+        bar.set_postfix(objective=f"{value:.6g}", refresh=False)
+        bar.update()
+
+    return show

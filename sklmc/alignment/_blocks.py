@@ -75,6 +75,15 @@ class BlockPair:
         rows = int(np.prod([self.a.shape[d] for d in dims[len(dims) - n_rows :]]))
         return tuple(t.permute(order).reshape(*batch, rows, -1) for t in (self.a, self.b))
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the products."""
+        return self.a.dtype
+
+    def scale(self) -> float:
+        """Return |a| |b|, the largest inner product that there could be."""
+        return float(self.a.double().norm() * self.b.double().norm())
+
     def inner_product(self) -> float:
         """Return <a, b>, summed in float64."""
         return float(torch.sum(self.a.double() * self.b.double()))

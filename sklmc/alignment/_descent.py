@@ -10,6 +10,7 @@ import torch
 
 from sklmc.alignment._assignment import assign, assigned_value
 from sklmc.alignment._blocks import BlockPair
+from sklmc.alignment._moments import MomentPair
 
 # Shares of sum |a| |b|. A gain read off float32 Gram matrices is trusted above the first; below
 # it the objective itself decides, and must rise by more than the second.
@@ -43,7 +44,7 @@ class CoordinateDescent:
     of a tensor, the assignment is only proposed. Proposals are accepted when the objective rises.
     """
 
-    def __init__(self, pairs: Sequence[BlockPair], groups: Sequence):
+    def __init__(self, pairs: Sequence[BlockPair | MomentPair], groups: Sequence):
         self.pairs = list(pairs)
         moved = set().union(*(pair.free for pair in self.pairs)) if self.pairs else set()
         self.groups = [group for group in groups if group.name in moved]
@@ -59,8 +60,8 @@ class CoordinateDescent:
         }
         self._grams: dict[tuple[str, int], np.ndarray] = {}
         self._stale = {group.name for group in self.groups}
-        dtype = self.pairs[0].a.dtype if self.pairs else torch.float64
-        scale = sum(float(p.a.double().norm() * p.b.double().norm()) for p in self.pairs)
+        dtype = self.pairs[0].dtype if self.pairs else torch.float64
+        scale = sum(pair.scale() for pair in self.pairs)
         self.trusted, self.tol = TRUSTED_GAIN[dtype] * scale, SMALLEST_GAIN * scale
 
     def objective(self) -> float:

@@ -5,7 +5,7 @@ from sklmc.models._calibration import (
     fit_inverse_temperatures,
     scaled_cross_entropy,
 )
-from sklmc.models._copying import named_tensors
+from sklmc.models._copying import named_tensors, private_copy
 from sklmc.models._losses import is_classification, per_sample_error, per_sample_loss
 from sklmc.models._outputs import (
     as_logits,
@@ -45,6 +45,7 @@ __all__ = [
     "per_sample_error",
     "per_sample_loss",
     "predict_outputs",
+    "private_copy",
     "read_state",
     "run_module",
     "scaled_cross_entropy",

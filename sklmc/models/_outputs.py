@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
-from torch import nn
 from torch.func import functional_call
 
-from sklmc._torch import single_thread, to_device
+from sklmc._torch import plain_attention, single_thread, to_device
 from sklmc.models._inputs import leading_width
 from sklmc.models._view import ModelView
 
@@ -78,38 +77,50 @@ def as_logits(outputs: torch.Tensor) -> torch.Tensor:
 def capture_activations(
     view: ModelView,
     inputs,
-    layers: Sequence[str],
+    layers: Sequence[tuple[str, str]],
     state: Mapping[str, torch.Tensor] | None = None,
     batch_size: int | None = None,
-) -> Iterator[dict[str, torch.Tensor]]:
-    """Yield, block by block, the outputs of the named modules: never all samples at once.
+) -> Iterator[dict[tuple[str, str, int], torch.Tensor]]:
+    """Yield, block by block, what goes into or comes out of modules: never all samples at once.
 
-    A module that a forward pass calls again is kept under ``name:1``, ``name:2``, ...
+    `layers` holds (module path, "input" or "output"); the keys of a block are (module path, side,
+    number of the call), since a forward pass may call a module again. Modules that the pass does
+    not call have no entry. Values are copies, made before a later operation can write into them;
+    what is one tensor in the pass is one tensor here.
     """
     modules = dict(view.module.named_modules())
-    unknown = [layer for layer in layers if layer not in modules]
+    unknown = [path for path, _ in layers if path not in modules]
     if unknown:
         raise ValueError(
             f"{view.caller}: {view.name} has no layer {unknown[0]!r}; its layers are "
             f"{[name for name in modules if name]!r}."
         )
-    caught: dict[str, torch.Tensor] = {}
+    caught: dict[tuple[str, str, int], torch.Tensor] = {}
+    copies: dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor]] = {}
 
-    def keep(layer: str):
-        def hook(module: nn.Module, args, output) -> None:
-            name, calls = layer, 0
-            while name in caught:
-                calls += 1
-                name = f"{layer}:{calls}"
-            caught[name] = (output[0] if isinstance(output, tuple) else output).detach()
+    def keep(path: str, side: str, value) -> None:
+        value = value[0] if isinstance(value, tuple) else value
+        call = sum(key[:2] == (path, side) for key in caught)
+        # originals stay alive within a block, so that their ids are theirs alone
+        pair = copies.setdefault((id(value), value._version), (value, value.detach().clone()))
+        caught[path, side, call] = pair[1]
 
-        return hook
-
-    handles = [modules[layer].register_forward_hook(keep(layer)) for layer in layers]
+    handles = []
+    for path, side in layers:
+        if side == "input":
+            hook = modules[path].register_forward_pre_hook(
+                lambda module, args, path=path: keep(path, "input", args)
+            )
+        else:
+            hook = modules[path].register_forward_hook(
+                lambda module, args, output, path=path: keep(path, "output", output)
+            )
+        handles.append(hook)
     try:
         for args in input_blocks(inputs, batch_size):
             caught.clear()
-            with single_thread():
+            copies.clear()
+            with single_thread(), plain_attention():
                 run_module(view, args, state)
             yield dict(caught)
     finally:

@@ -1,0 +1,57 @@
+"""What every matching method is given, and what it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from sklmc.models import ModelView
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Two models of one architecture, and what may be used to match them.
+
+    `state_b` is B under the start permutation; methods return permutations on top of it, of the
+    groups in `groups` alone.
+    """
+
+    a: ModelView
+    b: ModelView
+    symmetry: object
+    state_b: dict[str, torch.Tensor]
+    groups: Sequence
+    inputs: object = None
+    target: torch.Tensor | None = None
+    statistic: str = "correlation"
+    refine: bool = False
+    n_init: int = 1
+    max_iter: int = 100
+    random_state: object = None
+    n_jobs: int | None = None
+    progress: Callable[[str, float], None] | None = None
+
+    def identity(self) -> dict[str, np.ndarray]:
+        """Return index arrays that move nothing."""
+        return dict(self.symmetry.identity())
+
+    def moved_state(self, perms) -> dict[str, torch.Tensor]:
+        """Return B's state under permutations on top of the start."""
+        return self.symmetry.apply_state(self.state_b, self.symmetry.permutation(perms))
+
+    def report(self, what: str) -> Callable[[float], None] | None:
+        """Return a callback for the progress bar under the name of a method."""
+        progress = self.progress
+        return None if progress is None else lambda value: progress(what, value)
+
+
+@dataclass(frozen=True)
+class Match:
+    """Index arrays by group, and how the method's own objective rose."""
+
+    perms: dict[str, np.ndarray]
+    objective_path: list[float]
+    method: str
