@@ -48,7 +48,7 @@ class WeightAverager(SingleNet):
         None to average the members as they are.
     weights : array-like of shape (n_estimators,), default=None
         Weights of the mean, not negative; scaled to sum to one. None means equal weights.
-    repair : {"auto", "batch_norm"} or None, default="auto"
+    repair : {"auto", "batch_norm", "refit", "renormalize"} or None, default="auto"
         What follows the average, on the samples that the members were trained on; see
         :func:`sklmc.merging.repair`.
     validation_fraction : float or None, default=0.1
@@ -74,9 +74,11 @@ class WeightAverager(SingleNet):
     merge_report_ : DataFrame
         One row each for the members (``member_0``, ...), their ``ensemble`` (mean prediction),
         the ``naive`` average (members as they came from training), the ``aligned`` average
-        (unless `aligner` is None) and the ``repaired`` one (if a repair took place); the last
-        row is ``estimator_``. Columns: ``model``, ``accuracy`` or ``r2`` (greater is better),
+        (unless `aligner` is None) and the ``repaired`` one (if ``repair_`` is not None); the
+        last row is ``estimator_``. Columns: ``model``, ``accuracy`` or ``r2`` (greater is better),
         ``loss`` (cross entropy in nats, or mean squared error), ``n_parameters``.
+    repair_ : str or None
+        The repair that made ``estimator_``; None where the plain mean was kept.
     validation_indices_ : ndarray of int
         Rows of X that were kept from training; may be empty.
     classes_ : ndarray of shape (n_classes,)
@@ -102,8 +104,8 @@ class WeightAverager(SingleNet):
 
     Notes
     -----
-    ``merge_models(estimators_, X, aligner=None, ...)`` on the training rows of X gives the same
-    net as ``estimator_``, bit by bit.
+    ``merge_models(estimators_, X, y, aligner=None, ...)`` on the training rows gives the same net
+    as ``estimator_``, bit by bit.
 
     Nets trained on the same data seldom merge into one that is better than the best of them;
     narrow and deep nets lose most. Widen the net (``module__width``), or look at the report.
@@ -125,7 +127,7 @@ class WeightAverager(SingleNet):
     >>> bool(averager.score(X, y) > 0.8)
     True
     >>> averager.merge_report_["model"].tolist()
-    ['member_0', 'member_1', 'ensemble', 'naive', 'aligned']
+    ['member_0', 'member_1', 'ensemble', 'naive', 'aligned', 'repaired']
     """
 
     _parameter_constraints: dict = {
@@ -200,7 +202,13 @@ class WeightAverager(SingleNet):
         aligned = align_models(members, self.aligner, X_train, y_train)
         views = [view(net, caller="WeightAverager", name="estimator") for net in aligned]
         views[0].check_logits()
-        self.estimator_ = merge_views(views, views[0].to_input(X_train), weights, self.repair)
+        self.estimator_, self.repair_ = merge_views(
+            views,
+            views[0].to_input(X_train),
+            views[0].to_target(y_train),
+            weights,
+            self.repair,
+        )
         self.estimators_ = aligned
         self.validation_indices_ = held_out
         judged = held_out if len(held_out) else train
@@ -220,9 +228,8 @@ class WeightAverager(SingleNet):
             states = [view(net, caller="WeightAverager").state for net in self.estimators_]
             plain = average_states(states, weights)
             report.add_state("aligned", plain)
-        merged = view(self.estimator_, caller="WeightAverager").state
-        if any(not tensor.equal(plain[name]) for name, tensor in merged.items()):
-            report.add_state("repaired", merged)
+        if self.repair_ is not None:
+            report.add_state("repaired", view(self.estimator_, caller="WeightAverager").state)
         self._report_rows = report.rows
         lost = report.verdict()
         if lost is not None:

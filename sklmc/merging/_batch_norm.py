@@ -51,7 +51,7 @@ class _ReachedError(Exception):
     """Ends a forward pass at the layer whose statistics are being gathered."""
 
 
-class _Moments:
+class Moments:
     """Mean and variance per channel of any number of batches, in float64."""
 
     def __init__(self) -> None:
@@ -70,6 +70,11 @@ class _Moments:
         self.squares = self.squares + squares + shift**2 * (self.count * values.shape[1] / total)
         self.count = total
 
+    @property
+    def variance(self) -> torch.Tensor:
+        """The unbiased variance per channel; zero for a single value."""
+        return self.squares / max(self.count - 1, 1)
+
 
 class _Recorder:
     """Gathers what reaches each batch-norm layer and writes its statistics into a state."""
@@ -81,7 +86,7 @@ class _Recorder:
         self.names = tracked_norms(view.module)
         self._settled: set[tuple[nn.Module, int]] = set()
         self._current: tuple[nn.Module, int] | None = None
-        self._moments = {part: _Moments() for part in self.names}
+        self._moments = {part: Moments() for part in self.names}
         self._statistics = {}
         for part, (first, *others) in self.names.items():
             mean = state[_join(first, "running_mean")].clone()
@@ -134,7 +139,7 @@ class _Recorder:
             )
         mean, variance = self._statistics[part]
         mean.copy_(moments.mean)
-        variance.copy_(moments.squares / (moments.count - 1))
+        variance.copy_(moments.variance)
 
 
 def _join(prefix: str, name: str) -> str:

@@ -34,13 +34,14 @@ def merge_models(models, X=None, y=None, *, aligner="weight", repair="auto", wei
         Samples for the aligner (where it needs any) and for the repair; unlabelled data serve.
         Without X, "auto" averages and no more.
     y : array-like of shape (n_samples,), default=None
-        Labels of X, for aligners that learn from them.
+        Labels of X, for aligners that learn from them and for the choice of the repair.
     aligner : {"weight"}, aligner object or None, default="weight"
         How models are aligned with ``models[0]``: a method of
         :class:`~sklmc.PermutationAligner`, an aligner with its own settings (it is cloned), or
         None to average the models as they are.
-    repair : {"auto", "batch_norm"} or None, default="auto"
-        What follows the average; see :func:`sklmc.merging.repair`. None leaves the plain mean.
+    repair : {"auto", "batch_norm", "refit", "renormalize"} or None, default="auto"
+        What follows the average; see :func:`sklmc.merging.repair`. "auto" chooses on a fifth of X
+        and never takes what does worse there than the plain mean. None leaves the plain mean.
     weights : array-like of shape (n_models,), default=None
         Weights of the mean, not negative; scaled to sum to one. None means equal weights.
 
@@ -107,8 +108,9 @@ def merge_models(models, X=None, y=None, *, aligner="weight", repair="auto", wei
         check_same_length(X, y, caller)
     inputs = None if X is None else views[0].to_input(X)
     aligned = align_models(models, aligner, X, y)
+    target = None if y is None else views[0].to_target(y)
     views = [view(model, caller=caller, name=f"models[{i}]") for i, model in enumerate(aligned)]
-    return merge_views(views, inputs, weights, repair)
+    return merge_views(views, inputs, target, weights, repair)[0]
 
 
 def align_models(models: Sequence, aligner, X=None, y=None) -> list:
@@ -126,15 +128,19 @@ def align_models(models: Sequence, aligner, X=None, y=None) -> list:
     ]
 
 
-def merge_views(views: Sequence[ModelView], inputs, weights: np.ndarray, repair: str | None):
-    """Average aligned models and repair the mean; a new model of the first one's kind."""
+def merge_views(
+    views: Sequence[ModelView], inputs, target, weights: np.ndarray, repair: str | None
+) -> tuple:
+    """Return the mean of aligned models, repaired, and the name of the repair (or None)."""
     first = views[0]
-    state = average_states([one.state for one in views], weights)
+    states = [one.state for one in views]
+    mean = average_states(states, weights)
     if inputs is not None:
-        return first.rebuild(repaired_state(first, state, inputs, weights, repair))
+        state, name = repaired_state(first, mean, states, inputs, target, weights, repair)
+        return first.rebuild(state), name
     if repair not in ("auto", None):
         raise ValueError(f"{first.caller}: repair={repair!r} needs samples; pass 'X'.")
-    if repair == "auto" and needs_repair(first, weights, repair):
+    if repair == "auto" and needs_repair(first, weights, "batch_norm"):
         warnings.warn(
             f"{first.caller}: batch-norm statistics were averaged, but they do not belong to the "
             f"averaged weights ({len(tracked_norms(first.module))} layers); pass 'X' to estimate "
@@ -142,4 +148,4 @@ def merge_views(views: Sequence[ModelView], inputs, weights: np.ndarray, repair:
             StaleStatisticsWarning,
             stacklevel=3,
         )
-    return first.rebuild(state)
+    return first.rebuild(mean), None

@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+import warnings
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 
 from sklmc._validation import check_models, check_option, check_same_length, check_weights
+from sklmc.exceptions import SklmcWarning
 from sklmc.merging._batch_norm import reestimate_statistics, tracked_norms
+from sklmc.merging._choice import choose_state, count_samples, take_rows
+from sklmc.merging._refit import refit_state
+from sklmc.merging._renormalize import renormalize_state
 from sklmc.models import ModelView, check_compatible, view
 
 State = Mapping[str, torch.Tensor]
-METHODS = ("auto", "batch_norm")
+METHODS = ("auto", "batch_norm", "refit", "renormalize")
+LEAST_FOR_CHOICE = 50  # samples; with fewer, "auto" does what needs no choice
+LEAST_FOR_REFIT = 100  # samples; with fewer, "auto" does not try it
+FEW_FOR_REFIT = 500  # samples; below, a refit that was asked for warns
+MOST_SAMPLES = 10_000  # of refit and renormalize; more gain next to nothing
 
 
 def repair(model, endpoints, X, *, y=None, weights=None, method="auto"):
     """Repair a merged model so that its hidden units respond as those of its end points did.
 
-    The mean of weights is not the net whose activations are the mean: its batch-norm layers
-    carry statistics that belong to no net. The end points must be *aligned* with each other, as
-    :func:`merge_models` leaves them.
+    The mean of weights is not the net whose activations are the mean: activations shrink from
+    layer to layer, and batch-norm statistics belong to no net. The end points must be *aligned*
+    with each other, as :func:`merge_models` leaves them. No method needs labels.
 
     Parameters
     ----------
@@ -29,17 +39,33 @@ def repair(model, endpoints, X, *, y=None, weights=None, method="auto"):
     endpoints : list of skorch nets, fitted sklmc estimators or torch.nn.Modules
         The aligned models that `model` was averaged from. They are not changed.
     X : array-like of shape (n_samples, ...)
-        Unlabelled samples of the data that the models were trained on.
+        Samples like those that the models were trained on; two thousand serve well. Samples of
+        another kind (noise) can harm.
     y : array-like of shape (n_samples,), default=None
-        Labels of X. No method of now needs them.
+        Labels of X; only "auto" reads them.
     weights : array-like of shape (n_endpoints,), default=None
         The weights of the mean; None means equal weights. Where all weight lies on one end
         point, the model is that end point and comes back as it is.
-    method : {"auto", "batch_norm"}, default="auto"
-        "batch_norm" replaces the running mean and variance of every batch-norm layer by the
-        mean and the unbiased variance of what reaches the layer from X, in data-flow order;
-        a model without batch norm comes back as it is. "auto" does this where there is batch
-        norm, and nothing elsewhere.
+    method : {"auto", "batch_norm", "refit", "renormalize"}, default="auto"
+        "batch_norm": every batch-norm layer gets the mean and the unbiased variance of what
+        reaches it from X, in data-flow order [1]_. A model without batch norm comes back as it
+        is.
+
+        "renormalize": the weights and bias of every hidden unit are scaled and shifted until
+        its pre-activation has the weighted mean of the end points' means and standard
+        deviations (REPAIR [2]_), in data-flow order; batch norm included. Constant units stay.
+
+        "refit": every linear and convolution layer is fitted again, in data-flow order, by ridge
+        regression from what reaches it in the merged model to the mean of what it gives in the
+        end points, the ridge pulling towards the mean of the weights. Batch norm behind a layer
+        is part of it; a layer that ends a residual branch answers for the whole stream. Relatives
+        of this are [3]_, [4]_ and [5]_.
+
+        "auto": whichever of these, or none, does best on a fifth of X that is kept from the fit:
+        by loss where `y` is given (of classifiers after one inverse temperature), else by how
+        near it comes to the end points' mean prediction. With fewer than 100 samples "refit" is
+        not tried; with fewer than 50 nothing is chosen, and "batch_norm" is done where there is
+        batch norm.
 
     Returns
     -------
@@ -49,18 +75,30 @@ def repair(model, endpoints, X, *, y=None, weights=None, method="auto"):
     Raises
     ------
     ValueError
-        If the models differ in architecture, X is missing, empty or of a single sample where a
-        variance is needed, or y has another length than X.
+        If the models differ in architecture, X is missing, empty or of a single sample, or y has
+        another length than X.
 
     See Also
     --------
     merge_models : Aligns, averages and repairs in one call.
     average_models : The plain mean.
 
+    Warns
+    -----
+    SklmcWarning
+        If "refit" was asked for on fewer than 500 samples; if "refit" or "renormalize" was asked
+        for and leaves weights as the average has them (recurrent layers, packed attention, tied
+        or re-parametrised weights), which it names.
+
     Notes
     -----
-    Statistics are exact means over all of X, whatever the batch size. X takes one pass where it
-    fits into a block of 1,024 samples; beyond, each batch-norm layer takes a part of a pass.
+    The architecture does not change, nor the cost of a prediction. Statistics of "batch_norm"
+    are exact means over all of X, whatever the batch size. "refit" and "renormalize" use at most
+    10,000 samples, evenly spaced, and at most 64,000 positions of images; each layer costs a
+    part of a forward pass, and "refit" a linear system of the size of the layer's inputs.
+
+    "refit" brings back the confidence of the end points, over-confidence included: calibrate
+    after it. It hides a bad alignment from view; judge aligners without it.
 
     References
     ----------
@@ -68,6 +106,11 @@ def repair(model, endpoints, X, *, y=None, weights=None, method="auto"):
        UAI 2018.
     .. [2] Jordan et al., "REPAIR: REnormalizing permuted activations for interpolation repair",
        ICLR 2023.
+    .. [3] Jin et al., "Dataless knowledge fusion by merging weights of language models" (RegMean),
+       ICLR 2023.
+    .. [4] Nasery et al., "PLeaS: merging models with permutations and least squares", CVPR 2025.
+    .. [5] Luenam et al., "Model fusion via neuron transplantation and Hungarian matching",
+       arXiv:2507.00037, 2025.
 
     Examples
     --------
@@ -78,7 +121,7 @@ def repair(model, endpoints, X, *, y=None, weights=None, method="auto"):
     >>> from sklmc.nets import MLP
     >>> nets = [MLP(n_features=2, n_outputs=2, width=4, norm="batch") for _ in range(2)]
     >>> X = np.random.default_rng(0).normal(size=(50, 2))
-    >>> repaired = repair(average_models(nets), nets, X)
+    >>> repaired = repair(average_models(nets), nets, X, method="batch_norm")
     >>> hidden = repaired.layers[0](torch.tensor(X, dtype=torch.float32))
     >>> torch.allclose(repaired.layers[1].running_mean, hidden.mean(dim=0), atol=1e-6)
     True
@@ -97,19 +140,99 @@ def repair(model, endpoints, X, *, y=None, weights=None, method="auto"):
         raise ValueError(f"{caller}: 'X' is None; pass samples of the data (labels not needed).")
     if y is not None:
         check_same_length(X, y, caller)
-    inputs = views[0].to_input(X)
-    return views[0].rebuild(repaired_state(views[0], views[0].state, inputs, weights, method))
+    merged, ends = views[0], [one.state for one in views[1:]]
+    inputs = merged.to_input(X)
+    target = None if y is None else merged.to_target(y)
+    state, _ = repaired_state(merged, merged.state, ends, inputs, target, weights, method)
+    return merged.rebuild(state)
 
 
 def repaired_state(
-    view: ModelView, state: State, inputs, weights: np.ndarray, method: str | None
-) -> dict[str, torch.Tensor]:
-    """Return a repaired copy of a weighted mean of states."""
+    view: ModelView,
+    state: State,
+    endpoints: Sequence[State],
+    inputs,
+    target: torch.Tensor | None,
+    weights: np.ndarray,
+    method: str | None,
+) -> tuple[State, str | None]:
+    """Return a repaired copy of a weighted mean of states, and the method that made it."""
     if not needs_repair(view, weights, method):
-        return dict(state)
-    return reestimate_statistics(view, state, inputs)
+        return state, None
+    if method != "auto":
+        return _repaired(view, state, endpoints, inputs, weights, method, explicit=True), method
+    normed = bool(tracked_norms(view.module))
+    n_samples = count_samples(inputs)
+    if n_samples < LEAST_FOR_CHOICE:
+        if not normed:
+            return state, None
+        return _repaired(view, state, endpoints, inputs, weights, "batch_norm"), "batch_norm"
+    methods = ["batch_norm"] if normed else []
+    methods.append("renormalize")
+    if n_samples >= LEAST_FOR_REFIT:
+        methods.append("refit")
+    candidates = {"": lambda _: state}
+    for one in methods:
+        candidates[one] = functools.partial(_made_by, view, state, endpoints, weights, one)
+    kept = _thinned_rows(n_samples)
+    inputs = take_rows(inputs, kept)
+    target = None if target is None else target[kept]
+    chosen, name = choose_state(view, candidates, endpoints, inputs, target, weights)
+    return chosen, name or None
 
 
 def needs_repair(view: ModelView, weights: np.ndarray, method: str | None) -> bool:
     """Say whether a mean with these weights differs from its end points in what `method` mends."""
-    return method is not None and np.count_nonzero(weights) > 1 and bool(tracked_norms(view.module))
+    if method is None or np.count_nonzero(weights) < 2:
+        return False
+    return method != "batch_norm" or bool(tracked_norms(view.module))
+
+
+def _made_by(view, state, endpoints, weights, method: str, inputs) -> State:
+    """Return the state that a method makes of some samples."""
+    return _repaired(view, state, endpoints, inputs, weights, method)
+
+
+def _repaired(
+    view: ModelView,
+    state: State,
+    endpoints: Sequence[State],
+    inputs,
+    weights: np.ndarray,
+    method: str,
+    explicit: bool = False,
+) -> State:
+    """Run one method; say what it left averaged where the user asked for it by name."""
+    if method == "batch_norm":
+        return reestimate_statistics(view, state, inputs)
+    n_samples = count_samples(inputs)
+    if n_samples < 2:
+        raise ValueError(
+            f"{view.caller}: 'X' holds {n_samples} sample, too few for a variance; pass at least "
+            f"two (and for 'refit' {FEW_FOR_REFIT} or more)."
+        )
+    if explicit and method == "refit" and n_samples < FEW_FOR_REFIT:
+        warnings.warn(
+            f"{view.caller}: 'refit' on {n_samples} samples may harm; pass {FEW_FOR_REFIT} or more "
+            "(labels are not needed), or use repair='auto', which checks.",
+            SklmcWarning,
+            stacklevel=4,
+        )
+    run = refit_state if method == "refit" else renormalize_state
+    inputs = take_rows(inputs, _thinned_rows(n_samples))
+    repaired, left = run(view, state, endpoints, inputs, weights)
+    if explicit and left:
+        text = ", ".join(repr(name) for name in left[:5]) + (", ..." if len(left) > 5 else "")
+        warnings.warn(
+            f"{view.caller}: {method!r} repairs linear and convolution layers that are called once "
+            f"with a weight of their own; {len(left)} weights were left averaged: {text}.",
+            SklmcWarning,
+            stacklevel=4,
+        )
+    return repaired
+
+
+def _thinned_rows(n_samples: int) -> torch.Tensor:
+    """Return evenly spaced rows, no more than are of use."""
+    n_rows = min(n_samples, MOST_SAMPLES)
+    return torch.linspace(0, n_samples - 1, n_rows, dtype=torch.float64).round().long()

@@ -75,7 +75,9 @@ def check_compatible(views: Sequence[ModelView], caller: str, names=None) -> Non
             )
 
 
-def average_states(states: Sequence[State], weights: Sequence[float]) -> dict[str, torch.Tensor]:
+def average_states(
+    states: Sequence[State], weights: Sequence[float] | np.ndarray
+) -> dict[str, torch.Tensor]:
     """Return the weighted mean of states, summed in float64; integers come from the first."""
     used = [(s, float(w)) for s, w in zip(states, weights, strict=True) if w != 0]
     if len(used) == 1:

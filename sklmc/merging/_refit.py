@@ -1,0 +1,209 @@
+"""Layerwise refit: a merged net whose layers respond as the mean of its end points."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+
+from sklmc.merging._least_squares import FEW_ROWS, LeastSquares
+from sklmc.merging._probes import (
+    OperandProbe,
+    OutputProbe,
+    SampleBlocks,
+    SiteProbe,
+    lone_statistics,
+)
+from sklmc.merging._tape import Norm, Probe, Site, all_names, find_sites, watch
+from sklmc.models import ModelView
+
+State = Mapping[str, torch.Tensor]
+
+
+def refit_state(
+    view: ModelView, state: State, endpoints: Sequence[State], inputs, weights: np.ndarray
+) -> tuple[dict[str, torch.Tensor], list[str]]:
+    """Return a refitted copy of a merged state, and the weights that were left averaged.
+
+    In data-flow order, each layer is fitted by ridge regression from what reaches it in the
+    merged net to the weighted mean of what it gives in the end points; batch norm behind a layer
+    is part of it. A layer that ends a residual branch answers for the stream behind the
+    addition; where the shortcut is a layer too, both are fitted at once.
+    """
+    blocks = SampleBlocks(inputs)
+    sites, left = find_sites(view, state, blocks.first())
+    jobs = _jobs(sites)
+    used = [(end, float(w)) for end, w in zip(endpoints, weights, strict=True) if w > 0]
+    targets = _targets(view, used, jobs, blocks)
+    names = all_names(view)
+    new = dict(state)
+    for number, job in enumerate(jobs):
+        changes = _run(view, new, job, number, used, targets.pop(number, None), blocks)
+        for name, tensor in changes.items():
+            for same in names[name]:
+                new[same] = tensor.to(state[name].dtype).to(state[name].device)
+    return new, left
+
+
+@dataclasses.dataclass(frozen=True)
+class _Job:
+    """One regression: a layer, or the two that meet in an addition; or a lone batch norm."""
+
+    sites: tuple[Site, ...]
+    norm: Norm | None = None
+
+    @property
+    def read(self) -> int:
+        """The call whose output is the target."""
+        if self.norm is not None:
+            return self.norm.call
+        first = self.sites[0]
+        return first.target if first.addition is None else first.addition
+
+    @property
+    def operand(self) -> int | None:
+        """The operand of the addition that is not fitted: the merged net's own shortcut."""
+        alone = len(self.sites) == 1 and self.sites[0].addition is not None
+        return 1 - self.sites[0].operand if alone else None
+
+
+def _jobs(sites: Sequence[Site | Norm]) -> list[_Job]:
+    """Put layers in the order in which they are fitted: each after all that its rows need."""
+    meeting: dict[int, list[Site]] = {}
+    for site in sites:
+        if isinstance(site, Site) and site.addition is not None:
+            meeting.setdefault(site.addition, []).append(site)
+    jobs = []
+    for site in sites:
+        if isinstance(site, Norm):
+            jobs.append(_Job((), site))
+            continue
+        partners = meeting.get(site.addition, [site])
+        if len(partners) == 1:
+            jobs.append(_Job((site,)))
+        elif all(one.groups == 1 and one.kind == site.kind for one in partners):
+            if site is partners[-1]:
+                jobs.append(_Job(tuple(partners)))
+        elif site is partners[-1]:  # grouped: one after the other
+            jobs.append(_Job((site,)))
+        else:
+            jobs.append(_Job((dataclasses.replace(site, addition=None),)))
+    return sorted(jobs, key=lambda job: job.read)
+
+
+def _targets(
+    view: ModelView,
+    endpoints: Sequence[tuple[State, float]],
+    jobs: Sequence[_Job],
+    blocks: SampleBlocks,
+) -> dict[int, list[torch.Tensor]]:
+    """Return the mean outputs of the end points, by job and block: one pass for each end point."""
+    targets: dict[int, list[torch.Tensor]] = {
+        number: [] for number, job in enumerate(jobs) if job.sites
+    }
+    if not targets:
+        return targets
+    for index, args in blocks:
+        sums: dict[int, torch.Tensor] = {}
+        for end, weight in endpoints:
+            probes = {
+                jobs[number].read: OutputProbe(
+                    jobs[number].sites[0].kind, blocks, len(args[0]), (number, index)
+                )
+                for number in targets
+            }
+            watch(view, args, end, probes)
+            for number in targets:
+                rows = probes[jobs[number].read].rows.double() * weight
+                sums[number] = sums[number] + rows if number in sums else rows
+        for number, rows in sums.items():
+            targets[number].append(rows.float())
+    return targets
+
+
+def _run(
+    view: ModelView,
+    state: State,
+    job: _Job,
+    number: int,
+    endpoints: Sequence[tuple[State, float]],
+    target: list[torch.Tensor] | None,
+    blocks: SampleBlocks,
+) -> dict[str, torch.Tensor]:
+    """Solve one regression on the merged net's own rows; return the tensors that it changes."""
+    if job.norm is not None:
+        return lone_statistics(view, state, job.norm, blocks)
+    starts = [_mean_weights(site, endpoints) for site in job.sites]
+    problem = None
+    for index, args in blocks:
+        draw = (blocks, len(args[0]), (number, index))
+        probes: dict[int, Probe] = {site.call: SiteProbe(site, *draw) for site in job.sites}
+        if job.operand is not None:
+            probes[job.read] = OperandProbe(job.operand, job.sites[0].kind, *draw)
+        watch(view, args, state, probes)
+        x = torch.cat([probes[site.call].rows for site in job.sites], dim=2)
+        t = target[index].double()
+        if job.operand is not None:
+            t = t - probes[job.read].rows.double()
+        if problem is None:
+            few = len(x) / len(args[0]) * blocks.n_samples < FEW_ROWS * x.shape[2]
+            start = torch.cat(starts, dim=2)
+            intercept = any(site.norm is not None or site.bias for site in job.sites)
+            problem = LeastSquares(start, intercept, by_folds=few)
+        problem.add(x, t.reshape(len(t), *problem.start.shape[:2]), index)
+    weight, shift = problem.solve()
+    return _changes(state, job, problem, weight, shift.reshape(-1))
+
+
+def _mean_weights(site: Site, endpoints: Sequence[tuple[State, float]]) -> torch.Tensor:
+    """Return the mean of the end points' weights (groups, n_outputs, n_inputs), norm included."""
+    total = 0.0
+    for state, share in endpoints:
+        weight = state[site.weight].double().cpu().flatten(1)
+        if site.norm is not None:
+            scale = (state[site.norm.variance].double().cpu() + site.norm.eps).rsqrt()
+            if site.norm.scale is not None:
+                scale = scale * state[site.norm.scale].double().cpu()
+            weight = weight * scale[:, None]
+        total = total + share * weight
+    return total.reshape(site.groups, -1, total.shape[1])
+
+
+def _changes(
+    state: State, job: _Job, problem: LeastSquares, weight: torch.Tensor, shift: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """Write a solution as tensors of the net.
+
+    Batch norm gets the statistics of what the new weights give, and the scale and shift that
+    undo them: in eval mode it adds the intercept and no more.
+    """
+    changes: dict[str, torch.Tensor] = {}
+    position = 0
+    for site in job.sites:
+        width = math.prod(state[site.weight].shape[1:])
+        own = torch.zeros_like(weight)
+        own[..., position : position + width] = weight[..., position : position + width]
+        part = own[..., position : position + width]
+        position += width
+        changes[site.weight] = part.reshape(state[site.weight].shape)
+        takes_shift = site.norm is not None or site.bias is not None
+        given = shift if takes_shift else torch.zeros_like(shift)
+        if takes_shift:
+            shift = torch.zeros_like(shift)
+        if site.norm is None:
+            if site.bias is not None:
+                changes[site.bias] = given
+            continue
+        mean, variance = (one.reshape(-1) for one in problem.moments(own))
+        if site.bias is not None:
+            changes[site.bias] = torch.zeros_like(given)
+        if site.norm.scale is None:
+            mean, variance = -given, torch.full_like(given, 1.0 - site.norm.eps)
+        else:
+            changes[site.norm.scale] = (variance + site.norm.eps).sqrt()
+            changes[site.norm.shift] = given + mean
+        changes[site.norm.mean], changes[site.norm.variance] = mean, variance
+    return changes

@@ -1,0 +1,331 @@
+"""Where a forward pass applies its weights: recorded once, found again in every later pass."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+
+import torch
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from sklmc._torch import single_thread
+from sklmc.models import ModelView, named_tensors, run_module
+
+State = Mapping[str, torch.Tensor]
+CONVOLUTIONS = {functional.conv1d: 1, functional.conv2d: 2, functional.conv3d: 3}
+ADDITIONS = {"add", "add_", "__add__", "__radd__", "__iadd__"}
+IDENTITIES = {functional.dropout, functional.dropout1d, functional.dropout2d, functional.dropout3d}
+
+_CONVOLUTION_ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+_NORM_ARGUMENTS = (
+    *("input", "running_mean", "running_var", "weight", "bias"),
+    *("training", "momentum", "eps"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Norm:
+    """Batch norm in eval mode: which call it is, and its tensors (None where it has none)."""
+
+    call: int
+    mean: str
+    variance: str
+    scale: str | None
+    shift: str | None
+    eps: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Site:
+    """A linear or convolution layer: which call it is, its tensors, and what reads its output."""
+
+    call: int
+    kind: str  # "linear" or "conv"
+    weight: str
+    bias: str | None
+    options: tuple  # stride, padding, dilation, groups of a convolution
+    norm: Norm | None  # batch norm that alone reads the output
+    addition: int | None  # residual addition that alone reads what comes out of layer and norm
+    operand: int  # which operand of that addition it is
+    is_output: bool  # nothing reads it
+
+    @property
+    def target(self) -> int:
+        """The call whose output the layer answers for, before any addition."""
+        return self.call if self.norm is None else self.norm.call
+
+    @property
+    def groups(self) -> int:
+        """Number of groups of channels that do not see each other."""
+        return self.options[3] if self.options else 1
+
+
+class Probe:
+    """What a pass does at one call; either half may be left out."""
+
+    def before(self, arguments: dict) -> None:
+        """Read the call's arguments."""
+
+    def after(self, output: torch.Tensor) -> None:
+        """Read the call's output."""
+
+
+def watch(view: ModelView, args: tuple, state: State, probes: Mapping[int, Probe]) -> None:
+    """Run one block, with a probe at each of some calls, and stop after the last of these."""
+    with contextlib.suppress(_EndOfPassError), single_thread(), _Watcher(probes):
+        run_module(view, args, state)
+
+
+def find_sites(view: ModelView, state: State, args: tuple) -> tuple[list[Site | Norm], list[str]]:
+    """Return layers in the order of their calls, and the weights that belong to none of them.
+
+    Batch norm that follows no layer of its own stands in the list by itself.
+    """
+    recorder = _Recorder()
+    with single_thread(), recorder:
+        run_module(view, args, state)
+    reader = _Reader(recorder, _tensor_names(view, state))
+    trained = {name for name, _ in view.module.named_parameters()}
+    matrices = [name for name, tensor in state.items() if name in trained and tensor.ndim > 1]
+    sites = reader.sites()
+    covered = {site.weight for site in sites if isinstance(site, Site)} | reader.looked_up()
+    return sites, [name for name in matrices if name not in covered]
+
+
+def all_names(view: ModelView) -> dict[str, list[str]]:
+    """Return all names of each tensor under its first one."""
+    names: dict[int, list[str]] = {}
+    for name, tensor in named_tensors(view.module):
+        names.setdefault(id(tensor), []).append(name)
+    return {same[0]: same for same in names.values()}
+
+
+def _tensor_names(view: ModelView, state: State) -> dict[int, str]:
+    """Return the first name of each tensor that the module computes with, by identity."""
+    return {id(state[name]): same[0] for same in all_names(view).values() for name in same}
+
+
+def _arguments(func, args: tuple, kwargs: dict) -> dict:
+    """Return the arguments of a call by name; defaults are left out."""
+    order: tuple[str, ...]
+    if func in CONVOLUTIONS or func is functional.linear:
+        order = _CONVOLUTION_ARGUMENTS
+    else:
+        order = _NORM_ARGUMENTS if func is functional.batch_norm else ("input", "other")
+    return {**dict(zip(order, args, strict=False)), **kwargs}
+
+
+def _matters(func) -> bool:
+    """Say whether a function is one that sites are made of."""
+    return (
+        func is functional.linear
+        or func in CONVOLUTIONS
+        or func is functional.batch_norm
+        or getattr(func, "__name__", "") in ADDITIONS
+    )
+
+
+class _EndOfPassError(Exception):
+    """Stops a forward pass once everything asked for has been seen."""
+
+
+class _Watcher(TorchFunctionMode):
+    """Counts the calls that matter, and calls the probes."""
+
+    def __init__(self, probes: Mapping[int, Probe]):
+        super().__init__()
+        self.probes = probes
+        self.last = max(probes)
+        self.n_calls = 0
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if not _matters(func):
+            return func(*args, **kwargs)
+        index, self.n_calls = self.n_calls, self.n_calls + 1
+        probe = self.probes.get(index)
+        if probe is None:
+            return func(*args, **kwargs)
+        probe.before(_arguments(func, args, kwargs))
+        output = func(*args, **kwargs)
+        probe.after(output)
+        if index == self.last:
+            raise _EndOfPassError
+        return output
+
+
+@dataclasses.dataclass
+class _Call:
+    """What the recorder keeps of one call."""
+
+    index: int | None  # among the calls that matter
+    func: Callable
+    inputs: list[int]  # numbers of the values that it reads
+    output: int
+    arguments: dict
+
+
+class _Recorder(TorchFunctionMode):
+    """Writes down every call of a forward pass, and which value went where."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls: list[_Call] = []
+        self.numbers: dict[int, int] = {}  # of the value that an object holds now, by identity
+        self.shapes: list[torch.Size] = []  # by number
+        self._alive: list[torch.Tensor] = []  # so that no identity is used twice
+        self._n_calls = 0
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        inputs = [self._number(one) for one in _tensors((args, kwargs))]
+        index = None
+        if _matters(func):
+            index, self._n_calls = self._n_calls, self._n_calls + 1
+        output = func(*args, **kwargs)
+        outputs = list(_tensors(output))
+        if outputs and func in IDENTITIES:
+            self.numbers[id(outputs[0])] = inputs[0]
+            self._alive.append(outputs[0])
+        elif outputs:
+            for one in outputs:
+                self._renumber(one)  # in-place calls too: the object holds a new value
+            arguments = {} if index is None else _arguments(func, args, kwargs)
+            self.calls.append(_Call(index, func, inputs, self._number(outputs[0]), arguments))
+        return output
+
+    def _number(self, tensor: torch.Tensor) -> int:
+        """Return the number of the value that a tensor holds."""
+        if id(tensor) not in self.numbers:
+            self._renumber(tensor)
+        return self.numbers[id(tensor)]
+
+    def _renumber(self, tensor: torch.Tensor) -> None:
+        """Give the value of a new or overwritten tensor a number of its own."""
+        self.numbers[id(tensor)] = len(self.shapes)
+        self.shapes.append(tensor.shape)
+        self._alive.append(tensor)
+
+
+class _Reader:
+    """Reads layers off the calls of a recorded pass."""
+
+    def __init__(self, recorder: _Recorder, names: Mapping[int, str]):
+        self.recorder = recorder
+        self.names = names
+        self.readers: dict[int, list[_Call]] = defaultdict(list)
+        self.uses: dict[str, int] = defaultdict(int)
+        for call in recorder.calls:
+            for number in set(call.inputs):
+                self.readers[number].append(call)
+            for tensor in call.arguments.values():
+                if self._name(tensor) is not None:
+                    self.uses[self._name(tensor)] += 1
+
+    def sites(self) -> list[Site | Norm]:
+        """Return layers, and the batch norm that is no layer's own, in the order of the calls."""
+        found: list[Site | Norm] = []
+        owned = set()
+        for call in self.recorder.calls:
+            site = self._site(call)
+            if site is not None:
+                found.append(site)
+                owned.add(site.target)
+        for call in self.recorder.calls:
+            if call.func is functional.batch_norm and call.index not in owned:
+                norm = self._norm(call)
+                if norm is not None:
+                    found.append(norm)
+        return sorted(found, key=lambda one: one.call)
+
+    def looked_up(self) -> set[str]:
+        """Return the embeddings: their mean is the mean of what they give."""
+        numbers = {
+            number
+            for number, calls in self.readers.items()
+            if all(call.func is functional.embedding for call in calls)
+        }
+        return {
+            name
+            for identity, name in self.names.items()
+            if self.recorder.numbers.get(identity) in numbers
+        }
+
+    def _name(self, value) -> str | None:
+        """Return the name of a tensor of the module."""
+        return self.names.get(id(value)) if isinstance(value, torch.Tensor) else None
+
+    def _site(self, call: _Call) -> Site | None:
+        """Return the layer that a call is, if it is one and owns its tensors."""
+        conv = call.func in CONVOLUTIONS
+        if not conv and call.func is not functional.linear:
+            return None
+        given = call.arguments
+        weight, bias = self._name(given["weight"]), self._name(given.get("bias"))
+        if weight is None or self.uses[weight] > 1:
+            return None
+        if given.get("bias") is not None and (bias is None or self.uses[bias] > 1):
+            return None
+        if conv and given["input"].ndim != CONVOLUTIONS[call.func] + 2:
+            return None
+        output, norm, reader = call.output, None, self._only_reader(call.output)
+        if reader is not None and reader.func is functional.batch_norm:
+            norm = self._norm(reader)
+            output = output if norm is None else reader.output
+        addition = self._only_reader(output)
+        if addition is not None and not self._is_residual(addition):
+            addition = None
+        defaults = (("stride", 1), ("padding", 0), ("dilation", 1), ("groups", 1))
+        return Site(
+            call.index,
+            "conv" if conv else "linear",
+            weight,
+            bias,
+            tuple(given.get(key, default) for key, default in defaults) if conv else (),
+            norm,
+            None if addition is None else addition.index,
+            0 if addition is None else addition.inputs.index(output),
+            not self.readers[output],
+        )
+
+    def _norm(self, call: _Call) -> Norm | None:
+        """Return the batch norm that a call is, if it owns its tensors and is in eval mode."""
+        given = call.arguments
+        tensors = [given.get(key) for key in ("running_mean", "running_var", "weight", "bias")]
+        mean, variance, scale, shift = (self._name(tensor) for tensor in tensors)
+        foreign = any(
+            tensor is not None and (self._name(tensor) is None or self.uses[self._name(tensor)] > 1)
+            for tensor in tensors
+        )
+        if foreign or mean is None or variance is None or given.get("training"):
+            return None
+        return Norm(call.index, mean, variance, scale, shift, float(given.get("eps", 1e-5)))
+
+    def _only_reader(self, number: int) -> _Call | None:
+        """Return the call that alone reads a value."""
+        calls = self.readers[number]
+        return calls[0] if len(calls) == 1 else None
+
+    def _is_residual(self, call: _Call) -> bool:
+        """Say whether a call adds two different values of one shape."""
+        if getattr(call.func, "__name__", "") not in ADDITIONS or len(call.inputs) != 2:
+            return False
+        a, b = call.inputs
+        shapes = [self.recorder.shapes[number] for number in (a, b, call.output)]
+        plain = call.arguments.get("alpha", 1) == 1
+        return a != b and plain and shapes[0] == shapes[1] == shapes[2]
+
+
+def _tensors(value) -> Iterator[torch.Tensor]:
+    """Yield the tensors inside nested tuples, lists and dicts."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, (tuple, list)):
+        for one in value:
+            yield from _tensors(one)
+    elif isinstance(value, dict):
+        for one in value.values():
+            yield from _tensors(one)
