@@ -20,6 +20,7 @@ from sklmc.symmetry._labels import (
 EXPANSION_LIMIT = 256  # a fixed outer leaf is written out index by index up to this size
 
 _MISALIGNED = Reason("the index sets cannot be told apart")
+_BESIDE_FIXED = Reason("lies along an axis that is fixed")
 
 
 class Labels(LeafStore):
@@ -33,6 +34,18 @@ class Labels(LeafStore):
     def __init__(self) -> None:
         super().__init__()
         self.observing = False
+        self._scope: Hashable = None
+        self._counts: Counter = Counter()
+
+    def enter(self, scope: Hashable) -> None:
+        """Note which operation asks from now on: what it made in an earlier pass is found again."""
+        self._scope = scope
+        self._counts.clear()
+
+    def _key(self, *what: Hashable) -> Hashable:
+        """Return a key for something that the present operation makes."""
+        self._counts[what] += 1
+        return (self._scope, *what, self._counts[what])
 
     # -- equality --------------------------------------------------------------------------
 
@@ -45,6 +58,8 @@ class Labels(LeafStore):
             return
         if len(a) == len(b) == 1:
             self._unify_products(a[0], b[0])
+        elif self.is_fixed(a) or self.is_fixed(b):
+            self.fix((*a, *b), _BESIDE_FIXED)  # equal places: nothing to cut
         elif len(a) == 1 and len(a[0]) == 1:
             self.refine(a[0][0], b)
         elif len(b) == 1 and len(b[0]) == 1:
@@ -126,7 +141,7 @@ class Labels(LeafStore):
         if n == 1:
             return [UNIT, *self.split(axis, sizes[1:])]
         parts = self.cut(axis, [k * (size // n) for k in range(1, n)])
-        key = ("parts", tuple(self.resolve(part) for part in parts))
+        key = self._key("parts", tuple(sizes))
         index = self.axis((*key, "index"), n, Reason("place in a concatenation"))
         if size == n:
             for part in parts:
@@ -309,6 +324,8 @@ class Labels(LeafStore):
                     axes[role] = axis
                 else:
                     self.unify(axes[role], axis)
+                    if axis is not None and len(axis) < len(axes[role]):
+                        axes[role] = axis  # of equal fixed axes the one that others can depend on
         if self.observing:
             self._observe(operands, axes)
         return axes

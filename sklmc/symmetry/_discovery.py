@@ -220,15 +220,16 @@ def proved(
     prover: Prover, structure: Structure, caller: str, fuse: bool = False
 ) -> tuple[Structure, Proof]:
     """Return the part of a structure that passes the test, and what was measured."""
-    for mode in list(prover.runners):
-        if prover.noise(mode) > TOLERANCE:
-            if mode == "eval":
-                raise SymmetryError(
-                    f"{caller}: the forward pass is random in eval mode (two runs on the same "
-                    "input differ); switch the random step off in eval mode."
-                )
-            del prover.runners[mode]
+    eval_runner = prover.runners["eval"]
+    if eval_runner.is_random or prover.noise("eval") > TOLERANCE:
+        raise SymmetryError(
+            f"{caller}: the forward pass is random in eval mode; switch the random step off in "
+            "eval mode, for example functional dropout without training=self.training."
+        )
     proof = prove(prover, structure.blocks, structure.groups)
+    if proof.failed and "train" in prover.runners and prover.runners["train"].is_random:
+        del prover.runners["train"]  # what it draws may belong to single units
+        proof = prove(prover, structure.blocks, structure.groups)
     if proof.failed:
         reasons = {
             name: f"failed verification (relative error {error:.1e})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Mapping
 
@@ -9,7 +10,8 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from sklmc.symmetry._graph import Graph, flatten, written_bases
+from sklmc._torch import seeded
+from sklmc.symmetry._graph import Graph, flatten, live_nodes, written_bases
 
 _PROBABILITIES = {"p", "dropout_p", "dropout"}
 _WIDER = {
@@ -42,10 +44,20 @@ class GraphRunner:
         self.inputs = dict(zip(places, (widen(value) for value in flat), strict=True))
         self.constants = {name: widen(tensor) for name, tensor in graph.constants.items()}
         self._written = written_bases(graph.module.graph)
+        self._facts: dict = {}
+        self.is_random = any(_is_random(node) for node in live_nodes(graph.module.graph))
         self._arguments: dict[torch.fx.Node, tuple] = {}
 
     def __call__(self, state: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
-        """Return the tensors that leave the net; neither state nor inputs are changed."""
+        """Return the tensors that leave the net; neither state nor inputs are changed.
+
+        Steps that are random (stochastic depth) draw the same numbers in every call.
+        """
+        with seeded(0) if self.is_random else contextlib.nullcontext():
+            return self._outputs(state)
+
+    def _outputs(self, state: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
+        """Put state, inputs and constants into their places and run."""
         values = {}
         for entry in self.graph.entries:
             if entry.kind == "input":
@@ -61,8 +73,12 @@ class GraphRunner:
 
     def _run(self, module: torch.fx.GraphModule, values: dict):
         """Run the nodes of a graph, or of a graph inside it."""
-        last = _last_users(module.graph)
+        if module not in self._facts:
+            self._facts[module] = _last_users(module.graph), live_nodes(module.graph)
+        last, live = self._facts[module]
         for node in module.graph.nodes:
+            if node not in live:
+                continue
             if node.op == "get_attr":
                 value = module
                 for part in node.target.split("."):
@@ -96,6 +112,8 @@ class GraphRunner:
 class ModuleRunner:
     """A module that cannot be traced, run as it is in float64 and eval mode."""
 
+    is_random = False
+
     def __init__(self, module: nn.Module, inputs: tuple):
         self.module = copy.deepcopy(module).cpu().double().eval()
         self.inputs = inputs
@@ -104,6 +122,14 @@ class ModuleRunner:
         """Return the tensors that leave the net."""
         outputs = functional_call(self.module, dict(state), self.inputs, tie_weights=False)
         return [value for value in flatten(outputs) if isinstance(value, torch.Tensor)]
+
+
+def _is_random(node: torch.fx.Node) -> bool:
+    """Say whether a node draws numbers although dropout is off."""
+    random = torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
+    return random and not any(
+        word in str(node.target) for word in ("dropout", "attention", "lstm", "gru", "rnn_")
+    )
 
 
 def _wants_gradient(tensors) -> bool:

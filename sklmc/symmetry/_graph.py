@@ -247,3 +247,18 @@ def _viewed(node: torch.fx.Node):
     if schema is not None and any(r.alias_info is not None for r in schema.returns):
         return node.args[0]
     return None
+
+
+def live_nodes(graph: torch.fx.Graph) -> set[torch.fx.Node]:
+    """Return the nodes whose results reach an output, or that write in place.
+
+    Assertions, and results of which only the shape was used, are not among them.
+    """
+    found: set[torch.fx.Node] = set()
+    for node in reversed(graph.nodes):
+        schema = getattr(node.target, "_schema", None)
+        writes = node.op == "call_function" and schema is not None and schema.is_mutable
+        higher = isinstance(node.target, torch._ops.HigherOrderOperator)
+        if node.op == "output" or writes or higher or not found.isdisjoint(node.users):
+            found.add(node)
+    return found

@@ -9,7 +9,7 @@ import torch
 
 from sklmc.exceptions import SymmetryError
 from sklmc.symmetry._algebra import Labels
-from sklmc.symmetry._graph import Graph, flatten, module_path, written_bases
+from sklmc.symmetry._graph import Graph, flatten, live_nodes, module_path, written_bases
 from sklmc.symmetry._labels import UNIT, Axis, Leaf, Reason, axis_size
 from sklmc.symmetry._rules import Labelled, Operation, find_rule, operation_name
 from sklmc.symmetry._rules._position import everything_fixed
@@ -114,6 +114,7 @@ class _Pass:
         self.tensors = tensors
         self.graph = graph
         self.on_result = None
+        self._facts: dict = {}
 
     def run(self) -> None:
         """Label every node; fix what enters and leaves."""
@@ -151,8 +152,12 @@ class _Pass:
 
     def _walk(self, module: torch.fx.GraphModule, values: dict):
         """Label the nodes of a graph (or of a graph inside it) and return its outputs."""
-        written = written_bases(module.graph)
+        if module not in self._facts:
+            self._facts[module] = written_bases(module.graph), live_nodes(module.graph)
+        written, live = self._facts[module]
         for node in module.graph.nodes:
+            if node not in live and node.op != "placeholder":
+                continue
             if node.op == "placeholder":
                 if node not in values:
                     raise SymmetryError(f"discover_symmetry: placeholder {node.name!r} is unknown.")
@@ -197,6 +202,7 @@ class _Pass:
         if not has_tensor and not inputs:
             return outputs
         op = Operation(node, self.labels, _bind(node, args, kwargs), outputs)
+        self.labels.enter(node)
         result = self._apply_rule(op)
         result = self._checked(op, result)
         for value in flatten(result):
@@ -213,8 +219,6 @@ class _Pass:
         """Ask the rule, or fix everything where there is none."""
         rule = find_rule(op.node.target)
         if rule is None or any(0 in tensor.shape for tensor in op.tensors):
-            if op.name.split("::")[-1] in _SILENT:
-                return None
             if all(self.labels.is_fixed(axis) for t in op.tensors for axis in t.axes):
                 return everything_fixed(op, "made of what is fixed")
             return everything_fixed(op, "no rule for this operation")
@@ -278,7 +282,6 @@ class _Pass:
             self.labels.join(tensor.roles(range(tensor.ndim)))
 
 
-_SILENT = {"_assert_tensor_metadata", "_assert_scalar", "sym_size", "_assert_async"}
 _WRAPPERS = {
     "wrap_with_set_grad_enabled",
     "wrap_with_autocast",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sklmc.symmetry._rules._position import everything_fixed
 from sklmc.symmetry._rules._registry import Labelled, Operation, register_rule
 
 
@@ -140,3 +141,14 @@ def cosine_similarity(op: Operation):
     dim = op["dim"] % ndim
     operands = [(x, names[ndim - x.ndim :]), (y, names[ndim - y.ndim :])]
     return contract(op, operands, [name for name in names if name != dim])
+
+
+@register_rule("aten::_grouped_mm", "transformers::grouped_mm_fallback")
+def grouped_product(op: Operation):
+    """Rows of x (n, i), sorted by expert, with weights (e, i, o): experts and rows are fixed."""
+    x, weight = op.tensors[:2]
+    if x.ndim != 2 or weight.ndim != 3:
+        return everything_fixed(op, "rows are sorted by expert")
+    op.fix(x.axes[0], "rows are sorted by expert")
+    op.fix(weight.axes[0], "rows are sorted by expert")
+    return contract(op, [(x, ["row", "in"]), (weight, ["expert", "in", "out"])], ["row", "out"])
