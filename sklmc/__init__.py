@@ -1,6 +1,6 @@
 """Linear mode connectivity modulo permutation, for people with scikit-learn habits."""
 
-from sklmc.alignment import PermutationAligner
+from sklmc.alignment import MultiAligner, PermutationAligner
 from sklmc.connectivity import LMCScorer, PairwiseScore, PathScore
 from sklmc.estimators import DeepEnsemble, NetClassifier, NetRegressor
 from sklmc.merging import WeightAverager, merge_models
@@ -12,6 +12,7 @@ __version__ = "0.1.0.dev0"
 __all__ = [
     "DeepEnsemble",
     "LMCScorer",
+    "MultiAligner",
     "NetClassifier",
     "NetRegressor",
     "PairwiseScore",

@@ -1,0 +1,367 @@
+"""MultiAligner: many models into one common frame."""
+
+from __future__ import annotations
+
+from numbers import Integral
+
+import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator, clone
+from sklearn.utils.metadata_routing import UNUSED
+from tqdm.auto import tqdm
+
+from sklmc._sklearn import (
+    Interval,
+    Parallel,
+    StrOptions,
+    check_is_fitted,
+    check_random_state,
+    delayed,
+)
+from sklmc._validation import check_models
+from sklmc.alignment._aligner import PermutationAligner
+from sklmc.alignment._blocks import block_pairs
+from sklmc.alignment._weight import match_weights
+from sklmc.models import average_states, check_compatible, view
+from sklmc.symmetry import cached_symmetry
+
+
+class MultiAligner(BaseEstimator):
+    """Bring any number of models into one common frame by permuting their hidden units.
+
+    Every model gets one permutation; moving from model j's frame to model i's is
+    ``p_i.inverse().compose(p_j)``. Going round any cycle of models is then exactly the identity,
+    which matching pair by pair does not give.
+
+    Parameters
+    ----------
+    method : {"merge_many", "reference"}, default="merge_many"
+        "reference" aligns every model to one of them. "merge_many" starts from there and then
+        aligns each model in turn to the mean of the others by its weights, until none moves
+        ([1]_, algorithm 3): no model is special, and the mean inner product of all pairs never
+        falls.
+    aligner : PermutationAligner or None, default=None
+        Aligns a model to the reference; cloned for each. None is ``PermutationAligner()``. With
+        "merge_many" its method must be "weight".
+    reference : int, default=0
+        Which model the others are aligned to, first or only.
+    max_iter : int, default=100
+        Largest number of rounds over all models for "merge_many".
+    random_state : int, RandomState instance or None, default=None
+        Draws the order of models in each round of "merge_many".
+    n_jobs : int or None, default=None
+        Number of models that are aligned to the reference at the same time, in threads.
+    verbose : int, default=0
+        1 shows a progress bar over models and rounds.
+
+    Attributes
+    ----------
+    permutations_ : list of Permutation
+        One for each model: new unit i is its old unit ``permutations_[k][group][i]``. That of the
+        reference is the identity for "reference".
+    symmetry_ : PermutationSymmetry
+        The groups that were searched.
+    objective_ : float
+        Mean inner product of the aligned weights over all pairs of models: larger is closer.
+    objective_path_ : ndarray of shape (n_iter_ + 1,)
+        `objective_` after the alignment to the reference and after each round that raised it.
+    n_iter_ : int
+        Number of rounds that raised the objective; 0 for "reference".
+
+    See Also
+    --------
+    PermutationAligner : Two models.
+    merge_models : Align and average in one call.
+
+    Notes
+    -----
+    A round of "merge_many" costs one weight matching for each model, from where it stands. The
+    squared distance of a model to the mean of the others falls as their inner product rises, and
+    the latter is, up to a factor, the sum over its pairs: so each step raises the objective.
+
+    References
+    ----------
+    .. [1] Ainsworth, Hayase, Srinivasa, "Git Re-Basin: Merging Models modulo Permutation
+       Symmetries", ICLR 2023.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklmc import MultiAligner, average_models
+    >>> from sklmc.nets import MLP
+    >>> _ = torch.manual_seed(0)
+    >>> nets = [MLP(n_features=3, n_outputs=2, width=8) for _ in range(4)]
+    >>> aligned = MultiAligner(random_state=0).fit_transform(nets)
+    >>> merged = average_models(aligned)
+    >>> x = torch.randn(5, 3)
+    >>> torch.allclose(aligned[2](x), nets[2](x), atol=1e-5)
+    True
+    """
+
+    _parameter_constraints: dict = {
+        "method": [StrOptions({"merge_many", "reference"})],
+        "aligner": [PermutationAligner, None],
+        "reference": [Interval(Integral, 0, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "random_state": ["random_state"],
+        "n_jobs": [None, Integral],
+        "verbose": ["verbose"],
+    }
+    __metadata_request__fit = {"models": UNUSED}
+    __metadata_request__transform = {"models": UNUSED}
+    __metadata_request__inverse_transform = {"models": UNUSED}
+
+    def __init__(
+        self,
+        method="merge_many",
+        *,
+        aligner=None,
+        reference=0,
+        max_iter=100,
+        random_state=None,
+        n_jobs=None,
+        verbose=0,
+    ):
+        self.method = method
+        self.aligner = aligner
+        self.reference = reference
+        self.max_iter = max_iter
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+
+    def fit(self, models, X=None, y=None):
+        """Find one permutation for each model.
+
+        Parameters
+        ----------
+        models : list of skorch nets, fitted sklmc estimators or torch.nn.Modules
+            Two or more models of one architecture. None is changed.
+        X : array-like of shape (n_samples, ...), default=None
+            Samples, as the aligner needs them.
+        y : array-like of shape (n_samples,), default=None
+            Labels, as the aligner needs them.
+
+        Returns
+        -------
+        self : MultiAligner
+            Fitted.
+
+        Raises
+        ------
+        ArchitectureMismatchError
+            If the tensors, tasks or classes of two models differ (a ValueError).
+        NonFiniteError
+            If a weight is NaN or infinite (a ValueError).
+        ValueError
+            If there are fewer than two models, or `reference` is none of them.
+        """
+        self._validate_params()
+        caller = type(self).__name__
+        models = check_models(models, caller, minimum=2)
+        aligner = PermutationAligner() if self.aligner is None else self.aligner
+        if self.method == "merge_many" and aligner.method != "weight":
+            raise ValueError(
+                f"{caller}: method='merge_many' goes by weights, but the 'aligner' has "
+                f"method={aligner.method!r}; use method='reference', or an aligner by weight."
+            )
+        if aligner.init is not None:
+            raise ValueError(
+                f"{caller}: the 'aligner' has an 'init', which belongs to one pair of models; "
+                "leave it None."
+            )
+        if self.reference >= len(models):
+            raise ValueError(
+                f"{caller}: 'reference' must be the index of one of the {len(models)} models, "
+                f"got {self.reference!r}."
+            )
+        views = [view(m, caller=caller, name=f"models[{i}]") for i, m in enumerate(models)]
+        check_compatible(views, caller)
+        symmetry = aligner.symmetry
+        if isinstance(symmetry, str):
+            symmetry = cached_symmetry(views[0], X)
+        aligner = clone(aligner).set_params(symmetry=symmetry, verbose=0)
+
+        def to_reference(index: int):
+            if index == self.reference:
+                return symmetry.identity()
+            return clone(aligner).fit(models[self.reference], models[index], X, y).permutation_
+
+        todo = tqdm(range(len(models)), desc=caller, disable=self.verbose < 1, unit="model")
+        permutations = Parallel(n_jobs=self.n_jobs, prefer="threads")(
+            delayed(to_reference)(index) for index in todo
+        )
+        states = [v.state for v in views]
+        moved = [symmetry.apply_state(s, p) for s, p in zip(states, permutations)]
+        path = [mean_inner_product(moved, symmetry)]
+        if self.method == "merge_many":
+            groups = [g for g in symmetry.groups if g.name not in set(aligner.freeze)]
+            permutations, path = self._merge_many(states, moved, permutations, symmetry, groups)
+        self.symmetry_ = symmetry
+        self.permutations_ = permutations
+        self.objective_path_ = np.asarray(path)
+        self.objective_ = path[-1]
+        self.n_iter_ = len(path) - 1
+        return self
+
+    def _merge_many(self, states, moved, permutations, symmetry, groups):
+        """Align each model to the mean of the others, round after round, until none moves."""
+        rng = check_random_state(self.random_state)
+        permutations, path = list(permutations), [mean_inner_product(moved, symmetry)]
+        rounds = tqdm(
+            range(self.max_iter), desc="merge_many", disable=self.verbose < 1, unit="round"
+        )
+        for _ in rounds:
+            n_moved = 0
+            for index in rng.permutation(len(states)):
+                others = [state for i, state in enumerate(moved) if i != index]
+                mean = average_states(others, [1 / len(others)] * len(others))
+                step = symmetry.permutation(
+                    match_weights(
+                        mean,
+                        moved[index],
+                        symmetry,
+                        start=dict(symmetry.identity()),
+                        groups=groups,
+                        one_sided=False,
+                    ).perms
+                )
+                if step.n_moved:
+                    n_moved += step.n_moved
+                    permutations[index] = step.compose(permutations[index])
+                    moved[index] = symmetry.apply_state(states[index], permutations[index])
+            value = mean_inner_product(moved, symmetry)
+            rounds.set_postfix(objective=f"{value:.6g}", moved=n_moved)
+            if n_moved == 0 or value <= path[-1]:
+                break
+            path.append(value)
+        return permutations, path
+
+    def transform(self, models):
+        """Return copies of the models in the common frame.
+
+        Parameters
+        ----------
+        models : list of skorch nets, fitted sklmc estimators or torch.nn.Modules
+            As many as were fitted, in the same order. None is changed.
+
+        Returns
+        -------
+        models : list, same kinds
+            Each computes the same function as before.
+        """
+        return self._applied(models, self._fitted())
+
+    def inverse_transform(self, models):
+        """Undo `transform`.
+
+        Parameters
+        ----------
+        models : list of skorch nets, fitted sklmc estimators or torch.nn.Modules
+            Models in the common frame, in the same order. None is changed.
+
+        Returns
+        -------
+        models : list, same kinds
+            Each in its own frame, bit for bit.
+        """
+        return self._applied(models, [p.inverse() for p in self._fitted()])
+
+    def fit_transform(self, models, X=None, y=None):
+        """Fit, then return the models in the common frame.
+
+        Parameters
+        ----------
+        models : list of skorch nets, fitted sklmc estimators or torch.nn.Modules
+            As in `fit`.
+        X : array-like of shape (n_samples, ...), default=None
+            As in `fit`.
+        y : array-like of shape (n_samples,), default=None
+            As in `fit`.
+
+        Returns
+        -------
+        models : list, same kinds
+            The models in the common frame.
+        """
+        return self.fit(models, X, y).transform(models)
+
+    def compare(self, models):
+        """Set the common frame beside matching every pair on its own.
+
+        Parameters
+        ----------
+        models : list of skorch nets, fitted sklmc estimators or torch.nn.Modules
+            The models of the fit, in the same order.
+
+        Returns
+        -------
+        frame : DataFrame
+            One row for each pair of indices ``a < b``: the inner product of their weights as they
+            are (``identity``), in the common frame (``common``) and after weight matching of
+            this pair alone (``pairwise``).
+        """
+        permutations = self._fitted()
+        models = self._as_many(models)
+        symmetry = self.symmetry_
+        states = [view(m, caller=f"{type(self).__name__}.compare").state for m in models]
+        moved = [symmetry.apply_state(s, p) for s, p in zip(states, permutations)]
+        rows = []
+        for i in range(len(states)):
+            for j in range(i + 1, len(states)):
+                pair = match_weights(
+                    states[i],
+                    states[j],
+                    symmetry,
+                    start=dict(symmetry.identity()),
+                    groups=symmetry.groups,
+                )
+                as_given = inner_product(states[i], states[j], symmetry)
+                common = inner_product(moved[i], moved[j], symmetry)
+                rows.append((i, j, as_given, common, pair.objective))
+        return pd.DataFrame(rows, columns=["a", "b", "identity", "common", "pairwise"])
+
+    def _fitted(self):
+        """Return the permutations, or say that there are none yet."""
+        check_is_fitted(self)
+        return self.permutations_
+
+    def _as_many(self, models) -> list:
+        """Refuse a list of another length than the fit's."""
+        models = check_models(models, type(self).__name__)
+        if len(models) != len(self.permutations_):
+            raise ValueError(
+                f"{type(self).__name__}: 'models' must be the {len(self.permutations_)} models of "
+                f"the fit, in the same order; got {len(models)}."
+            )
+        return models
+
+    def _applied(self, models, permutations) -> list:
+        """Apply one permutation to each model."""
+        models = self._as_many(models)
+        return [self.symmetry_.apply(m, p) for m, p in zip(models, permutations)]
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.no_validation = True
+        tags.non_deterministic = False
+        return tags
+
+
+def inner_product(a, b, symmetry) -> float:
+    """Return <a, b> over all tensors that a group permutes."""
+    return sum(pair.inner_product() for pair in block_pairs(a, b, symmetry))
+
+
+def mean_inner_product(states, symmetry) -> float:
+    """Return the mean of <a, b> over all pairs of states, from the square of their sum."""
+    n = len(states)
+    total = {
+        name: sum(state[name].double() for state in states)
+        if tensor.is_floating_point()
+        else tensor
+        for name, tensor in states[0].items()
+    }
+    squares = sum(inner_product(state, state, symmetry) for state in states)
+    return (inner_product(total, total, symmetry) - squares) / (n * (n - 1))
