@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from numbers import Integral, Real
 
 import numpy as np
@@ -20,12 +21,18 @@ from sklmc._validation import check_weights
 from sklmc.estimators import DeepEnsemble
 from sklmc.estimators._seeds import resolve_seed
 from sklmc.exceptions import MergeWarning
+from sklmc.merging._batch_norm import reestimate_statistics
+from sklmc.merging._calibrate import calibrated_state
+from sklmc.merging._choice import count_samples, evenly_spaced, misfit, take_rows
 from sklmc.merging._holdout import check_rows, split_rows
 from sklmc.merging._merge import ALIGNERS, align_models, merge_views
-from sklmc.merging._repair import METHODS
+from sklmc.merging._repair import METHODS, needs_repair
 from sklmc.merging._report import MergeReport
 from sklmc.merging._single import SingleNet, check_net
-from sklmc.models import average_states, view
+from sklmc.merging._weighting import fit_weights
+from sklmc.models import average_states, predict_outputs, view
+
+ROWS_FOR_STATISTICS = 1000  # of X, for batch norm while weights are fitted
 
 
 class WeightAverager(SingleNet):
@@ -46,11 +53,18 @@ class WeightAverager(SingleNet):
         How the members are aligned with the first one: a method of
         :class:`~sklmc.PermutationAligner`, an aligner with its own settings (it is cloned), or
         None to average the members as they are.
-    weights : array-like of shape (n_estimators,), default=None
+    weights : array-like of shape (n_estimators,), "validation" or None, default=None
         Weights of the mean, not negative; scaled to sum to one. None means equal weights.
+        "validation" fits them: those whose plain mean has the least loss on the validation part
+        (of classifiers after one inverse temperature; batch norm re-estimated), found by moving
+        weight between members. One member may get it all.
     repair : {"auto", "batch_norm", "refit", "renormalize"} or None, default="auto"
         What follows the average, on the samples that the members were trained on; see
         :func:`sklmc.merging.repair`.
+    calibrate : bool, default=False
+        Whether the merged classifier's logits are scaled by one number, fitted on the
+        validation part. It is folded into the last layer, so that ``estimator_`` itself gives
+        calibrated probabilities wherever it goes; labels do not change. Regressors have none.
     validation_fraction : float or None, default=0.1
         Part of the samples (at least one) kept from training, for ``merge_report_``. Classes
         keep their shares, and the last sample of a class is never taken from training. None
@@ -74,9 +88,15 @@ class WeightAverager(SingleNet):
     merge_report_ : DataFrame
         One row each for the members (``member_0``, ...), their ``ensemble`` (mean prediction),
         the ``naive`` average (members as they came from training), the ``aligned`` average
-        (unless `aligner` is None) and the ``repaired`` one (if ``repair_`` is not None); the
-        last row is ``estimator_``. Columns: ``model``, ``accuracy`` or ``r2`` (greater is better),
-        ``loss`` (cross entropy in nats, or mean squared error), ``n_parameters``.
+        (unless `aligner` is None), the ``repaired`` one (if ``repair_`` is not None) and the
+        ``calibrated`` one (with `calibrate`); the last row is ``estimator_``. Columns:
+        ``model``, ``accuracy`` or ``r2`` (greater is better), ``loss`` (cross entropy in nats, or
+        mean squared error), ``calibration_error`` (of classifiers: mean gap between confidence
+        and accuracy over 15 bins), ``n_parameters``, ``n_multiply_adds`` (of one prediction).
+    weights_ : ndarray of shape (n_members,)
+        The weights of the mean.
+    inverse_temperature_ : float or None
+        What `calibrate` multiplied the logits with.
     repair_ : str or None
         The repair that made ``estimator_``; None where the plain mean was kept.
     validation_indices_ : ndarray of int
@@ -134,8 +154,9 @@ class WeightAverager(SingleNet):
         "estimator": [HasMethods(["fit", "predict"])],
         "n_estimators": [Interval(Integral, 1, None, closed="left")],
         "aligner": [StrOptions(set(ALIGNERS)), HasMethods(["fit", "transform"]), None],
-        "weights": ["array-like", None],
+        "weights": ["array-like", StrOptions({"validation"}), None],
         "repair": [StrOptions(set(METHODS)), None],
+        "calibrate": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither"), None],
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],
@@ -150,6 +171,7 @@ class WeightAverager(SingleNet):
         aligner="weight",
         weights=None,
         repair="auto",
+        calibrate=False,
         validation_fraction=0.1,
         n_jobs=None,
         random_state=None,
@@ -160,6 +182,7 @@ class WeightAverager(SingleNet):
         self.aligner = aligner
         self.weights = weights
         self.repair = repair
+        self.calibrate = calibrate
         self.validation_fraction = validation_fraction
         self.n_jobs = n_jobs
         self.random_state = random_state
@@ -181,7 +204,9 @@ class WeightAverager(SingleNet):
             The fitted averager.
         """
         self._validate_params()
-        weights = check_weights(self.weights, self.n_estimators, "WeightAverager")
+        weights = self.weights
+        if not isinstance(weights, str):
+            weights = check_weights(weights, self.n_estimators, "WeightAverager")
         check_net(self.estimator, "WeightAverager")
         X, y = check_rows(X, y, "WeightAverager")
         seed = resolve_seed(self.random_state)
@@ -196,41 +221,55 @@ class WeightAverager(SingleNet):
             random_state=seed,
             verbose=self.verbose,
         ).fit(X_train, y_train)
-        weights = _finite_weights(weights, ensemble.diverged_)
-        members = [net for i, net in enumerate(ensemble.estimators_) if i not in ensemble.diverged_]
+        left = np.setdiff1d(np.arange(self.n_estimators), ensemble.diverged_)
+        members = [ensemble.estimators_[index] for index in left]
 
-        aligned = align_models(members, self.aligner, X_train, y_train)
-        views = [view(net, caller="WeightAverager", name="estimator") for net in aligned]
-        views[0].check_logits()
-        self.estimator_, self.repair_ = merge_views(
-            views,
-            views[0].to_input(X_train),
-            views[0].to_target(y_train),
-            weights,
-            self.repair,
-        )
-        self.estimators_ = aligned
-        self.validation_indices_ = held_out
+        self.estimators_ = align_models(members, self.aligner, X_train, y_train)
+        views = [view(net, caller="WeightAverager", name="estimator") for net in self.estimators_]
+        first = views[0]
+        first.check_logits()
         judged = held_out if len(held_out) else train
-        self._report(members, weights, _safe_indexing(X, judged), _safe_indexing(y, judged))
+        inputs, target = first.to_input(X_train), first.to_target(y_train)
+        scored = (
+            first.to_input(_safe_indexing(X, judged)),
+            first.to_target(_safe_indexing(y, judged)),
+        )
+        if isinstance(weights, str):
+            loss = _validation_loss(views, inputs, *scored)
+            self.weights_ = fit_weights(loss, len(views))
+        else:
+            self.weights_ = _finite_weights(weights, left)
+        merged, self.repair_ = merge_views(views, inputs, target, self.weights_, self.repair)
+        report = self._compared(members, views, merged, scored)
+        self.inverse_temperature_ = None
+        if self.calibrate and is_classifier(self.estimator):
+            state, self.inverse_temperature_ = calibrated_state(
+                view(merged, caller="WeightAverager"), *scored
+            )
+            report.add_state("calibrated", state)
+            merged = first.rebuild(state)
+        self.estimator_ = merged
+        self.validation_indices_ = held_out
+        self._report_rows = report.rows
+        self._warn_if_worse(report)
         self._remember_features()
         return self
 
-    def _report(self, members: list, weights: np.ndarray, X, y) -> None:
-        """Compare the merged net with its parts, and warn where it lost."""
-        views = [view(net, caller="WeightAverager") for net in members]
-        report = MergeReport(views[0], views[0].to_input(X), views[0].to_target(y))
-        states = [one.state for one in views]
+    def _compared(self, members: list, views: list, merged, scored: tuple) -> MergeReport:
+        """Return the scores of the members and of all stages of the merge."""
+        states = [view(net, caller="WeightAverager").state for net in members]
+        report = MergeReport(views[0], *scored)
         report.add_members(states)
-        plain = average_states(states, weights)
-        report.add_state("naive", plain)
+        report.add_state("naive", average_states(states, self.weights_))
         if self.aligner is not None:
-            states = [view(net, caller="WeightAverager").state for net in self.estimators_]
-            plain = average_states(states, weights)
-            report.add_state("aligned", plain)
+            mean = average_states([one.state for one in views], self.weights_)
+            report.add_state("aligned", mean)
         if self.repair_ is not None:
-            report.add_state("repaired", view(self.estimator_, caller="WeightAverager").state)
-        self._report_rows = report.rows
+            report.add_state("repaired", view(merged, caller="WeightAverager").state)
+        return report
+
+    def _warn_if_worse(self, report: MergeReport) -> None:
+        """Warn where the merged net clearly lost against its best part."""
         lost = report.verdict()
         if lost is not None:
             warnings.warn(
@@ -249,12 +288,27 @@ class WeightAverager(SingleNet):
         return pd.DataFrame(self._report_rows)
 
 
-def _finite_weights(weights: np.ndarray, diverged: list[int]) -> np.ndarray:
+def _finite_weights(weights: np.ndarray, left: np.ndarray) -> np.ndarray:
     """Return the weights of the members that are left."""
-    left = np.delete(weights, diverged)
-    if left.sum() <= 0:
+    kept = weights[left]
+    if kept.sum() <= 0:
         raise ValueError(
-            f"WeightAverager: all weight lies on members that diverged ({diverged!r}); lower "
-            "'lr', scale X, or change 'weights'."
+            f"WeightAverager: all weight lies on members that diverged, those left are "
+            f"{left.tolist()!r}; lower 'lr', scale X, or change 'weights'."
         )
-    return left / left.sum()
+    return kept / kept.sum()
+
+
+def _validation_loss(views: list, inputs, judged, target) -> Callable[[np.ndarray], float]:
+    """Return the loss of the plain mean as a function of its weights."""
+    first = views[0]
+    states = [one.state for one in views]
+    few = take_rows(inputs, evenly_spaced(count_samples(inputs), ROWS_FOR_STATISTICS))
+
+    def loss(weights: np.ndarray) -> float:
+        state = average_states(states, weights)
+        if needs_repair(first, weights, "batch_norm"):
+            state = reestimate_statistics(first, state, few)
+        return misfit(first, predict_outputs(first, judged, state), target, known=True)
+
+    return loss

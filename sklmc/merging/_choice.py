@@ -32,6 +32,12 @@ def count_samples(inputs) -> int:
     return len(inputs[0] if isinstance(inputs, tuple) else inputs)
 
 
+def evenly_spaced(n_samples: int, most: int) -> torch.Tensor:
+    """Return rows at even distances: all of them, or `most`."""
+    n_rows = min(n_samples, most)
+    return torch.linspace(0, n_samples - 1, n_rows, dtype=torch.float64).round().long()
+
+
 def choose_state(
     view: ModelView,
     candidates: Mapping[str, Callable[[object], State]],
@@ -56,13 +62,13 @@ def choose_state(
     for name, make in candidates.items():
         state = make(fitted)
         outputs = predict_outputs(view, kept, state)
-        badness = _distance(view, outputs, wanted, known=target is not None)
+        badness = misfit(view, outputs, wanted, known=target is not None)
         if best is None or badness < least:
             best, chosen, least = state, name, badness
     return best, chosen
 
 
-def _distance(view: ModelView, outputs: torch.Tensor, wanted: torch.Tensor, known: bool) -> float:
+def misfit(view: ModelView, outputs: torch.Tensor, wanted: torch.Tensor, known: bool) -> float:
     """Return how badly outputs fit labels or values, or the end points' mean."""
     if not torch.isfinite(outputs).all():
         return np.inf

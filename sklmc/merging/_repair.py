@@ -12,7 +12,7 @@ import torch
 from sklmc._validation import check_models, check_option, check_same_length, check_weights
 from sklmc.exceptions import SklmcWarning
 from sklmc.merging._batch_norm import reestimate_statistics, tracked_norms
-from sklmc.merging._choice import choose_state, count_samples, take_rows
+from sklmc.merging._choice import choose_state, count_samples, evenly_spaced, take_rows
 from sklmc.merging._refit import refit_state
 from sklmc.merging._renormalize import renormalize_state
 from sklmc.models import ModelView, check_compatible, view
@@ -174,7 +174,7 @@ def repaired_state(
     candidates = {"": lambda _: state}
     for one in methods:
         candidates[one] = functools.partial(_made_by, view, state, endpoints, weights, one)
-    kept = _thinned_rows(n_samples)
+    kept = evenly_spaced(n_samples, MOST_SAMPLES)
     inputs = take_rows(inputs, kept)
     target = None if target is None else target[kept]
     chosen, name = choose_state(view, candidates, endpoints, inputs, target, weights)
@@ -219,7 +219,7 @@ def _repaired(
             stacklevel=4,
         )
     run = refit_state if method == "refit" else renormalize_state
-    inputs = take_rows(inputs, _thinned_rows(n_samples))
+    inputs = take_rows(inputs, evenly_spaced(n_samples, MOST_SAMPLES))
     repaired, left = run(view, state, endpoints, inputs, weights)
     if explicit and left:
         text = ", ".join(repr(name) for name in left[:5]) + (", ..." if len(left) > 5 else "")
@@ -230,9 +230,3 @@ def _repaired(
             stacklevel=4,
         )
     return repaired
-
-
-def _thinned_rows(n_samples: int) -> torch.Tensor:
-    """Return evenly spaced rows, no more than are of use."""
-    n_rows = min(n_samples, MOST_SAMPLES)
-    return torch.linspace(0, n_samples - 1, n_rows, dtype=torch.float64).round().long()

@@ -8,16 +8,21 @@ import numpy as np
 import torch
 from scipy.stats import binom
 from sklearn.metrics import r2_score
+from torch.utils.flop_counter import FlopCounterMode
 
+from sklmc._torch import single_thread
 from sklmc.models import (
     ModelView,
     as_logits,
+    input_blocks,
     is_classification,
     per_sample_error,
     per_sample_loss,
     predict_outputs,
+    run_module,
 )
 
+N_BINS = 15  # of confidence, in the expected calibration error
 SIGNIFICANCE = 0.01  # of the sign test that a MergeWarning stands on
 
 
@@ -29,6 +34,7 @@ class MergeReport:
         self.inputs = inputs
         self.target = target
         self.n_parameters = sum(parameter.numel() for parameter in view.original.parameters())
+        self.n_multiply_adds = _count_multiply_adds(view, inputs)
         self.rows: list[dict] = []  # the last one is the merged net
         self._errors: list[torch.Tensor] = []  # per sample, row by row
 
@@ -50,8 +56,7 @@ class MergeReport:
         wrong; squared error) it loses so many that a fair coin would do so with a probability
         below 1 %. Fewer than seven such samples never suffice.
         """
-        score = self.rows[0].keys() - {"model", "loss", "n_parameters"}
-        (column,) = score
+        column = "accuracy" if is_classification(self.target) else "r2"
         members = [i for i, row in enumerate(self.rows) if str(row["model"]).startswith("member_")]
         best = min(members, key=lambda i: float(self._errors[i].mean()))
         merged = self._errors[-1]
@@ -70,17 +75,21 @@ class MergeReport:
         """Add the scores of one set of outputs."""
         error = per_sample_error(outputs, self.target, self.view.caller)
         loss = per_sample_loss(outputs, self.target, self.view.caller)
+        score: dict[str, float]
         if is_classification(self.target):
             score = {"accuracy": 1.0 - float(error.mean())}
+            calibration = {"calibration_error": self._calibration_error(outputs)}
         else:
-            score = {"r2": self._r2(outputs)}
+            score, calibration = {"r2": self._r2(outputs)}, {}
         self._errors.append(error)
         self.rows.append(
             {
                 "model": name,
                 **score,
                 "loss": float(loss.mean()),
+                **calibration,
                 "n_parameters": n_nets * self.n_parameters,
+                "n_multiply_adds": n_nets * self.n_multiply_adds,
             }
         )
 
@@ -92,6 +101,16 @@ class MergeReport:
         given = outputs.double().numpy().reshape(wanted.shape)
         return float(r2_score(wanted, given)) if np.isfinite(given).all() else float("nan")
 
+    def _calibration_error(self, outputs: torch.Tensor) -> float:
+        """Return the mean gap between confidence and accuracy over 15 bins of confidence."""
+        logits = as_logits(outputs) if self.target.ndim == 1 else outputs
+        confidence, label = torch.softmax(logits.double(), dim=-1).max(dim=-1)
+        right = (label == self.target).double().flatten()
+        confidence = confidence.flatten()
+        bins = (confidence * N_BINS).ceil().clamp(1, N_BINS).nan_to_num(1.0).long() - 1
+        gaps = torch.zeros(N_BINS, dtype=torch.float64).index_add_(0, bins, right - confidence)
+        return float(gaps.abs().sum() / len(right))
+
     def _mean_prediction(self, outputs: Sequence[torch.Tensor]) -> torch.Tensor:
         """Return the log of the mean probabilities, or the mean prediction."""
         if not is_classification(self.target):
@@ -100,3 +119,11 @@ class MergeReport:
         logits = torch.stack([(as_logits(one) if single else one).double() for one in outputs])
         logs = torch.log_softmax(logits, dim=-1)
         return torch.logsumexp(logs, dim=0) - np.log(len(outputs))
+
+
+def _count_multiply_adds(view: ModelView, inputs) -> int:
+    """Return the multiplications that one sample costs, as torch counts them."""
+    (first, *_) = input_blocks(inputs, 1)
+    with FlopCounterMode(display=False) as counter, single_thread():
+        run_module(view, first)
+    return counter.get_total_flops() // 2

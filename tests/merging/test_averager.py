@@ -29,7 +29,7 @@ from sklmc import (
 )
 from sklmc.exceptions import DivergedMemberWarning, MergeWarning
 from sklmc.merging._report import MergeReport
-from sklmc.models import view
+from sklmc.models import fit_inverse_temperature, per_sample_loss, predict_outputs, view
 from sklmc.nets import MLP
 
 X = np.random.default_rng(0).normal(size=(120, 3))
@@ -248,7 +248,11 @@ def test_report_has_a_row_for_everything(fitted):
         *("ensemble", "naive", "aligned", "repaired"),
     ]
     assert fitted.repair_ == "refit"
-    assert report.columns.tolist() == ["model", "accuracy", "loss", "n_parameters"]
+    assert report.columns.tolist() == [
+        *("model", "accuracy", "loss", "calibration_error"),
+        *("n_parameters", "n_multiply_adds"),
+    ]
+    assert report["n_multiply_adds"].tolist() == [40] * 3 + [120] + [40] * 3  # 3-8-2
     size = sum(p.numel() for p in fitted.estimator_.module_.parameters())
     assert report["n_parameters"].tolist() == [size] * 3 + [3 * size] + [size] * 3
 
@@ -267,6 +271,82 @@ def test_report_is_measured_on_the_validation_rows(fitted):
     merged = fitted.predict_proba(X[held])
     loss = -np.log(merged[np.arange(12), codes]).mean()
     assert report["loss"].iloc[-1] == pytest.approx(loss, rel=1e-5)
+
+
+def test_calibration_error_is_the_gap_between_confidence_and_accuracy():
+    target = torch.tensor([1, 1, 1, 0])
+    logits = torch.tensor([[0.0, 2.0], [0.0, 2.0], [0.0, 2.0], [0.0, -0.1]])
+    report = MergeReport(view(nn.Linear(1, 2), caller="f"), torch.ones(4, 1), target)
+    report._add("member_0", logits, 1)
+    sure, unsure = torch.softmax(torch.tensor([[2.0, 0.0], [0.1, 0.0]]).double(), dim=1)[:, 0]
+    expected = (3 * (1 - sure) + (1 - unsure)) / 4
+    assert report.rows[0]["calibration_error"] == pytest.approx(float(expected))
+    wrong = MergeReport(view(nn.Linear(1, 2), caller="f"), torch.ones(4, 1), 1 - target)
+    wrong._add("member_0", logits, 1)
+    expected = (3 * sure + unsure) / 4
+    assert wrong.rows[0]["calibration_error"] == pytest.approx(float(expected))
+
+
+def test_calibration_is_folded_into_the_last_layer():
+    plain = averager(validation_fraction=0.5).fit(X, Y)
+    scaled = averager(validation_fraction=0.5, calibrate=True).fit(X, Y)
+    beta = scaled.inverse_temperature_
+    assert plain.inverse_temperature_ is None
+    assert beta != 1.0
+    assert (scaled.predict(X) == plain.predict(X)).all()
+    logits = [one.estimator_.forward(X) for one in (plain, scaled)]
+    torch.testing.assert_close(logits[1], beta * logits[0])
+    report = scaled.merge_report_.set_index("model")
+    assert report.index[-1] == "calibrated"
+    assert report.loc["calibrated", "loss"] <= report.loc["repaired", "loss"]
+    held = scaled.validation_indices_
+    loss = -np.log(scaled.predict_proba(X[held])[np.arange(60), CODES[held]]).mean()
+    assert report.loc["calibrated", "loss"] == pytest.approx(loss, rel=1e-5)
+
+
+def test_regressors_are_not_calibrated():
+    inner = NetRegressor(module__width=8, max_epochs=2)
+    fitted = averager(estimator=inner, calibrate=True).fit(X, VALUES)
+    assert fitted.inverse_temperature_ is None
+
+
+def test_output_that_is_no_layer_cannot_be_calibrated():
+    class Odd(MLP):
+        def forward(self, x):
+            return super().forward(x) * 2.0
+
+    with pytest.raises(ValueError, match="the output of Odd is not that of a linear or conv"):
+        averager(estimator=NetClassifier(Odd, max_epochs=1), calibrate=True).fit(X, Y)
+
+
+def test_weights_fitted_on_the_validation_part_beat_every_member():
+    options = {"aligner": None, "repair": None, "validation_fraction": 0.5}
+    uniform = averager(3, **options).fit(X, Y)
+    fitted = averager(3, weights="validation", **options).fit(X, Y)
+    assert uniform.weights_.tolist() == [1 / 3] * 3
+    assert fitted.weights_.sum() == pytest.approx(1.0)
+    assert fitted.weights_.min() >= 0
+    train = np.setdiff1d(np.arange(120), fitted.validation_indices_)
+    merged = merge_models(
+        fitted.estimators_, X[train], weights=fitted.weights_, aligner=None, repair=None
+    )
+    assert bits(merged) == bits(fitted.estimator_)
+
+    def calibrated_loss(net):
+        held = fitted.validation_indices_
+        look = view(net, caller="test")
+        logits, codes = predict_outputs(look, look.to_input(X[held])), torch.tensor(CODES[held])
+        beta = fit_inverse_temperature(logits, codes, held_out=True)
+        return float(per_sample_loss(beta * logits.double(), codes, "test").mean())
+
+    least = calibrated_loss(fitted.estimator_)
+    for net in (*fitted.estimators_, uniform.estimator_):
+        assert least <= calibrated_loss(net) + 1e-6  # sums in another order
+
+
+def test_weights_are_fitted_with_batch_norm_estimated_again():
+    fitted = averager(estimator=net(module__norm="batch"), weights="validation").fit(X, Y)
+    assert fitted.weights_.sum() == pytest.approx(1.0)
 
 
 def test_without_validation_part_everything_trains():
@@ -354,7 +434,7 @@ def test_rule_of_the_warning(lost, won, alarm):
     member, merged = right.clone(), right.clone()
     merged[:lost] = merged[:lost].flip(1)
     member[lost : lost + won] = member[lost : lost + won].flip(1)
-    report = MergeReport(view(nn.Linear(1, 2), caller="f"), None, target)
+    report = MergeReport(view(nn.Linear(1, 2), caller="f"), torch.ones(n, 1), target)
     report._add("member_0", member, 1)
     report._add("naive", merged, 1)
     assert (report.verdict() is not None) == alarm
@@ -388,9 +468,10 @@ def test_diverged_member_is_left_out():
 def test_weight_on_diverged_members_only_is_refused():
     from sklmc.merging._averager import _finite_weights
 
-    with pytest.raises(ValueError, match=r"all weight lies on members that diverged \(\[1\]\)"):
-        _finite_weights(np.array([0.0, 1.0]), [1])
-    assert _finite_weights(np.array([0.25, 0.5, 0.25]), [1]).tolist() == [0.5, 0.5]
+    with pytest.raises(ValueError, match=r"all weight lies on members that diverged.*\[0\]"):
+        _finite_weights(np.array([0.0, 1.0]), np.array([0]))
+    left = np.array([0, 2])
+    assert _finite_weights(np.array([0.25, 0.5, 0.25]), left).tolist() == [0.5, 0.5]
 
 
 @pytest.mark.parametrize(
@@ -401,6 +482,8 @@ def test_weight_on_diverged_members_only_is_refused():
         ({"repair": "nothing"}, InvalidParameterError, "'repair' parameter of WeightAverager"),
         ({"validation_fraction": 1.0}, InvalidParameterError, "'validation_fraction' parameter"),
         ({"validation_fraction": 0.0}, InvalidParameterError, "'validation_fraction' parameter"),
+        ({"weights": "test"}, InvalidParameterError, "'weights' parameter of WeightAverager"),
+        ({"calibrate": "yes"}, InvalidParameterError, "'calibrate' parameter of WeightAverager"),
         ({"weights": [1.0]}, ValueError, "WeightAverager: 'weights' must hold one number per"),
         ({"weights": [1.0, -1.0]}, ValueError, "WeightAverager: 'weights' must be finite"),
         ({"weights": [0.0, 0.0]}, ValueError, "WeightAverager: 'weights' sum to"),

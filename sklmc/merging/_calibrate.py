@@ -1,0 +1,47 @@
+"""One inverse temperature, folded into the layer that gives the logits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from sklmc.merging._tape import Site, all_names, find_sites
+from sklmc.models import (
+    ModelView,
+    as_logits,
+    fit_inverse_temperature,
+    input_blocks,
+    predict_outputs,
+)
+
+
+def calibrated_state(
+    view: ModelView, inputs, target: torch.Tensor
+) -> tuple[dict[str, torch.Tensor], float]:
+    """Return the view's state with its logits scaled to fit labels best, and the scale."""
+    logits = as_logits(predict_outputs(view, inputs))
+    beta = fit_inverse_temperature(logits, target, held_out=True)
+    names = _scaled_tensors(view, view.state, next(input_blocks(inputs, 2)))
+    state = dict(view.state)
+    for name in names:
+        for same in all_names(view)[name]:
+            state[same] = state[same] * beta
+    return state, beta
+
+
+def _scaled_tensors(view: ModelView, state: Mapping[str, torch.Tensor], args: tuple) -> list[str]:
+    """Name the tensors that the logits are proportional to."""
+    sites, _ = find_sites(view, state, args)
+    outputs = [site for site in sites if isinstance(site, Site) and site.is_output]
+    if len(outputs) == 1:
+        last = outputs[0]
+        if last.norm is None:
+            return [last.weight] + ([last.bias] if last.bias else [])
+        if last.norm.scale is not None:
+            return [last.norm.scale, last.norm.shift]
+    raise ValueError(
+        f"{view.caller}: 'calibrate' scales the layer that gives the logits, but the output of "
+        f"{type(view.original).__name__} is not that of a linear or convolution layer with weights "
+        "of its own; set calibrate=False."
+    )
