@@ -5,7 +5,7 @@ from sklmc.connectivity import LMCScorer, PairwiseScore, PathScore
 from sklmc.estimators import DeepEnsemble, NetClassifier, NetRegressor
 from sklmc.merging import WeightAverager, merge_models
 from sklmc.models import average_models, interpolate_models
-from sklmc.plotting import PathDisplay, WidthCurveDisplay
+from sklmc.plotting import PathDisplay, SymmetryDisplay, WidthCurveDisplay
 
 __version__ = "0.1.0.dev0"
 
@@ -19,6 +19,7 @@ __all__ = [
     "PathDisplay",
     "PathScore",
     "PermutationAligner",
+    "SymmetryDisplay",
     "WeightAverager",
     "WidthCurveDisplay",
     "average_models",
