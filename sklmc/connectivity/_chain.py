@@ -34,6 +34,7 @@ POINTWISE = (
 NOTHING = (nn.AlphaDropout, nn.Dropout, nn.Identity)  # in eval mode
 CACHE_BYTES = 5 * 2**18  # what the activations of one call may take: about a core's own cache
 MIN_ROWS, MAX_ROWS = 128, 2048
+GROUP_OUTPUTS = 2**18  # outputs whose losses are worked out in one go
 WEIGHT_SHARE = (
     4  # rows are at least this many times (weights / units): interpolating them costs too
 )
@@ -63,7 +64,7 @@ class ChainRoad(Road):
         self.alpha = torch.tensor(self.alphas, dtype=dtype, device=skeleton.device)
         linears = [part for _, part in self.steps if isinstance(part, nn.Linear)]
         widths = [len(states[0][weight]), *(part.out_features for part in linears)]
-        self.bytes_per_row = max(1, len(self.alphas)) * max(widths) * dtype.itemsize
+        self.bytes_per_row = len(self.alphas) * max(widths) * dtype.itemsize
         self.weights_per_unit = sum(p.in_features * p.out_features for p in linears) / sum(widths)
 
     def rows(self, args: tuple[torch.Tensor, ...]) -> int:
@@ -72,9 +73,16 @@ class ChainRoad(Road):
         rows = max(rows, int(WEIGHT_SHARE * self.weights_per_unit))
         return min(MAX_ROWS, max(MIN_ROWS, 2 ** max(0, rows.bit_length() - 1)))
 
-    def pairs_per_call(self, rows: int) -> int:
-        """Return how many pairs' activations fit into the cache together."""
-        return max(1, CACHE_BYTES // (self.bytes_per_row * rows))
+    def group(self, rows: int, n_outputs: int) -> int:
+        """Return a multiple of the pairs of one product, whose outputs are still few."""
+        batch, _ = self._batch(rows)
+        return batch * max(1, GROUP_OUTPUTS // (batch * len(self.alphas) * n_outputs * rows))
+
+    def _batch(self, rows: int) -> tuple[int, int]:
+        """Return how many pairs and alphas one product takes: their activations fit the cache."""
+        one = self.bytes_per_row // len(self.alphas) * rows
+        fit = max(1, CACHE_BYTES // one)
+        return max(1, fit // len(self.alphas)), min(len(self.alphas), fit)
 
     def load(self, args: tuple[torch.Tensor, ...]) -> None:
         """Take a block of samples and run every net up to its first layer."""
@@ -88,7 +96,7 @@ class ChainRoad(Road):
             ]
         )  # (n_models, units, rows)
 
-    def end(self, model: int) -> torch.Tensor:
+    def _end(self, model: int) -> torch.Tensor:
         """Return the outputs of one net, by the same batched steps with a batch of one."""
         weights = {name: stack[model][None] for name, stack in self.stacks.items()}
         return self._run(self.first[model][None], weights, own=False)[0]
@@ -96,19 +104,23 @@ class ChainRoad(Road):
     def between(
         self, pairs: Sequence[tuple[int, int]], overrides: Sequence[Overrides]
     ) -> torch.Tensor:
-        """Return the outputs of all inner nets of some pairs."""
-        a = [pair[0] for pair in pairs]
-        b = [pair[1] for pair in pairs]
-        x = self._lines(self.first[a], self.first[b])
-        weights = {name: self._lines(stack[a], stack[b]) for name, stack in self.stacks.items()}
-        outputs = self._run(x, weights, own=True)
-        return outputs.reshape(len(pairs), len(self.alphas), *outputs.shape[1:])
-
-    def _lines(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        """Return (n_pairs * n_alphas, ...) points on the lines from a to b (n_pairs, ...)."""
-        alpha = self.alpha.reshape(-1, *[1] * (a.ndim - 1))
-        # a + alpha * (b - a): exactly a where b equals a
-        return torch.addcmul(a[:, None], (b - a)[:, None], alpha).flatten(0, 1)
+        """Return the outputs of all inner nets of some pairs, product by product."""
+        n_pairs, n_alphas = self._batch(self.first.shape[-1])
+        found: torch.Tensor | None = None
+        for k in range(0, len(pairs), n_pairs):
+            some = pairs[k : k + n_pairs]
+            first = _Lines(self.first, some)
+            lines = {name: _Lines(stack, some) for name, stack in self.stacks.items()}
+            for at in range(0, len(self.alphas), n_alphas):
+                alpha = self.alpha[at : at + n_alphas]
+                weights = {name: line.at(alpha) for name, line in lines.items()}
+                outputs = self._run(first.at(alpha), weights, own=True)
+                if found is None:
+                    shape = (len(pairs), len(self.alphas), *outputs.shape[1:])
+                    found = torch.empty(shape, dtype=outputs.dtype)
+                into = found[k : k + n_pairs, at : at + n_alphas]
+                into.copy_(outputs.reshape(into.shape))
+        return found
 
     def _run(self, x: torch.Tensor, weights: dict[str, torch.Tensor], own: bool) -> torch.Tensor:
         """Run all steps on x (batch, units, rows), which is overwritten if it is our own."""
@@ -116,7 +128,7 @@ class ChainRoad(Road):
             if isinstance(part, nn.Linear):
                 x, own = _linear(x, weights[f"{layer}.weight"], weights.get(f"{layer}.bias")), True
             elif isinstance(part, nn.LayerNorm):
-                x, own = _layer_norm(x, part, layer, weights), True
+                x, own = _layer_norm(x, part, layer, weights, own), True
             elif isinstance(part, nn.BatchNorm1d):
                 x, own = _batch_norm(x, part, layer, weights), True
             elif type(part) is nn.ReLU and own:
@@ -190,6 +202,24 @@ def input_of_layer(
     return caught[0]
 
 
+class _Lines:
+    """The lines between the entries of a stack that pairs name, for any alphas."""
+
+    def __init__(self, stack: torch.Tensor, pairs: Sequence[tuple[int, int]]):
+        if len(pairs) == 1:  # views instead of copies
+            (a, b) = pairs[0]
+            start, end = stack[a : a + 1], stack[b : b + 1]
+        else:
+            start, end = stack[[pair[0] for pair in pairs]], stack[[pair[1] for pair in pairs]]
+        self.start = start[:, None]
+        self.step = end[:, None] - self.start
+
+    def at(self, alpha: torch.Tensor) -> torch.Tensor:
+        """Return (n_pairs * n_alphas, ...) points: exactly the start where the step is 0."""
+        alpha = alpha.reshape(-1, *[1] * (self.start.ndim - 2))
+        return torch.addcmul(self.start, self.step, alpha).flatten(0, 1)
+
+
 def _column_stack(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
     """Stack a tensor of all nets; vectors become columns, to go with (units, rows)."""
     stack = torch.stack(list(tensors))
@@ -201,11 +231,13 @@ def _linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) ->
     return torch.bmm(weight, x) if bias is None else torch.baddbmm(bias, weight, x)
 
 
-def _layer_norm(x: torch.Tensor, part: nn.LayerNorm, layer: str, weights) -> torch.Tensor:
-    """Normalise each sample over its units."""
-    x = x - x.mean(dim=1, keepdim=True)
-    variance = x.square().mean(dim=1, keepdim=True)
-    x *= torch.rsqrt(variance + part.eps)
+def _layer_norm(
+    x: torch.Tensor, part: nn.LayerNorm, layer: str, weights, own: bool
+) -> torch.Tensor:
+    """Normalise each sample over its units, in place if the memory is our own."""
+    mean = x.mean(dim=1, keepdim=True)
+    x = x.sub_(mean) if own else x - mean
+    x *= torch.rsqrt(x.square().mean(dim=1, keepdim=True) + part.eps)
     if f"{layer}.weight" in weights:
         x *= weights[f"{layer}.weight"]
     if f"{layer}.bias" in weights:

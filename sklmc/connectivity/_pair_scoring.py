@@ -19,12 +19,12 @@ from sklmc.connectivity._path_job import (
     PROBE_ROWS,
     Curves,
     PathJob,
-    Samples,
     cut_into_tasks,
     make_plan,
     takes_all_models,
 )
 from sklmc.connectivity._population import Population
+from sklmc.connectivity._tally import Samples
 from sklmc.connectivity._unwrap import common_input, see_through, transform
 from sklmc.exceptions import NonFiniteLossWarning, PairFailedWarning, StaleStatisticsWarning
 from sklmc.merging._batch_norm import tracked_norms

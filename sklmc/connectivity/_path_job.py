@@ -12,15 +12,9 @@ from sklearn.base import clone
 
 from sklmc._torch import single_thread
 from sklmc.connectivity._chain import ChainRoad, chain_layers
-from sklmc.connectivity._losses import (
-    block_sums,
-    calibrate_crossfit,
-    calibrate_in_sample,
-    calibrate_on,
-    fold_of_samples,
-)
 from sklmc.connectivity._population import Population, run_between, same_bits
 from sklmc.connectivity._roads import Road, SplitRoad, first_weight_layer, values_last
+from sklmc.connectivity._tally import Samples, Tally
 from sklmc.merging._batch_norm import reestimate_statistics, tracked_norms
 from sklmc.models import interpolate_states, view
 
@@ -29,26 +23,6 @@ STATE_BYTES = 2**28  # weights that one task may hold
 MAX_SIDE = {"chain": 64, "split": 8, "general": 64}  # nets on each side of a task's pairs
 AGREEMENT = 1e-4  # relative difference of float32 roads beyond which the general one is taken
 PROBE_ROWS = 16
-
-
-@dataclasses.dataclass(frozen=True)
-class Samples:
-    """Inputs and targets as arrays (memory-mapped when they travel); the first `n_scored` count."""
-
-    inputs: tuple[np.ndarray, ...]
-    target: np.ndarray
-    n_scored: int
-
-    def block(self, start: int, stop: int) -> tuple[torch.Tensor, ...]:
-        """Return forward's arguments for some samples, in fresh memory."""
-        return tuple(torch.tensor(part[start:stop]) for part in self.inputs)
-
-    def spans(self, rows: int) -> list[tuple[int, int]]:
-        """Return the blocks; none holds both samples that count and samples that do not."""
-        edges = [(0, self.n_scored), (self.n_scored, len(self.target))]
-        return [
-            (at, min(at + rows, stop)) for start, stop in edges for at in range(start, stop, rows)
-        ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,52 +118,29 @@ class PathJob:
     # Scores
 
     def _score(self, pairs, states, failures, tick) -> Curves:
-        """Run blocks of samples over all pairs and gather sums, or logits to calibrate."""
+        """Run blocks of samples over all pairs and tally their losses."""
         samples, plan = self.samples, self.plan
         overrides = self._repaired(pairs, states)
-        road = self._road(states)
-        del states
+        skeleton = self.population.skeleton()
         inner = self.alphas[1:-1]
-        shape = (len(pairs), len(inner))
+        road = make_road(plan.road, plan.layers, skeleton, states, inner, self.classify)
         ends = sorted({model for pair in pairs for model in pair})
-        sums = {"end": torch.zeros(2, max(ends) + 1), "inner": torch.zeros(2, *shape)}
-        sums = {key: value.double() for key, value in sums.items()}
-        kept = _Logits(self, len(ends), shape) if self.calibration else None
+        rows = {model: k for k, model in enumerate(ends)}
+        tally = Tally(samples, self.classify, self.calibration, len(ends), len(pairs), len(inner))
         for start, stop in samples.spans(plan.rows):
             road.load(samples.block(start, stop))
-            target = target_values(samples.target[start:stop], self.classify)
-            counts = start < samples.n_scored
-            for at, model in enumerate(ends):
-                outputs = road.end(model)
-                if counts:
-                    sums["end"][:, model] += torch.stack(block_sums(outputs, target, self.classify))
-                if kept is not None:
-                    kept.put_end(at, start, outputs)
+            tally.start_block(start, stop)
+            for at in range(0, len(ends), plan.group):
+                tally.add_ends(slice(at, at + plan.group), road.ends(ends[at : at + plan.group]))
             for at in range(0, len(pairs), plan.group):
                 whole = range(at, min(at + plan.group, len(pairs)))
                 group = [k for k in whole if pairs[k][0] != pairs[k][1]]
                 if group:
                     outputs = road.between([pairs[k] for k in group], [overrides[k] for k in group])
-                    if counts:
-                        sums["inner"][:, group] += torch.stack(
-                            block_sums(outputs, target, self.classify)
-                        )
-                    if kept is not None:
-                        kept.put_inner(group, start, outputs)
+                    tally.add_inner(group, outputs)
                 if tick is not None:
                     tick(len(whole) * (stop - start) / len(samples.target))
-        n_values = target_values(samples.target[: samples.n_scored], self.classify).shape[-1]
-        end, between = (value / n_values for value in (sums["end"], sums["inner"]))
-        table = np.stack([_assemble(pairs, end[k], between[k]) for k in range(2)])
-        if kept is None:
-            nothing = np.full(table[0].shape, np.nan)
-            return Curves(table[0], table[1], nothing, nothing, failures)
-        calibrated = kept.calibrate()
-        end = torch.zeros(2, max(ends) + 1, dtype=torch.float64)
-        end[:, ends] = calibrated[:, : len(ends)]
-        between = calibrated[:, len(ends) :].reshape(2, *shape)
-        more = np.stack([_assemble(pairs, end[k], between[k]) for k in range(2)])
-        return Curves(table[0], table[1], more[0], more[1], failures)
+        return Curves(*tally.curves([(rows[a], rows[b]) for a, b in pairs]), failures)
 
     def _repaired(self, pairs, states) -> list:
         """Return, for each pair and inner alpha, the batch-norm statistics estimated anew."""
@@ -214,60 +165,6 @@ class PathJob:
                 at_alphas.append({name: state[name].clone() for name in names})
             found.append(at_alphas)
         return found
-
-    def _road(self, states) -> Road:
-        """Return the planned road around some states."""
-        skeleton = self.population.skeleton()
-        return make_road(
-            self.plan.road, self.plan.layers, skeleton, states, self.alphas[1:-1], self.classify
-        )
-
-
-class _Logits:
-    """Logits of all samples of one task's nets, kept for calibration."""
-
-    def __init__(self, job: PathJob, n_ends: int, shape: tuple[int, int]):
-        self.job = job
-        self.n_ends = n_ends
-        self.shape = shape
-        self.store: torch.Tensor | None = None
-        self.tokens = 1
-
-    def _ready(self, outputs: torch.Tensor) -> torch.Tensor:
-        """Allocate on first sight of the number of classes: (n_nets, n_classes, n_values)."""
-        if self.store is None:
-            target = self.job.samples.target
-            self.tokens = int(np.prod(target.shape[1:]))
-            n_nets = self.n_ends + self.shape[0] * self.shape[1]
-            size = (n_nets, outputs.shape[-2], len(target) * self.tokens)
-            self.store = torch.zeros(size, dtype=outputs.dtype)
-        return self.store
-
-    def put_end(self, at: int, start: int, outputs: torch.Tensor) -> None:
-        """Keep a block of one end point."""
-        first = start * self.tokens
-        self._ready(outputs)[at, :, first : first + outputs.shape[-1]] = outputs
-
-    def put_inner(self, pairs: Sequence[int], start: int, outputs: torch.Tensor) -> None:
-        """Keep a block of all inner nets of some pairs."""
-        first = start * self.tokens
-        inner = self._ready(outputs)[self.n_ends :]
-        inner = inner.view(*self.shape, *inner.shape[1:])
-        inner[pairs, :, :, first : first + outputs.shape[-1]] = outputs
-
-    def calibrate(self) -> torch.Tensor:
-        """Return calibrated loss and inverse temperature (2, n_nets) of everything kept."""
-        samples, kind = self.job.samples, self.job.calibration
-        logits = self._ready(self.store)
-        target = target_values(samples.target, True)
-        n = samples.n_scored * self.tokens
-        scored, wanted = logits[..., :n], target[:n]
-        if kind == "in_sample":
-            return torch.stack(calibrate_in_sample(scored, wanted))
-        if kind == "given":
-            return torch.stack(calibrate_on(scored, wanted, logits[..., n:], target[n:]))
-        folds = torch.from_numpy(fold_of_samples(samples.target[: samples.n_scored]))
-        return torch.stack(calibrate_crossfit(scored, wanted, folds.repeat_interleave(self.tokens)))
 
 
 def make_plan(job: PathJob) -> Plan:
@@ -294,16 +191,17 @@ def make_plan(job: PathJob) -> Plan:
                 break
         road = make_road(name, layers, skeleton, (a, b), inner, job.classify)
         rows = min(road.rows(args), len(job.samples.target))
-        outputs = road_width(skeleton, a, args)
+        output = values_last(run_between(skeleton, a, b, 0.5, args).cpu(), job.classify)
     state_bytes = sum(tensor.numel() * tensor.element_size() for tensor in a.values())
     copies = 2 if job.aligner is None else 2 * MAX_SIDE[name]
     side = max(1, min(MAX_SIDE[name], STATE_BYTES // max(1, copies * state_bytes)))
     most = side * side
     if job.calibration:
-        one = max(1, len(inner)) * outputs * len(job.samples.target)
+        one = len(inner) * output.numel() // len(args[0]) * output.element_size()
+        one *= len(job.samples.target)
         most = max(1, min(most, LOGIT_BYTES // max(1, one)))
         side = min(side, max(1, round(most**0.5)))
-    group = road.pairs_per_call(rows)
+    group = road.group(rows, output.numel() // len(args[0]))
     return Plan(name, layers, rows, group, side, max(group, most // group * group))
 
 
@@ -326,30 +224,9 @@ def make_road(name, layers, skeleton, states, alphas, classify: bool) -> Road:
     return Road(skeleton, states, alphas, classify)
 
 
-def road_width(skeleton, state, args) -> int:
-    """Return the bytes of the outputs of one sample."""
-    outputs = run_between(skeleton, state, state, 0.0, args)
-    return outputs[0].numel() * outputs.element_size()
-
-
-def target_values(target: np.ndarray, classify: bool) -> torch.Tensor:
-    """Lay targets out as the roads lay out outputs: codes (n_values,) or (n_outputs, n)."""
-    values = torch.tensor(target)
-    return values.reshape(-1) if classify else values.reshape(len(values), -1).T
-
-
 def takes_all_models(aligner) -> bool:
     """Say whether an aligner brings many models into one frame at once."""
     return "models" in inspect.signature(aligner.fit).parameters
-
-
-def _assemble(pairs, end: torch.Tensor, inner: torch.Tensor) -> np.ndarray:
-    """Put end points around the inner values; a net and itself have the same value throughout."""
-    table = np.empty((len(pairs), inner.shape[1] + 2))
-    for k, (a, b) in enumerate(pairs):
-        table[k, 0], table[k, -1] = end[a], end[b]
-        table[k, 1:-1] = end[a] if a == b else inner[k]
-    return table
 
 
 def _agrees(name, layers, skeleton, states, args, classify: bool) -> bool:

@@ -35,7 +35,7 @@ class Road:
         """Return how many samples a block should have."""
         return 1024
 
-    def pairs_per_call(self, rows: int) -> int:
+    def group(self, rows: int, n_outputs: int) -> int:
         """Return how many pairs `between` should get at once."""
         return 1
 
@@ -43,8 +43,12 @@ class Road:
         """Take a block of samples."""
         self.args = to_device(args, self.skeleton.device)
 
-    def end(self, model: int) -> torch.Tensor:
-        """Return the outputs (n_outputs, n_values) of one net."""
+    def ends(self, models: Sequence[int]) -> torch.Tensor:
+        """Return the outputs (n_models, n_outputs, n_values) of nets as they are."""
+        return torch.stack([self._end(model) for model in models])
+
+    def _end(self, model: int) -> torch.Tensor:
+        """Run one net."""
         return self._finish(run_module(self.skeleton, self.args, self.states[model]))
 
     def between(

@@ -1,0 +1,140 @@
+"""Samples in blocks, and the tally of what all nets lose on them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from sklmc.connectivity._losses import (
+    block_sums,
+    calibrate_crossfit,
+    calibrate_in_sample,
+    calibrate_on,
+    fold_of_samples,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Samples:
+    """Inputs and targets as arrays (memory-mapped when they travel); the first `n_scored` count."""
+
+    inputs: tuple[np.ndarray, ...]
+    target: np.ndarray
+    n_scored: int
+
+    def block(self, start: int, stop: int) -> tuple[torch.Tensor, ...]:
+        """Return forward's arguments for some samples, in fresh memory."""
+        return tuple(torch.tensor(part[start:stop]) for part in self.inputs)
+
+    def spans(self, rows: int) -> list[tuple[int, int]]:
+        """Return the blocks; none holds both samples that count and samples that do not."""
+        edges = [(0, self.n_scored), (self.n_scored, len(self.target))]
+        return [
+            (at, min(at + rows, stop)) for start, stop in edges for at in range(start, stop, rows)
+        ]
+
+
+def target_values(target: np.ndarray, classify: bool) -> torch.Tensor:
+    """Lay targets out as the roads lay out outputs: codes (n_values,) or (n_outputs, n)."""
+    values = torch.tensor(target)
+    return values.reshape(-1) if classify else values.reshape(len(values), -1).T
+
+
+class Tally:
+    """Gathers losses and errors of end points and inner nets, and logits where they are calibrated.
+
+    End points are rows of their own, shared by all pairs; inner nets are (n_pairs, n_inner).
+    """
+
+    def __init__(
+        self,
+        samples: Samples,
+        classify: bool,
+        calibration: str | None,
+        n_ends: int,
+        n_pairs: int,
+        n_inner: int,
+    ):
+        self.samples = samples
+        self.classify = classify
+        self.calibration = calibration
+        self.tokens = int(np.prod(samples.target.shape[1:])) if classify else 1
+        self.end_sums = np.zeros((2, n_ends))
+        self.inner_sums = np.zeros((2, n_pairs, n_inner))
+        self.end_logits: torch.Tensor | None = None
+        self.inner_logits: torch.Tensor | None = None
+
+    def start_block(self, start: int, stop: int) -> None:
+        """Turn to another block of samples."""
+        self.counts = start < self.samples.n_scored
+        self.target = target_values(self.samples.target[start:stop], self.classify)
+        self.values = slice(start * self.tokens, stop * self.tokens)
+
+    def add_ends(self, rows: slice, outputs: torch.Tensor) -> None:
+        """Add outputs (n_rows, n_outputs, n_values) of end points on this block."""
+        if self.counts:
+            for k, total in enumerate(block_sums(outputs, self.target, self.classify)):
+                self.end_sums[k, rows] += total.numpy()
+        if self.calibration is not None:
+            if self.end_logits is None:
+                self.end_logits = self._store(self.end_sums.shape[1:], outputs)
+            self.end_logits[rows, :, self.values] = outputs
+
+    def add_inner(self, pairs: Sequence[int], outputs: torch.Tensor) -> None:
+        """Add outputs (n_pairs, n_inner, n_outputs, n_values) of some pairs on this block."""
+        if self.counts:
+            for k, total in enumerate(block_sums(outputs, self.target, self.classify)):
+                self.inner_sums[k, pairs] += total.numpy()
+        if self.calibration is not None:
+            if self.inner_logits is None:
+                self.inner_logits = self._store(self.inner_sums.shape[1:], outputs)
+            self.inner_logits[pairs, :, :, self.values] = outputs
+
+    def curves(self, pairs: Sequence[tuple[int, int]]) -> list[np.ndarray]:
+        """Return loss, error, calibrated loss and inverse temperature, (n_pairs, n_alphas) each."""
+        n_values = self.samples.n_scored * self.tokens
+        found = [
+            _assemble(pairs, end / n_values, inner / n_values)
+            for end, inner in zip(self.end_sums, self.inner_sums)
+        ]
+        if self.calibration is None:
+            return [*found, *(np.full_like(found[0], np.nan) for _ in range(2))]
+        ends = self._calibrate(self.end_logits)
+        inner = np.full(self.inner_sums.shape, np.nan)
+        moving = [k for k, (a, b) in enumerate(pairs) if a != b]
+        if moving:
+            flat = self.inner_logits[moving] if len(moving) < len(pairs) else self.inner_logits
+            inner[:, moving] = self._calibrate(flat.flatten(0, 1)).reshape(inner[:, moving].shape)
+        return [*found, *(_assemble(pairs, ends[k], inner[k]) for k in range(2))]
+
+    def _store(self, nets: tuple[int, ...], outputs: torch.Tensor) -> torch.Tensor:
+        """Make room for the logits of all samples, (*nets, n_classes, n_values)."""
+        size = (*nets, outputs.shape[-2], len(self.samples.target) * self.tokens)
+        return torch.zeros(size, dtype=outputs.dtype)
+
+    def _calibrate(self, logits: torch.Tensor) -> np.ndarray:
+        """Return calibrated loss and inverse temperature (2, n_nets) of logits (n_nets, ...)."""
+        target = target_values(self.samples.target, True)
+        n = self.samples.n_scored * self.tokens
+        scored, wanted = logits[..., :n], target[:n]
+        if self.calibration == "in_sample":
+            result = calibrate_in_sample(scored, wanted)
+        elif self.calibration == "given":
+            result = calibrate_on(scored, wanted, logits[..., n:], target[n:])
+        else:
+            folds = fold_of_samples(self.samples.target[: self.samples.n_scored])
+            spread = torch.from_numpy(folds).repeat_interleave(self.tokens)
+            result = calibrate_crossfit(scored, wanted, spread)
+        return torch.stack(result).numpy()
+
+
+def _assemble(pairs, end: np.ndarray, inner: np.ndarray) -> np.ndarray:
+    """Put end points around inner values; a net and itself have the same value throughout."""
+    table = np.empty((len(pairs), inner.shape[1] + 2))
+    for k, (a, b) in enumerate(pairs):
+        table[k, 0], table[k, -1] = end[a], end[b]
+        table[k, 1:-1] = end[a] if a == b else inner[k]
+    return table
