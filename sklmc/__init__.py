@@ -2,7 +2,7 @@
 
 from sklmc.alignment import MultiAligner, PermutationAligner
 from sklmc.connectivity import LMCScorer, PairwiseScore, PathScore
-from sklmc.estimators import DeepEnsemble, NetClassifier, NetRegressor
+from sklmc.estimators import DeepEnsemble, ModelGrid, NetClassifier, NetRegressor
 from sklmc.merging import WeightAverager, merge_models
 from sklmc.models import average_models, interpolate_models
 from sklmc.plotting import PathDisplay, SymmetryDisplay, WidthCurveDisplay
@@ -13,6 +13,7 @@ __all__ = [
     "DeepEnsemble",
     "LMCScorer",
     "MultiAligner",
+    "ModelGrid",
     "NetClassifier",
     "NetRegressor",
     "PairwiseScore",

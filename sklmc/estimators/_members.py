@@ -68,7 +68,10 @@ def fit_members(
         except StackingError:
             if must:
                 raise
+            spawned = members[0]._spawned_from
             members = [clone(member) for member in members]
+            for member in members:
+                member._spawned_from = spawned
         except Exception as error:
             error.add_note(f"This happened in members {span[0]} to {span[-1]}, trained together.")
             raise

@@ -37,6 +37,7 @@ class ArrayNet(NetParameters):
     """
 
     _interrupted = False  # by the user, not by a callback
+    _spawned_from: tuple[int, int] | None = None  # whose initial weights and first epochs it has
     _sizes: Mapping[str, int] = {}
     _sample_shape: tuple[int, ...] | None = None
 
@@ -116,6 +117,11 @@ class ArrayNet(NetParameters):
         with seeded(self.seed_), single_thread():
             return super().initialize()
 
+    def _epoch_seed(self, epoch: int) -> int:
+        """Return the seed of an epoch, counted from 0; nets of one spawn share the first ones."""
+        seed, n_shared = self._spawned_from or (self.seed_, 0)
+        return epoch_seed(seed if epoch < n_shared else self.seed_, epoch)
+
     def initialize_module(self):
         """Build the module from ``module__...`` and from the sizes of the data.
 
@@ -127,7 +133,7 @@ class ArrayNet(NetParameters):
         arguments = module_arguments(
             self.module, self.get_params_for("module"), self._sizes, type(self).__name__
         )
-        with seeded(self.seed_):
+        with seeded(self._spawned_from[0] if self._spawned_from else self.seed_):
             module = self.module(**arguments)
         if self.dtype is not None:
             module.to(getattr(torch, self.dtype))
@@ -264,7 +270,7 @@ class ArrayNet(NetParameters):
         """
         seed = contextlib.nullcontext()
         if training:
-            seed = seeded(epoch_seed(self.seed_, len(self.history) - 1))
+            seed = seeded(self._epoch_seed(len(self.history) - 1))
         with seed:
             super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
 

@@ -13,7 +13,6 @@ from torch import nn
 
 from sklmc._torch import module_device, seeded, single_thread
 from sklmc.estimators._batches import ArrayBatches
-from sklmc.estimators._seeds import epoch_seed
 from sklmc.estimators._stacked_callbacks import Clipping, Pass, Schedules, record_epoch
 from sklmc.estimators._stacked_chain import ChainProgram, find_chain
 from sklmc.estimators._stacked_loss import column_loss
@@ -25,7 +24,7 @@ class StackingError(ValueError):
     """Members that were to be stacked differ by more than their weights."""
 
 
-def fit_stacked(nets: Sequence, X, y) -> Sequence:
+def fit_stacked(nets: list, X, y) -> list:
     """Train unfitted nets that differ by their seed only; each ends as its own ``fit`` would.
 
     The nets must be able to: `_stacking.find_obstacle` says so. Initial weights, order of the
@@ -69,13 +68,21 @@ def check_alike(modules: Sequence[nn.Module]) -> None:
 def _settings(module: nn.Module) -> list[tuple]:
     """Return shapes, and the attributes of all layers in a form that can be compared."""
     tensors = (*module.named_parameters(), *module.named_buffers())
-    found = [(name, tuple(tensor.shape), str(tensor.dtype)) for name, tensor in tensors]
+    found: list[tuple] = [(name, tuple(part.shape), str(part.dtype)) for name, part in tensors]
     skipped = ("_parameters", "_buffers", "_modules", "training")
     for name, part in module.named_modules():
         for key, value in vars(part).items():
             if key not in skipped and not callable(value):
-                found.append((name, key, pickle.dumps(value)))
+                found.append((name, key, _frozen(value)))
     return found
+
+
+def _frozen(value) -> object:
+    """Return the bytes of a value, or its type if it has none."""
+    try:
+        return pickle.dumps(value)
+    except (pickle.PicklingError, TypeError, AttributeError):
+        return type(value)
 
 
 def train_stacked(nets: Sequence, X: np.ndarray, y: np.ndarray) -> None:
@@ -102,8 +109,10 @@ class _Feed:
 
     def __init__(self, batches: Sequence[ArrayBatches], device):
         first = batches[0]
-        self.X = torch.from_numpy(first.X).to(device)
-        self.y = torch.from_numpy(first.y).to(device)
+        self.X, self.y = (
+            torch.from_numpy(part if part.flags.writeable else part.copy()).to(device)
+            for part in (first.X, first.y)
+        )
         self.indices = [torch.from_numpy(np.asarray(part.indices)) for part in batches]
         self.shuffle = first.shuffle
         n_samples, size = len(first.indices), first.batch_size
@@ -158,7 +167,7 @@ class _Run:
         started = time.time()
         optimizer, parameters = self.stack.optimizer, list(self.stack.parameters.values())
         losses, extras = [], []
-        for x, target in self.feed.batches([epoch_seed(net.seed_, epoch) for net in self.nets]):
+        for x, target in self.feed.batches([net._epoch_seed(epoch) for net in self.nets]):
             losses.append(self.program.step(x, target))
             self.clipping.apply(parameters)
             optimizer.step()

@@ -146,7 +146,7 @@ def record_epoch(
     stopped = []
     all_rows = zip(*(done.rows() for done in passes))
     for position, (net, rows) in enumerate(zip(nets, all_rows)):
-        row = {"batches": [batch for part in rows for batch in part]}
+        row: dict = {"batches": [batch for part in rows for batch in part]}
         net.history.append(row)
         row["epoch"] = len(net.history)
         row.update({f"{done.prefix}_batch_count": len(done.sizes) for done in passes})

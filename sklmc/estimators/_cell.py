@@ -1,0 +1,146 @@
+"""One point of a parameter grid: its nets, and the task that trains them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from sklearn.base import clone, is_classifier
+from sklearn.metrics import log_loss, mean_squared_error, r2_score
+from skorch import NeuralNet
+
+from sklmc.estimators._cache import locked, read_records, restore_net, store_net
+from sklmc.estimators._fingerprint import fingerprint
+from sklmc.estimators._members import fit_members, inner_net, make_member
+from sklmc.models import per_sample_error, per_sample_loss, predict_outputs, view
+
+_LARGEST = np.iinfo(np.int32).max
+
+
+@dataclass
+class Cell:
+    """The population at one point of a parameter grid.
+
+    Attributes
+    ----------
+    params : dict
+        The point: names and values.
+    estimators : list of estimators
+        The fitted members.
+    seeds : list of int
+        The ``random_state`` of each member.
+    vectorized : bool
+        Whether the members were trained as one batched program.
+    diverged : list of int
+        Members whose weights are not finite.
+    train_loss, train_score : ndarray of shape (n_estimators,)
+        Of each member on the training data: cross entropy in nats (lower is better) and accuracy
+        for classifiers, mean squared error and R2 for regressors.
+    """
+
+    params: dict
+    estimators: list = field(repr=False)
+    seeds: list[int] = field(repr=False)
+    vectorized: bool
+    diverged: list[int]
+    train_loss: np.ndarray = field(repr=False)
+    train_score: np.ndarray = field(repr=False)
+
+
+def cell_seeds(root: int, params: dict, n_members: int) -> list[int]:
+    """Return the seeds of a cell's members: of the root, the parameters and the index alone."""
+    return [
+        int(fingerprint(root, params, index, source=False), 16) % _LARGEST
+        for index in range(n_members)
+    ]
+
+
+@dataclass(frozen=True)
+class SpanTask:
+    """Training of neighbouring members of one cell; runs in any process."""
+
+    estimator: object
+    settings: list[str]
+    seeds: list[int]
+    span: range
+    stacked: bool
+    must: bool
+    guard: bool
+    spawn: tuple[int, int] | None  # seed and number of the epochs that all members share
+    folder: Path | None
+    notes: dict
+
+    def run(self, X, y) -> list[tuple[object, float, float]]:
+        """Return each member with its loss and score on the training data."""
+        if self.folder is None:
+            return self._train(self.span, X, y)
+        with locked(self.folder / f"{self.span.start:05d}.lock"):
+            return self._complete(X, y)
+
+    def _train(self, span: range, X, y) -> list[tuple[object, float, float]]:
+        """Train the members of a span together."""
+        members = [make_member(self.estimator, self.settings, self.seeds[i]) for i in span]
+        for member in members:
+            if self.spawn is not None:
+                inner_net(member)._spawned_from = self.spawn
+        seed = self.seeds[span.start] if self.guard else None
+        members = fit_members(members, X, y, span, self.stacked, self.must, seed)
+        return [(member, *score_member(member, X, y)) for member in members]
+
+    def _complete(self, X, y) -> list[tuple[object, float, float]]:
+        """Read what is stored and train the rest; every finished net is stored at once.
+
+        Members are trained in the groups that an undisturbed run would have formed: a group of
+        which one is missing is trained again as a whole, so that all its bits are the same.
+        """
+        records = read_records(self.folder, self.span, self.seeds)
+        start = self.span.start
+        while start in records:
+            stop = min(records[start].notes["span"][1], self.span.stop)
+            if any(index not in records for index in range(start, stop)):
+                break
+            start = stop
+        done = []
+        lead = None
+        for index in range(self.span.start, start):
+            net = make_member(self.estimator, self.settings, self.seeds[index])
+            if lead is None:
+                lead = clone(net)
+                lead._check_training_data(X, y, True)
+            restore_net(net, lead, records[index])
+            notes = records[index].notes
+            done.append((net, notes["train_loss"], notes["train_score"]))
+        width = len(self.span) if self.stacked else 1
+        for first in range(start, self.span.stop, width):
+            group = range(first, min(first + width, self.span.stop))
+            for index, (net, loss, score) in zip(group, self._train(group, X, y)):
+                notes = {"seed": self.seeds[index], "train_loss": loss, "train_score": score}
+                store_net(self.folder, index, net, group, {**self.notes, **notes})
+                done.append((net, loss, score))
+        return done
+
+
+def score_member(member, X, y) -> tuple[float, float]:
+    """Return loss and score of a fitted member: cross entropy and accuracy, or error and R2."""
+    if isinstance(member, NeuralNet) and hasattr(member, "_model_input"):
+        seen = view(member, caller="ModelGrid")
+        outputs, target = predict_outputs(seen, seen.to_input(X)), seen.to_target(y)
+        loss = float(per_sample_loss(outputs, target, "ModelGrid").mean())
+        if is_classifier(member):
+            return loss, 1.0 - float(per_sample_error(outputs, target, "ModelGrid").mean())
+        finite = np.isfinite(loss)
+        return loss, float(r2_score(target, outputs)) if finite else float("nan")
+    if not is_classifier(member):
+        return float(mean_squared_error(y, member.predict(X))), float(member.score(X, y))
+    if not hasattr(member, "predict_proba"):
+        return float("nan"), float(member.score(X, y))
+    loss = log_loss(y, member.predict_proba(X), labels=member.classes_)
+    return float(loss), float(member.score(X, y))
+
+
+def score_members(members: Sequence, X, y) -> tuple[np.ndarray, np.ndarray]:
+    """Return losses and scores of members."""
+    scores = np.array([score_member(member, X, y) for member in members])
+    return scores[:, 0], scores[:, 1]

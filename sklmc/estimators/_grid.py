@@ -1,0 +1,444 @@
+"""A population of nets for every point of a parameter grid."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import warnings
+from collections.abc import Iterator
+from numbers import Integral
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone, is_classifier
+from sklearn.model_selection import ParameterGrid
+
+from sklmc._sklearn import HasMethods, Interval, Options, StrOptions, check_is_fitted, delayed
+from sklmc._validation import check_integer
+from sklmc.estimators._arguments import nearest
+from sklmc.estimators._cache import open_folder, versions, write_json
+from sklmc.estimators._cell import Cell, SpanTask, cell_seeds, score_members
+from sklmc.estimators._fingerprint import fingerprint
+from sklmc.estimators._members import (
+    inner_net,
+    is_finite,
+    last_loss,
+    member_settings,
+    needs_seeding,
+)
+from sklmc.estimators._net import ArrayNet
+from sklmc.estimators._points import list_points, shown, with_params
+from sklmc.estimators._progress import run_parallel
+from sklmc.estimators._stacking import choose_road
+from sklmc.exceptions import DivergedMemberWarning, SklmcWarning
+
+
+class ModelGrid(MetaEstimatorMixin, BaseEstimator):
+    """Train a population of nets for every point of a parameter grid, and lose none of them.
+
+    Each point is a cell with `n_estimators` members that differ by seed only. The seed of a member
+    depends on `random_state`, the cell's parameters and the member's index alone: more cells, or
+    more members, leave those that were there as they are.
+
+    Parameters
+    ----------
+    estimator : estimator
+        What DeepEnsemble takes; a NetClassifier or NetRegressor itself for `cache_dir`.
+    param_grid : dict or list of dicts
+        As for scikit-learn's ``ParameterGrid``: lists of values by name, all combinations of
+        which are trained; a list of such dicts is trained dict by dict. A value that is not a
+        list, tuple, range or array counts as a list of one.
+    n_estimators : int, default=10
+        Members of each cell.
+    vectorize : {"auto", True, False}, default="auto"
+        As for DeepEnsemble, cell by cell.
+    cache_dir : str or path, default=None
+        Folder where every finished net is stored at once, and from where a fit that was cut off,
+        even killed, goes on: it ends with the same bytes as an undisturbed one. Files are kept
+        apart by fingerprints of the data, the seed, the versions and all parameters; nets of
+        anything else stay untouched. Several processes may fill one folder together.
+    n_jobs : int, default=None
+        Members (or chunks of them) trained at the same time. None means 1 unless in a joblib
+        context, -1 all processors.
+    random_state : int, RandomState instance or None, default=None
+        Where the members' seeds come from. `cache_dir` needs an int.
+    verbose : int, default=0
+        1 shows a bar over the members, 2 also a line for each. The members are silent.
+
+    Attributes
+    ----------
+    cells_ : list of cells
+        The populations in ParameterGrid's order; each has ``params``, ``estimators``, ``seeds``,
+        ``vectorized``, ``diverged``, ``train_loss`` and ``train_score``.
+    n_features_in_ : int
+        Number of features, where the members know it.
+
+    See Also
+    --------
+    DeepEnsemble : One population that predicts.
+    sklmc.LMCScorer : Measures what lies between the members.
+
+    Notes
+    -----
+    A chunk that is trained as one program is stored when it is finished: a run that is killed
+    loses one net, or one chunk, per worker. A chunk of which a net is missing is trained again
+    as a whole, since rounding depends on what a chunk holds. Files are safetensors with weights,
+    optimizer state, history and a checksum; one whose checksum is wrong is named in a warning,
+    moved aside and trained again. Beside them lies ``cell.json`` with the parameters and versions.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_moons
+    >>> from sklmc import ModelGrid, NetClassifier
+    >>> X, y = make_moons(100, noise=0.1, random_state=0)
+    >>> grid = ModelGrid(NetClassifier(max_epochs=5), {"module__width": [2, 8]},
+    ...                  n_estimators=3, random_state=0).fit(X, y)
+    >>> [cell.params for cell in grid.cells_]
+    [{'module__width': 2}, {'module__width': 8}]
+    >>> len(grid.cell(module__width=8).estimators)
+    3
+    >>> grid.summary(X, y).columns.tolist()[:3]
+    ['module__width', 'n_estimators', 'n_diverged']
+    """
+
+    _parameter_constraints: dict = {
+        "estimator": [HasMethods(["fit", "predict"])],
+        "param_grid": [dict, list, tuple, ParameterGrid],
+        "n_estimators": [Interval(Integral, 1, None, closed="left")],
+        "vectorize": [StrOptions({"auto"}), Options(bool, {True, False})],
+        "cache_dir": [str, os.PathLike, None],
+        "n_jobs": [Integral, None],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    _n_shared_epochs: int | None = None
+
+    def __init__(
+        self,
+        estimator,
+        param_grid,
+        *,
+        n_estimators=10,
+        vectorize="auto",
+        cache_dir=None,
+        n_jobs=None,
+        random_state=None,
+        verbose=0,
+    ):
+        self.estimator = estimator
+        self.param_grid = param_grid
+        self.n_estimators = n_estimators
+        self.vectorize = vectorize
+        self.cache_dir = cache_dir
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X, y):
+        """Train every member of every cell on the same data.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, n_channels, ...)
+            As `estimator` takes it.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Labels, or target values.
+
+        Returns
+        -------
+        self
+            The fitted grid.
+        """
+        self._validate_params()
+        points = list_points(self.param_grid)
+        populations = [with_params(self.estimator, params) for params in points]
+        root = self._root_seed()
+        folders = self._folders(points, populations, X, y, root)
+        plans = [
+            self._plan(params, estimator, folder, X, y, root)
+            for params, estimator, folder in zip(points, populations, folders)
+        ]
+        tasks = (delayed(_run)(task, X, y) for plan in plans for task in plan)
+        n_members = len(points) * self.n_estimators
+        done = run_parallel(
+            tasks, n_members, self.n_jobs, self.verbose, "ModelGrid", lambda one: last_loss(one[0])
+        )
+        self.cells_ = []
+        for number, (params, plan) in enumerate(zip(points, plans)):
+            part = done[number * self.n_estimators : (number + 1) * self.n_estimators]
+            members, losses, scores = zip(*part)
+            self.cells_.append(
+                Cell(
+                    params,
+                    list(members),
+                    plan[0].seeds,
+                    plan[0].stacked,
+                    [index for index, member in enumerate(members) if not is_finite(member)],
+                    np.array(losses, dtype=float),
+                    np.array(scores, dtype=float),
+                )
+            )
+        _report_diverged(self.cells_)
+        vars(self).pop("n_features_in_", None)
+        first = self.cells_[0].estimators[0]
+        if hasattr(first, "n_features_in_"):
+            self.n_features_in_ = first.n_features_in_
+        return self
+
+    def spawn(self, n_epochs):
+        """Return an unfitted grid like this one whose members share their first epochs.
+
+        The members of a cell have the same initial weights and see the same order of the samples
+        for `n_epochs` epochs; only then each goes its own way [1]_ [2]_. On a device that
+        computes the same twice they are equal to the bit up to there.
+
+        Parameters
+        ----------
+        n_epochs : int
+            Epochs shared; 0 shares the initial weights alone.
+
+        Returns
+        -------
+        ModelGrid
+            The grid, to be fitted.
+
+        References
+        ----------
+        .. [1] Frankle, Dziugaite, Roy and Carbin, "Linear mode connectivity and the lottery
+           ticket hypothesis", 2020.
+        .. [2] Zhou, Yang, Yang, Yan and Hu, "Going beyond linear mode connectivity: the layerwise
+           linear feature connectivity", 2023.
+        """
+        grid = clone(self)
+        grid._n_shared_epochs = check_integer(n_epochs, "ModelGrid.spawn", "n_epochs", 0)
+        return grid
+
+    def cell(self, **params):
+        """Return the one cell with these parameters.
+
+        Parameters
+        ----------
+        **params : object
+            Names and values, as many as tell the cell from the others.
+
+        Returns
+        -------
+        cell
+            With ``params``, ``estimators`` and so on, as in ``cells_``.
+        """
+        check_is_fitted(self)
+        for name in params:
+            known = sorted({key for cell in self.cells_ for key in cell.params})
+            if name not in known:
+                raise ValueError(
+                    f"ModelGrid.cell: {name!r} is no parameter of the grid, which has "
+                    f"{', '.join(map(repr, known)) or 'none'}.{nearest(name, known)}"
+                )
+        wanted = {name: fingerprint(value) for name, value in params.items()}
+        found = [
+            cell
+            for cell in self.cells_
+            if all(n in cell.params and fingerprint(cell.params[n]) == w for n, w in wanted.items())
+        ]
+        if len(found) != 1:
+            among = ", ".join(str(cell.params) for cell in (found or self.cells_)[:10])
+            raise ValueError(
+                f"ModelGrid.cell: {len(found)} cells have {params!r}; one must. "
+                f"{'Name more parameters to tell apart' if found else 'There are'}: {among}."
+            )
+        return found[0]
+
+    def __iter__(self) -> Iterator:
+        """Iterate over the cells."""
+        check_is_fitted(self)
+        return iter(self.cells_)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Say whether there are cells; the grid itself predicts nothing."""
+        return hasattr(self, "cells_")
+
+    def summary(self, X, y) -> pd.DataFrame:
+        """Return one row per cell: means and standard deviations over its members.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, n_channels, ...)
+            Test data.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            True labels or values of the test data.
+
+        Returns
+        -------
+        DataFrame
+            The cell's parameters, ``n_estimators``, ``n_diverged``, and ``mean`` and ``std`` of
+            ``train_loss``, ``train_accuracy``, ``test_loss`` and ``test_accuracy`` (``r2`` in
+            place of accuracy for regressors). Losses are cross entropies in nats or mean squared
+            errors; members that diverged are left out; the standard deviation divides by n.
+        """
+        check_is_fitted(self)
+        rows = []
+        for cell in self.cells_:
+            good = [i for i in range(len(cell.estimators)) if i not in set(cell.diverged)]
+            test = np.full((2, 0), np.nan)
+            if good:
+                test = np.array(score_members([cell.estimators[i] for i in good], X, y))
+            row = {**shown(cell.params), "n_estimators": len(cell.estimators)}
+            row["n_diverged"] = len(cell.diverged)
+            columns = {
+                "train_loss": cell.train_loss[good],
+                f"train_{self._score_name()}": cell.train_score[good],
+                "test_loss": test[0],
+                f"test_{self._score_name()}": test[1],
+            }
+            for name, values in columns.items():
+                row[f"{name}_mean"] = values.mean() if len(values) else np.nan
+                row[f"{name}_std"] = values.std() if len(values) else np.nan
+            rows.append(row)
+        return pd.DataFrame(rows)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per member.
+
+        Returns
+        -------
+        DataFrame
+            The cell's parameters, ``member``, ``seed``, ``n_epochs``, ``diverged``,
+            ``train_loss`` and ``train_accuracy`` or ``train_r2``.
+        """
+        check_is_fitted(self)
+        rows = [
+            {
+                **shown(cell.params),
+                "member": index,
+                "seed": cell.seeds[index],
+                "n_epochs": len(getattr(inner_net(member), "history_", None) or ()),
+                "diverged": index in cell.diverged,
+                "train_loss": cell.train_loss[index],
+                f"train_{self._score_name()}": cell.train_score[index],
+            }
+            for cell in self.cells_
+            for index, member in enumerate(cell.estimators)
+        ]
+        return pd.DataFrame(rows)
+
+    def _score_name(self) -> str:
+        """Return what the score of a member is called."""
+        return "accuracy" if is_classifier(self.estimator) else "r2"
+
+    def _root_seed(self) -> int:
+        """Return the number that all seeds come from."""
+        if self.cache_dir is not None and not isinstance(self.random_state, Integral):
+            raise ValueError(
+                f"ModelGrid: 'random_state' must be an int with 'cache_dir', got "
+                f"{self.random_state!r}: with other seeds each time nothing could be resumed."
+            )
+        if self.random_state is None:
+            return secrets.randbelow(2**31)
+        if isinstance(self.random_state, Integral):
+            return int(self.random_state)
+        return int(self.random_state.randint(2**31 - 1))
+
+    def _plan(self, params, estimator, folder, X, y, root: int) -> list[SpanTask]:
+        """Return the tasks of one cell."""
+        settings = member_settings(estimator, "ModelGrid")
+        road = choose_road(estimator, X, y, self.n_estimators, self.vectorize, "ModelGrid")
+        spawn = None
+        if self._n_shared_epochs is not None:
+            if not isinstance(inner_net(estimator), ArrayNet):
+                raise ValueError(
+                    "ModelGrid.spawn: 'estimator' must be (or end in) a NetClassifier or "
+                    f"NetRegressor to share epochs, got {estimator!r}."
+                )
+            spawn = (cell_seeds(root, {**params, "spawn": True}, 1)[0], self._n_shared_epochs)
+        seeds = cell_seeds(root, params, self.n_estimators)
+        return [
+            SpanTask(
+                estimator=estimator,
+                settings=settings,
+                seeds=seeds,
+                span=span,
+                stacked=road.chunk is not None,
+                must=self.vectorize is True,
+                guard=needs_seeding(estimator),
+                spawn=spawn,
+                folder=folder,
+                notes={"params": shown(params, text=True), "versions": versions()},
+            )
+            for span in road.spans(self.n_estimators)
+        ]
+
+    def _folders(self, points, populations, X, y, root: int) -> list[Path | None]:
+        """Return where each cell is stored, and say what else is there."""
+        if self.cache_dir is None:
+            return [None] * len(points)
+        for estimator in populations:
+            if not isinstance(estimator, ArrayNet):
+                raise ValueError(
+                    "ModelGrid: 'cache_dir' stores a NetClassifier or NetRegressor only, got "
+                    f"{type(estimator).__name__}; set it to None."
+                )
+        top = open_folder(self.cache_dir, "ModelGrid")
+        here = top / fingerprint(X, y, root, versions())[:16]
+        folders = []
+        for params, estimator in zip(points, populations):
+            settings = {
+                name: value
+                for name, value in estimator.get_params(deep=False).items()
+                if name not in ("random_state", "verbose")
+            }
+            key = fingerprint(type(estimator), settings, self._n_shared_epochs, params)
+            folder = here / key[:24]
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(
+                folder / "cell.json",
+                {
+                    "params": shown(params, text=True),
+                    "random_state": root,
+                    "versions": versions(),
+                    "settings": {name: str(value) for name, value in sorted(settings.items())},
+                },
+            )
+            folders.append(folder)
+        _report_others(top, here, folders)
+        return folders
+
+
+def _run(task: SpanTask, X, y):
+    """Run a task, wherever."""
+    try:
+        return task.run(X, y)
+    except OSError as error:
+        if task.folder is not None:
+            error.add_note(f"ModelGrid: what is finished stays good in {str(task.folder)!r}.")
+        raise
+
+
+def _report_others(top: Path, here: Path, folders: list[Path]) -> None:
+    """Say that the folder also holds nets of something else."""
+    others = sum(1 for path in top.iterdir() if path.is_dir() and path != here)
+    cells = sum(1 for path in here.iterdir() if path.is_dir() and path not in set(folders))
+    parts = [f"{others} of other data, seeds or versions"] * (others > 0)
+    parts += [f"{cells} of other cells"] * (cells > 0)
+    if parts:
+        warnings.warn(
+            f"ModelGrid: 'cache_dir' {str(top)!r} also holds nets that are not of this grid "
+            f"(folders: {', '.join(parts)}). They are left alone.",
+            SklmcWarning,
+            stacklevel=4,
+        )
+
+
+def _report_diverged(cells: list[Cell]) -> None:
+    """Name the members whose weights are not finite; all others are kept."""
+    found = [
+        f"{cell.params}: {', '.join(map(str, cell.diverged))}" for cell in cells if cell.diverged
+    ]
+    if found:
+        warnings.warn(
+            f"ModelGrid: training diverged in members of {len(found)} of {len(cells)} cells "
+            f"({'; '.join(found)}): their weights are not finite. Lower 'lr' or scale X.",
+            DivergedMemberWarning,
+            stacklevel=3,
+        )
