@@ -74,7 +74,7 @@ class Mover:
         if not moving:
             return TensorPlan(moving, ())
         axes = []
-        for dim in range(len(blocks[0].axes)):
+        for dim in reversed(range(len(blocks[0].axes))):  # inner axes first: the cheaper order
             parts: dict[int, BlockAxis] = {}
             for block in blocks:
                 axis = block.axes[dim]
