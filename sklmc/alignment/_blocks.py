@@ -18,6 +18,7 @@ class BlockPair:
     def __init__(self, a: torch.Tensor, b: torch.Tensor, factors, axes, groups):
         self.a, self.b, self.factors, self.axes = a, b, tuple(factors), tuple(axes)
         self.free = {name for name in self.factors if name in groups}
+        self._product: tuple[torch.Tensor, float] | None = None
 
     def dims(self, group: str) -> list[int]:
         """Dims on which a group acts; two of them make the objective quadratic in it."""
@@ -85,8 +86,10 @@ class BlockPair:
         return float(self.a.double().norm() * self.b.double().norm())
 
     def inner_product(self) -> float:
-        """Return <a, b>, summed in float64."""
-        return float(torch.sum(self.a.double() * self.b.double()))
+        """Return <a, b>, summed in float64; computed again only after `b` has moved."""
+        if self._product is None or self._product[0] is not self.b:
+            self._product = self.b, float(torch.sum(self.a.double() * self.b.double()))
+        return self._product[1]
 
 
 def block_pairs(a: Mapping, b: Mapping, symmetry) -> list[BlockPair]:

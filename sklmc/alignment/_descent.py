@@ -16,6 +16,7 @@ from sklmc.alignment._moments import MomentPair
 # it the objective itself decides, and must rise by more than the second.
 TRUSTED_GAIN = {torch.float32: 1e-5, torch.float64: 1e-11}
 SMALLEST_GAIN = 1e-13
+ALONE = -1  # in place of a block's index: the sum over blocks that one group alone moves
 
 
 @dataclass
@@ -205,26 +206,49 @@ class CoordinateDescent:
         return steps
 
     def _total_gram(self, name: str, blocks: list[int]) -> np.ndarray:
-        """Return the gain matrix of one group over some blocks, in float64."""
+        """Return the gain matrix of one group over some blocks, in float64.
+
+        Blocks that no other group moves are summed once: their sum only changes its columns.
+        """
+        alone = [i for i in blocks if self._is_alone(name, i)]
+        shared = [self._gram(name, i) for i in blocks if i not in alone]
+        if len(alone) > 1 and len(alone) == sum(
+            self._is_alone(name, i) for i in self._blocks[name]
+        ):
+            key = (name, ALONE)
+            if key not in self._grams:
+                self._grams[key] = sum(self._computed(name, i) for i in alone)
+            shared.append(self._grams[key])
+        else:
+            shared += [self._gram(name, i) for i in alone]
         size = self.perms[name].shape[-1]
-        outer = self.perms[name].shape[:-1]
-        total = np.zeros((*outer, size, size))
-        for index in blocks:
-            total += self._gram(name, index)
+        total = np.zeros((*self.perms[name].shape[:-1], size, size))
+        for gram in shared:
+            total += gram
         return total
+
+    def _is_alone(self, name: str, index: int) -> bool:
+        """Whether one group, on one dim, is all that moves a block."""
+        pair = self.pairs[index]
+        return pair.free == {name} and len(pair.dims(name)) == 1
 
     def _gram(self, name: str, index: int) -> np.ndarray:
         """Return the Gram matrix of one block for one group, from the cache where it is fresh."""
         key = (name, index)
         if key not in self._grams:
-            gram = self.pairs[index].gram(name, self.within[name])
-            self._grams[key] = gram.cpu().numpy()
+            self._grams[key] = self._computed(name, index)
         return self._grams[key]
+
+    def _computed(self, name: str, index: int) -> np.ndarray:
+        """Compute the Gram matrix of one block for one group."""
+        return self.pairs[index].gram(name, self.within[name]).cpu().numpy()
 
     def _apply(self, name: str, perm: np.ndarray) -> None:
         """Permute B's blocks, the permutations found so far, and what is cached."""
         for index in self._blocks[name]:
             self._permute_block(index, name, perm)
+        if (name, ALONE) in self._grams:
+            self._grams[name, ALONE] = _columns(self._grams[name, ALONE], perm)
         self.perms[name] = np.take_along_axis(self.perms[name], perm, axis=-1)
         for child in self._children[name]:
             self.perms[child] = _carry(
@@ -240,8 +264,8 @@ class CoordinateDescent:
             if other != name:
                 self._stale.add(other)
             elif gram is not None and len(pair.dims(name)) == 1:
-                self._grams[name, index] = np.take_along_axis(gram, perm[..., None, :], axis=-1)
-            else:
+                self._grams[name, index] = _columns(gram, perm)
+            elif len(pair.dims(name)) > 1:
                 self._stale.add(name)
 
     def _value(self, blocks: list[int]) -> float:
@@ -263,6 +287,13 @@ class CoordinateDescent:
         for pair, tensor in zip(self.pairs, tensors, strict=True):
             pair.b = tensor
         self.perms, self._grams, self._stale = dict(perms), dict(grams), set(stale)
+
+
+def _columns(gram: np.ndarray, perm: np.ndarray) -> np.ndarray:
+    """Reorder B's side of a Gram matrix."""
+    if perm.ndim == 1:
+        return gram.take(perm, axis=-1)
+    return np.take_along_axis(gram, perm[..., None, :], axis=-1)
 
 
 def _carry(inner, perm, inner_within, name, outer_within) -> np.ndarray:
