@@ -3,7 +3,7 @@
 from sklmc.alignment import MultiAligner, PermutationAligner
 from sklmc.connectivity import LMCScorer, PairwiseScore, PathScore
 from sklmc.estimators import DeepEnsemble, ModelGrid, NetClassifier, NetRegressor
-from sklmc.merging import WeightAverager, merge_models
+from sklmc.merging import SWAEnsembler, WeightAverager, merge_models
 from sklmc.models import average_models, interpolate_models
 from sklmc.plotting import PathDisplay, SymmetryDisplay, WidthCurveDisplay
 
@@ -12,14 +12,15 @@ __version__ = "0.1.0.dev0"
 __all__ = [
     "DeepEnsemble",
     "LMCScorer",
-    "MultiAligner",
     "ModelGrid",
+    "MultiAligner",
     "NetClassifier",
     "NetRegressor",
     "PairwiseScore",
     "PathDisplay",
     "PathScore",
     "PermutationAligner",
+    "SWAEnsembler",
     "SymmetryDisplay",
     "WeightAverager",
     "WidthCurveDisplay",

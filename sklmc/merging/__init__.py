@@ -3,5 +3,13 @@
 from sklmc.merging._averager import WeightAverager
 from sklmc.merging._merge import merge_models
 from sklmc.merging._repair import repair
+from sklmc.merging._swa import SWAEnsembler
+from sklmc.merging._swa_callback import StochasticWeightAveraging
 
-__all__ = ["WeightAverager", "merge_models", "repair"]
+__all__ = [
+    "SWAEnsembler",
+    "StochasticWeightAveraging",
+    "WeightAverager",
+    "merge_models",
+    "repair",
+]

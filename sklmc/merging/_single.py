@@ -52,7 +52,7 @@ class SingleNet(MetaEstimatorMixin, BaseEstimator):
             Probabilities in the order of ``classes_``.
         """
         check_is_fitted(self)
-        return self.estimator_.predict_proba(X)
+        return self._class_probabilities(X)
 
     def predict(self, X) -> np.ndarray:
         """Return the net's labels or values.
@@ -89,6 +89,10 @@ class SingleNet(MetaEstimatorMixin, BaseEstimator):
         """
         metric = accuracy_score if is_classifier(self) else r2_score
         return metric(y, self.predict(X), sample_weight=sample_weight)
+
+    def _class_probabilities(self, X) -> np.ndarray:
+        """Return the probabilities of a fitted classifier."""
+        return self.estimator_.predict_proba(X)
 
     def _remember_features(self) -> None:
         """Take over what the net knows of its columns."""
