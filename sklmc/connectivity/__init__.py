@@ -1,7 +1,20 @@
-"""What lies between nets: paths, barriers, and scores made of them."""
+"""What lies between nets: paths, barriers, planes, and scores made of them."""
 
+from sklmc.connectivity._clusters import ModelClusters
+from sklmc.connectivity._controls import path_controls
+from sklmc.connectivity._intervals import MedianInterval
 from sklmc.connectivity._pairwise_score import PairwiseScore
 from sklmc.connectivity._path_score import PathScore
+from sklmc.connectivity._plane import LossPlane, loss_plane
 from sklmc.connectivity._scorer import LMCScorer
 
-__all__ = ["LMCScorer", "PairwiseScore", "PathScore"]
+__all__ = [
+    "LMCScorer",
+    "LossPlane",
+    "MedianInterval",
+    "ModelClusters",
+    "PairwiseScore",
+    "PathScore",
+    "loss_plane",
+    "path_controls",
+]

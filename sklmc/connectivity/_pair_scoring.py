@@ -106,8 +106,7 @@ def score_pairs(
 
 def _samples(lead: ModelView, earlier, X, y, how: Settings) -> tuple[Samples, bool, str | None]:
     """Return inputs and targets, the calibration samples behind those that count."""
-    inputs, target = lead.to_input(X), lead.to_target(y)
-    classify = is_classification(target)
+    samples, classify = checked_samples(lead, X, y, how.caller)
     kind = how.calibration
     if kind is not None and not classify:
         raise ValueError(
@@ -115,24 +114,29 @@ def _samples(lead: ModelView, earlier, X, y, how: Settings) -> tuple[Samples, bo
             f"got {kind if isinstance(kind, str) else '(X_cal, y_cal)'!r} with float targets: set "
             "calibration=None."
         )
-    parts = inputs if isinstance(inputs, tuple) else (inputs,)
-    _check_fit(lead, parts, target, how.caller)
-    n_scored = len(target)
-    if kind == "crossfit" and n_scored < 2:
+    if kind == "crossfit" and samples.n_scored < 2:
         raise ValueError(
-            f"{how.caller}: calibration='crossfit' needs at least 2 samples, got {n_scored}."
+            f"{how.caller}: calibration='crossfit' needs at least 2 samples, got "
+            f"{samples.n_scored}."
         )
-    if not (kind is None or isinstance(kind, str)):
-        X_cal, y_cal = kind
-        check_same_length(X_cal, y_cal, f"{how.caller}, 'calibration'")
-        more, more_target = lead.to_input(transform(earlier, X_cal)), lead.to_target(y_cal)
-        more = more if isinstance(more, tuple) else (more,)
-        _check_fit(lead, more, more_target, how.caller)
-        parts = tuple(torch.cat(pair) for pair in zip(parts, more))
-        target = torch.cat([target, more_target])
-        kind = "given"
+    if kind is None or isinstance(kind, str):
+        return samples, classify, kind
+    X_cal, y_cal = kind
+    check_same_length(X_cal, y_cal, f"{how.caller}, 'calibration'")
+    more, _ = checked_samples(lead, transform(earlier, X_cal), y_cal, how.caller)
+    inputs = tuple(np.concatenate(pair) for pair in zip(samples.inputs, more.inputs))
+    target = np.concatenate([samples.target, more.target])
+    return Samples(inputs, target, samples.n_scored), classify, "given"
+
+
+def checked_samples(lead: ModelView, X, y, caller: str) -> tuple[Samples, bool]:
+    """Return inputs and targets as arrays, and whether they classify; clear errors otherwise."""
+    inputs, target = lead.to_input(X), lead.to_target(y)
+    parts = inputs if isinstance(inputs, tuple) else (inputs,)
+    _check_fit(lead, parts, target, caller)
     arrays = tuple(part.contiguous().numpy() for part in parts)
-    return Samples(arrays, target.contiguous().numpy(), n_scored), classify, kind
+    samples = Samples(arrays, target.contiguous().numpy(), len(target))
+    return samples, is_classification(target)
 
 
 def _check_fit(lead: ModelView, parts, target: torch.Tensor, caller: str) -> None:

@@ -9,9 +9,14 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from sklmc._validation import check_option
+from sklmc._sklearn import check_random_state
+from sklmc._validation import check_integer, check_option
 from sklmc.connectivity._barriers import barrier_of, midpoint_barrier_of, midpoint_of
+from sklmc.connectivity._clusters import ModelClusters, cluster_models
+from sklmc.connectivity._intervals import MedianInterval, median_interval
 from sklmc.connectivity._path_score import METRICS, PathScore
+
+MATRICES = ("barrier", "epsilon", "calibrated_barrier")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -174,6 +179,94 @@ class PairwiseScore:
             baseline=self.baseline,
         )
 
+    def interval(
+        self, confidence=0.95, n_resamples=1000, random_state=None, *, on="barrier"
+    ) -> MedianInterval:
+        """Return the median over pairs with its bootstrap interval.
+
+        Pairs share models, so that they are not independent: models are resampled, and a
+        resample's pairs are those of different models among it [1]_. With fewer than about ten
+        models such intervals are too narrow.
+
+        Parameters
+        ----------
+        confidence : float, default=0.95
+            Coverage, in (0, 1).
+        n_resamples : int, default=1000
+            Number of resamples.
+        random_state : int, RandomState instance or None, default=None
+            Draws the resamples.
+        on : {"barrier", "epsilon", "calibrated_barrier"}, default="barrier"
+            What the median is of.
+
+        Returns
+        -------
+        interval : MedianInterval
+            The named tuple (estimate, low, high); NaN where a pair is.
+        """
+        return self._interval(self._values(on), confidence, n_resamples, random_state)
+
+    def compare(
+        self, other, confidence=0.95, n_resamples=1000, random_state=None, *, on="barrier"
+    ) -> MedianInterval:
+        """Return the median of the paired differences, self minus `other`, with its interval.
+
+        Parameters
+        ----------
+        other : PairwiseScore
+            Scores of the same models in the same order under another condition (aligned, say),
+            or of as many models that belong together one by one (the same seeds).
+        confidence : float, default=0.95
+            Coverage, in (0, 1).
+        n_resamples : int, default=1000
+            Number of resamples of models, the same ones for both.
+        random_state : int, RandomState instance or None, default=None
+            Draws the resamples.
+        on : {"barrier", "epsilon", "calibrated_barrier"}, default="barrier"
+            What is compared.
+
+        Returns
+        -------
+        interval : MedianInterval
+            The named tuple (estimate, low, high); above 0 where self is worse. An interval
+            without 0 tells the two apart.
+        """
+        if not isinstance(other, PairwiseScore):
+            raise TypeError(
+                f"PairwiseScore.compare: 'other' must be a PairwiseScore, got "
+                f"{type(other).__name__}."
+            )
+        if other.n_models != self.n_models:
+            raise ValueError(
+                "PairwiseScore.compare: the difference is taken pair by pair, but 'other' has "
+                f"{other.n_models} models and this score {self.n_models}; score the same models."
+            )
+        difference = self._values(on) - other._values(on)
+        return self._interval(difference, confidence, n_resamples, random_state)
+
+    def cluster(self, linkage="single", on="distance", *, values="epsilon") -> ModelClusters:
+        """Cluster the models hierarchically.
+
+        Parameters
+        ----------
+        linkage : {"single", "complete", "average", "weighted"}, default="single"
+            How the distance between clusters follows from that between models. "single" joins
+            what a chain of low barriers connects [2]_.
+        on : {"distance", "rows"}, default="distance"
+            "distance": the matrix itself is the distance between models. "rows": the Euclidean
+            distance between its rows, which brings models together that are alike in their
+            barriers to all others.
+        values : {"barrier", "epsilon", "calibrated_barrier"}, default="epsilon"
+            Which matrix.
+
+        Returns
+        -------
+        clusters : ModelClusters
+            Linkage, order of leaves, and labels at any height or number of clusters.
+        """
+        self._values(values)
+        return cluster_models(getattr(self, values), linkage, on, "PairwiseScore.cluster")
+
     def to_frame(self) -> pd.DataFrame:
         """Return a tidy table.
 
@@ -182,8 +275,8 @@ class PairwiseScore:
         frame : DataFrame
             One row for each pair: model_a, model_b; barrier and epsilon (in `metric`);
             loss_barrier and error_barrier; midpoint_barrier (in `metric`, signed); loss_a, loss_b,
-            midpoint_loss, midpoint_error, minimum and maximum (in `metric`); where there is
-            calibration calibrated_barrier, midpoint_calibrated_loss and
+            error_a, error_b, midpoint_loss, midpoint_error; minimum and maximum (in `metric`);
+            where there is calibration calibrated_barrier, midpoint_calibrated_loss and
             midpoint_inverse_temperature; and failure, the reason, missing where there is none.
         """
         a, b = np.triu_indices(self.n_models, 1)
@@ -198,6 +291,8 @@ class PairwiseScore:
             "midpoint_barrier": self._with_failures(midpoint_barrier_of(curves, self.alphas)),
             "loss_a": self.loss[:, 0],
             "loss_b": self.loss[:, -1],
+            "error_a": self.error[:, 0],
+            "error_b": self.error[:, -1],
             "midpoint_loss": self.midpoints("loss"),
             "midpoint_error": self.midpoints("error"),
             "minimum": self._with_failures(curves.min(axis=1)),
@@ -211,6 +306,21 @@ class PairwiseScore:
             )
         columns["failure"] = np.array([self.failures.get(pair) for pair in self.pairs], object)
         return pd.DataFrame(columns)
+
+    def _values(self, on: str) -> np.ndarray:
+        """Return one of the matrices as a value for each pair."""
+        check_option(on, MATRICES, "PairwiseScore", "on")
+        if on == "calibrated_barrier":
+            return self.barriers(metric="calibrated_loss")
+        return self.barriers("max" if on == "epsilon" else None)
+
+    def _interval(self, values, confidence, n_resamples, random_state) -> MedianInterval:
+        """Check what is common to interval and compare, and resample."""
+        if not 0.0 < confidence < 1.0:
+            raise ValueError(f"PairwiseScore: 'confidence' must lie in (0, 1), got {confidence!r}.")
+        check_integer(n_resamples, "PairwiseScore", "n_resamples", 1)
+        rng = check_random_state(random_state)
+        return median_interval(values, self.n_models, confidence, n_resamples, rng)
 
     def _curves(self, metric: str | None) -> np.ndarray:
         """Return the paths (n_pairs, n_alphas) of one metric."""

@@ -1,0 +1,194 @@
+"""BarrierMatrixDisplay: the barriers between all pairs of some models as a picture."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sklmc._validation import check_option
+from sklmc.connectivity import LMCScorer, PairwiseScore
+from sklmc.plotting._style import new_axes
+
+LABELS = {
+    "barrier": "barrier",
+    "epsilon": "epsilon",
+    "calibrated_barrier": "calibrated barrier",
+}
+
+
+class BarrierMatrixDisplay:
+    """The barriers between all pairs of models as a coloured matrix.
+
+    Create it with :meth:`from_models` or :meth:`from_scores`.
+
+    Parameters
+    ----------
+    matrix : ndarray of shape (n_models, n_models)
+        Barriers.
+    labels : list of str, default=None
+        Names of the models; None numbers them.
+    name : str, default="barrier"
+        What the colour bar is called.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Where it was drawn last.
+    figure_ : matplotlib Figure
+        The figure of `ax_`.
+    image_ : matplotlib AxesImage
+        The matrix.
+    colorbar_ : matplotlib Colorbar
+        Its scale.
+
+    See Also
+    --------
+    ClusterDisplay : The matrix in the order of its clusters.
+
+    References
+    ----------
+    .. [1] Frankle, Dziugaite, Roy, Carbin, "Linear mode connectivity and the lottery ticket
+       hypothesis", ICML 2020.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklmc.plotting import BarrierMatrixDisplay
+    >>> display = BarrierMatrixDisplay(np.array([[0.0, 0.2], [0.2, 0.0]])).plot()
+    >>> display.image_.get_array().shape
+    (2, 2)
+    """
+
+    def __init__(self, matrix, labels=None, name="barrier"):
+        self.matrix = matrix
+        self.labels = labels
+        self.name = name
+
+    @classmethod
+    def from_models(cls, models, X, y, *, scorer=None, values="barrier", labels=None):
+        """Score all pairs of models.
+
+        Parameters
+        ----------
+        models : list of skorch nets, fitted sklmc estimators, Pipelines or torch.nn.Modules
+            At least two.
+        X : array-like of shape (n_samples, ...)
+            Samples.
+        y : array-like of shape (n_samples,)
+            Labels or targets.
+        scorer : LMCScorer, default=None
+            How to score; None means ``LMCScorer()``.
+        values : {"barrier", "epsilon", "calibrated_barrier"}, default="barrier"
+            Which matrix.
+        labels : list of str, default=None
+            Names of the models; None numbers them.
+
+        Returns
+        -------
+        display : BarrierMatrixDisplay
+            To be drawn with :meth:`plot`.
+        """
+        scorer = LMCScorer() if scorer is None else scorer
+        return cls.from_scores(scorer.pairwise(models, X, y), values=values, labels=labels)
+
+    @classmethod
+    def from_scores(cls, score, *, values="barrier", labels=None):
+        """Take pairs that are scored already.
+
+        Parameters
+        ----------
+        score : PairwiseScore
+            The pairs.
+        values : {"barrier", "epsilon", "calibrated_barrier"}, default="barrier"
+            Which matrix.
+        labels : list of str, default=None
+            Names of the models; None numbers them.
+
+        Returns
+        -------
+        display : BarrierMatrixDisplay
+            To be drawn with :meth:`plot`.
+        """
+        matrix = matrix_of(score, values, "BarrierMatrixDisplay.from_scores")
+        if labels is not None and len(labels) != len(matrix):
+            raise ValueError(
+                f"BarrierMatrixDisplay.from_scores: 'labels' must name {len(matrix)} models, got "
+                f"{len(labels)}."
+            )
+        return cls(matrix=matrix, labels=labels, name=LABELS[values])
+
+    def plot(self, ax=None, *, vmax=None, annotate=None, image_kw=None):
+        """Draw the matrix.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a figure at column width.
+        vmax : float, default=None
+            Value of the last colour; larger ones look the same. None takes the largest.
+        annotate : bool, default=None
+            Whether to write the numbers; None does so for up to six models.
+        image_kw : dict, default=None
+            Keywords for ``Axes.imshow``.
+
+        Returns
+        -------
+        display : BarrierMatrixDisplay
+            Itself.
+        """
+        self.ax_, self.figure_ = new_axes("BarrierMatrixDisplay", ax, height=3.0)
+        n = len(self.matrix)
+        self.image_ = draw_matrix(self.ax_, self.matrix, vmax, image_kw)
+        self.colorbar_ = self.figure_.colorbar(
+            self.image_,
+            ax=self.ax_,
+            label=self.name,
+            shrink=0.8,
+            extend=_extend(self.image_, self.matrix),
+        )
+        if self.labels is not None:
+            self.ax_.set_xticks(range(n), self.labels, rotation=90)
+            self.ax_.set_yticks(range(n), self.labels)
+        else:
+            step = max(1, -(-n // 10))
+            self.ax_.set_xticks(range(0, n, step))
+            self.ax_.set_yticks(range(0, n, step))
+            self.ax_.set_xlabel("model")
+            self.ax_.set_ylabel("model")
+        if n <= 6 if annotate is None else annotate:
+            middle = 0.5 * (self.image_.norm.vmin + self.image_.norm.vmax)
+            for i in range(n):
+                for j in range(n):
+                    value = self.matrix[i, j]
+                    color = "black" if value > middle else "white"
+                    self.ax_.text(
+                        j, i, f"{value:.2g}", ha="center", va="center", color=color, fontsize=7
+                    )
+        return self
+
+
+def matrix_of(score, values: str, caller: str) -> np.ndarray:
+    """Return one matrix of a PairwiseScore."""
+    if not isinstance(score, PairwiseScore):
+        raise TypeError(
+            f"{caller}: 'score' must be a PairwiseScore, got {type(score).__name__}; "
+            "LMCScorer().pairwise(models, X, y) gives one."
+        )
+    check_option(values, LABELS, caller, "values")
+    matrix = getattr(score, values)
+    if matrix is None:
+        raise ValueError(f"{caller}: there is no {values!r}; set 'calibration' of the LMCScorer.")
+    return matrix
+
+
+def draw_matrix(ax, matrix: np.ndarray, vmax: float | None, image_kw: dict | None):
+    """Draw a matrix of barriers from dark (0, connected) to light."""
+    finite = matrix[np.isfinite(matrix)]
+    top = vmax if vmax is not None else (finite.max() if finite.size else 1.0)
+    keywords = {"cmap": "cividis", "vmin": 0.0, "vmax": top if top > 0 else 1.0}
+    image = ax.imshow(matrix, **{**keywords, "interpolation": "nearest", **(image_kw or {})})
+    return image
+
+
+def _extend(image, matrix: np.ndarray) -> str:
+    """Say whether values lie beyond the last colour."""
+    return "max" if np.nanmax(matrix) > image.norm.vmax else "neither"

@@ -1,0 +1,187 @@
+"""ClusterDisplay: a dendrogram beside the matrix of barriers that it was made of."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.cluster import hierarchy
+
+from sklmc.connectivity import LMCScorer, ModelClusters
+from sklmc.plotting._barrier_matrix import LABELS, draw_matrix, matrix_of
+from sklmc.plotting._style import COLORS, pyplot
+
+
+class ClusterDisplay:
+    """Models clustered by the barriers between them: dendrogram and reordered matrix.
+
+    Create it with :meth:`from_models` or :meth:`from_scores`.
+
+    Parameters
+    ----------
+    clusters : ModelClusters
+        The hierarchy, and the matrix that it was made of.
+    vmax : float, default=None
+        Value of the last colour. What `from_scores` sets is the mean loss of the models, so that
+        light pairs are those whose barrier is as high as the loss itself [1]_.
+    name : str, default="epsilon"
+        What the colour bar is called.
+
+    Attributes
+    ----------
+    figure_ : matplotlib Figure
+        The figure, with two axes and a colour bar.
+    ax_ : matplotlib Axes
+        The axes of the matrix.
+    dendrogram_ax_ : matplotlib Axes
+        The axes of the dendrogram.
+    image_ : matplotlib AxesImage
+        The matrix in the order of the leaves.
+    colorbar_ : matplotlib Colorbar
+        Its scale.
+
+    See Also
+    --------
+    BarrierMatrixDisplay : The matrix as it is.
+
+    References
+    ----------
+    .. [1] "On linear mode connectivity up to permutation of hidden neurons in neural networks:
+       when does model averaging work?", thesis and slides, 2024.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklmc.connectivity import ModelClusters
+    >>> from sklmc.plotting import ClusterDisplay
+    >>> matrix = np.array([[0.0, 0.9, 0.1], [0.9, 0.0, 0.8], [0.1, 0.8, 0.0]])
+    >>> linkage = np.array([[0.0, 2.0, 0.1, 2.0], [1.0, 3.0, 0.8, 3.0]])
+    >>> display = ClusterDisplay(ModelClusters(linkage, matrix)).plot()
+    >>> display.image_.get_array().shape
+    (3, 3)
+    """
+
+    def __init__(self, clusters, vmax=None, name="epsilon"):
+        self.clusters = clusters
+        self.vmax = vmax
+        self.name = name
+
+    @classmethod
+    def from_models(
+        cls, models, X, y, *, scorer=None, values="epsilon", linkage="single", on="distance"
+    ):
+        """Score all pairs of models and cluster them.
+
+        Parameters
+        ----------
+        models : list of skorch nets, fitted sklmc estimators, Pipelines or torch.nn.Modules
+            At least two.
+        X : array-like of shape (n_samples, ...)
+            Samples.
+        y : array-like of shape (n_samples,)
+            Labels or targets.
+        scorer : LMCScorer, default=None
+            How to score; None means ``LMCScorer()``.
+        values : {"barrier", "epsilon", "calibrated_barrier"}, default="epsilon"
+            Which matrix.
+        linkage : {"single", "complete", "average", "weighted"}, default="single"
+            See :meth:`sklmc.PairwiseScore.cluster`.
+        on : {"distance", "rows"}, default="distance"
+            See :meth:`sklmc.PairwiseScore.cluster`.
+
+        Returns
+        -------
+        display : ClusterDisplay
+            To be drawn with :meth:`plot`.
+        """
+        scorer = LMCScorer() if scorer is None else scorer
+        score = scorer.pairwise(models, X, y)
+        return cls.from_scores(score, values=values, linkage=linkage, on=on)
+
+    @classmethod
+    def from_scores(cls, score, *, values="epsilon", linkage="single", on="distance"):
+        """Cluster pairs that are scored already.
+
+        Parameters
+        ----------
+        score : PairwiseScore
+            The pairs.
+        values : {"barrier", "epsilon", "calibrated_barrier"}, default="epsilon"
+            Which matrix.
+        linkage : {"single", "complete", "average", "weighted"}, default="single"
+            See :meth:`sklmc.PairwiseScore.cluster`.
+        on : {"distance", "rows"}, default="distance"
+            See :meth:`sklmc.PairwiseScore.cluster`.
+
+        Returns
+        -------
+        display : ClusterDisplay
+            To be drawn with :meth:`plot`.
+        """
+        matrix_of(score, values, "ClusterDisplay.from_scores")
+        clusters = score.cluster(linkage, on, values=values)
+        metric = score.error if score.metric == "error" else score.loss
+        mean = float(np.mean(metric[:, [0, -1]]))
+        return cls(clusters=clusters, vmax=mean if mean > 0 else None, name=LABELS[values])
+
+    def plot(self, ax=None, *, vmax=None, color_threshold=None, image_kw=None):
+        """Draw dendrogram and matrix.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Its place is shared between the two; None makes a figure at column width.
+        vmax : float, default=None
+            Value of the last colour; None takes the display's own.
+        color_threshold : float, default=None
+            Merges up to this height are coloured; None takes 0.7 of the largest.
+        image_kw : dict, default=None
+            Keywords for ``Axes.imshow``.
+
+        Returns
+        -------
+        display : ClusterDisplay
+            Itself.
+        """
+        clusters = self.clusters
+        if not isinstance(clusters, ModelClusters):
+            raise TypeError(
+                "ClusterDisplay: 'clusters' must be a ModelClusters object, got "
+                f"{type(clusters).__name__}; PairwiseScore.cluster() makes one."
+            )
+        plt = pyplot("ClusterDisplay")
+        if ax is None:
+            _, ax = plt.subplots(figsize=(3.5, 3.1), layout="constrained")
+        self.figure_ = ax.figure
+        ax.set_axis_off()
+        n = len(clusters.matrix)
+        self.dendrogram_ax_ = ax.inset_axes((0.0, 0.0, 0.28, 1.0))
+        self.ax_ = ax.inset_axes((0.31, 0.0, 0.69, 1.0))
+        hierarchy.set_link_color_palette([color for color in COLORS if color != "#000000"])
+        try:
+            tree = hierarchy.dendrogram(
+                clusters.linkage,
+                ax=self.dendrogram_ax_,
+                orientation="left",
+                no_labels=True,
+                color_threshold=color_threshold,
+                above_threshold_color="#555555",
+            )
+        finally:
+            hierarchy.set_link_color_palette(None)
+        self.dendrogram_ax_.invert_yaxis()
+        for side in ("top", "left", "right"):
+            self.dendrogram_ax_.spines[side].set_visible(False)
+        self.dendrogram_ax_.set_xlabel("height")
+        self.dendrogram_ax_.locator_params(axis="x", nbins=2)
+        order = np.array(tree["leaves"])
+        matrix = clusters.matrix[np.ix_(order, order)]
+        top = self.vmax if vmax is None else vmax
+        self.image_ = draw_matrix(self.ax_, matrix, top, {"aspect": "auto", **(image_kw or {})})
+        beyond = "max" if np.nanmax(matrix) > self.image_.norm.vmax else "neither"
+        self.colorbar_ = self.figure_.colorbar(self.image_, ax=ax, label=self.name, extend=beyond)
+        self.ax_.yaxis.tick_right()
+        step = max(1, -(-n // 25))
+        shown = range(0, n, step)
+        self.ax_.set_yticks(shown, [str(order[k]) for k in shown], fontsize=6)
+        self.ax_.set_xticks([])
+        self.ax_.set_xlabel("model")
+        return self

@@ -1,0 +1,171 @@
+"""LossPlaneDisplay: the loss on the plane through three nets."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sklmc._validation import check_option
+from sklmc.connectivity import LossPlane, loss_plane
+from sklmc.plotting._style import new_axes
+
+
+class LossPlaneDisplay:
+    """Contours of the loss on the plane through three nets, which are marked.
+
+    Create it with :meth:`from_models` or :meth:`from_scores`.
+
+    Parameters
+    ----------
+    plane : LossPlane
+        The numbers.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Where it was drawn last.
+    figure_ : matplotlib Figure
+        The figure of `ax_`.
+    contours_ : matplotlib QuadContourSet
+        Filled contours of the excess over the best of the three nets.
+    colorbar_ : matplotlib Colorbar
+        Their scale.
+    points_ : matplotlib Line2D
+        The three nets.
+
+    See Also
+    --------
+    sklmc.connectivity.loss_plane : Computes the numbers.
+
+    References
+    ----------
+    .. [1] Garipov, Izmailov, Podoprikhin, Vetrov, Wilson, "Loss surfaces, mode connectivity, and
+       fast ensembling of DNNs", NeurIPS 2018.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_moons
+    >>> from sklmc import NetClassifier
+    >>> from sklmc.plotting import LossPlaneDisplay
+    >>> X, y = make_moons(60, noise=0.1, random_state=0)
+    >>> nets = [NetClassifier(max_epochs=5, random_state=i).fit(X, y) for i in range(3)]
+    >>> display = LossPlaneDisplay.from_models(nets, X, y, n_points=7).plot()
+    >>> display.points_.get_xdata().shape
+    (3,)
+    """
+
+    def __init__(self, plane):
+        self.plane = plane
+
+    @classmethod
+    def from_models(cls, models, X, y, **plane_kw):
+        """Score the plane through three models.
+
+        Parameters
+        ----------
+        models : list of three skorch nets, fitted sklmc estimators, Pipelines or torch.nn.Modules
+            A, B and C.
+        X : array-like of shape (n_samples, ...)
+            Samples.
+        y : array-like of shape (n_samples,)
+            Labels or targets.
+        **plane_kw : object
+            Keywords of :func:`sklmc.connectivity.loss_plane`.
+
+        Returns
+        -------
+        display : LossPlaneDisplay
+            To be drawn with :meth:`plot`.
+        """
+        return cls(loss_plane(models, X, y, **plane_kw))
+
+    @classmethod
+    def from_scores(cls, plane):
+        """Take a plane that is scored already.
+
+        Parameters
+        ----------
+        plane : LossPlane
+            The plane.
+
+        Returns
+        -------
+        display : LossPlaneDisplay
+            To be drawn with :meth:`plot`.
+        """
+        if not isinstance(plane, LossPlane):
+            raise TypeError(
+                "LossPlaneDisplay.from_scores: 'plane' must be a LossPlane, got "
+                f"{type(plane).__name__}; sklmc.connectivity.loss_plane makes one."
+            )
+        return cls(plane)
+
+    def plot(
+        self,
+        ax=None,
+        *,
+        metric="loss",
+        labels=("A", "B", "C"),
+        n_levels=12,
+        vmax=None,
+        contour_kw=None,
+    ):
+        """Draw the plane.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a figure at column width.
+        metric : {"loss", "error"}, default="loss"
+            What is drawn.
+        labels : sequence of three str, default=("A", "B", "C")
+            Names of the nets.
+        n_levels : int, default=12
+            Number of contours.
+        vmax : float, default=None
+            Excess at the last contour; None takes the 95 % quantile of the plane.
+        contour_kw : dict, default=None
+            Keywords for ``Axes.contourf``.
+
+        Returns
+        -------
+        display : LossPlaneDisplay
+            Itself.
+        """
+        check_option(metric, ["loss", "error"], "LossPlaneDisplay", "metric")
+        self.ax_, self.figure_ = new_axes("LossPlaneDisplay", ax, height=2.8)
+        plane = self.plane
+        values, ends = getattr(plane, metric), getattr(plane, f"model_{metric}")
+        excess = np.maximum(values - ends.min(), 0.0)
+        finite = excess[np.isfinite(excess)]
+        top = vmax if vmax is not None else float(np.quantile(finite, 0.95))
+        top = top if top > 0 else 1.0
+        # finer steps near the bottom, where nets differ
+        levels = top * np.linspace(0.0, 1.0, n_levels) ** 2
+        shown = np.ma.masked_invalid(excess)
+        keywords = {"levels": levels, "cmap": "cividis", "extend": "max"}
+        self.contours_ = self.ax_.contourf(
+            plane.x, plane.y, shown, **{**keywords, **(contour_kw or {})}
+        )
+        self.ax_.contour(
+            plane.x, plane.y, shown, levels=levels[1:], colors="white", linewidths=0.4, alpha=0.7
+        )
+        self.colorbar_ = self.figure_.colorbar(
+            self.contours_, ax=self.ax_, label=f"excess {metric}", format="%.2g", shrink=0.8
+        )
+        x, y = plane.positions.T
+        (self.points_,) = self.ax_.plot(
+            x, y, "o", color="white", markeredgecolor="black", markersize=6
+        )
+        for label, position in zip(labels, plane.positions):
+            self.ax_.annotate(
+                label,
+                position,
+                xytext=(6, 5),
+                textcoords="offset points",
+                bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "linewidth": 0},
+                fontsize="small",
+            )
+        self.ax_.set_aspect("equal")
+        self.ax_.set_xlabel("distance along A to B")
+        self.ax_.set_ylabel("distance across")
+        return self
