@@ -18,6 +18,7 @@ from sklmc._sklearn import (
     check_random_state,
 )
 from sklmc._validation import check_weights
+from sklmc.alignment import ALIGNER_NAMES
 from sklmc.estimators import DeepEnsemble
 from sklmc.estimators._seeds import resolve_seed
 from sklmc.exceptions import MergeWarning
@@ -25,7 +26,7 @@ from sklmc.merging._batch_norm import reestimate_statistics
 from sklmc.merging._calibrate import calibrated_state
 from sklmc.merging._choice import count_samples, evenly_spaced, misfit, take_rows
 from sklmc.merging._holdout import check_rows, split_rows
-from sklmc.merging._merge import ALIGNERS, align_models, merge_views
+from sklmc.merging._merge import align_models, merge_views
 from sklmc.merging._repair import METHODS, needs_repair
 from sklmc.merging._report import MergeReport
 from sklmc.merging._single import SingleNet, check_net
@@ -49,10 +50,11 @@ class WeightAverager(SingleNet):
         The net to train; not a Pipeline (put the WeightAverager into the Pipeline).
     n_estimators : int, default=2
         Number of members.
-    aligner : {"weight"}, aligner object or None, default="weight"
+    aligner : str, aligner object or None, default="weight"
         How the members are aligned with the first one: a method of
-        :class:`~sklmc.PermutationAligner`, an aligner with its own settings (it is cloned), or
-        None to average the members as they are.
+        :class:`~sklmc.PermutationAligner` ("weight", "activation", "straight_through", "auto"),
+        "merge_many" (:class:`~sklmc.MultiAligner`), an aligner with its own settings
+        (it is cloned), or None to average the members as they are.
     weights : array-like of shape (n_estimators,), "validation" or None, default=None
         Weights of the mean, not negative; scaled to sum to one. None means equal weights.
         "validation" fits them: those whose plain mean has the least loss on the validation part
@@ -153,7 +155,7 @@ class WeightAverager(SingleNet):
     _parameter_constraints: dict = {
         "estimator": [HasMethods(["fit", "predict"])],
         "n_estimators": [Interval(Integral, 1, None, closed="left")],
-        "aligner": [StrOptions(set(ALIGNERS)), HasMethods(["fit", "transform"]), None],
+        "aligner": [StrOptions(set(ALIGNER_NAMES)), HasMethods(["fit", "transform"]), None],
         "weights": ["array-like", StrOptions({"validation"}), None],
         "repair": [StrOptions(set(METHODS)), None],
         "calibrate": ["boolean"],

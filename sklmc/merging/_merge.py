@@ -10,13 +10,11 @@ import numpy as np
 from sklearn.base import clone
 
 from sklmc._validation import check_models, check_option, check_same_length, check_weights
-from sklmc.alignment import PermutationAligner
+from sklmc.alignment import ALIGNER_NAMES, named_aligner
 from sklmc.exceptions import StaleStatisticsWarning
 from sklmc.merging._batch_norm import tracked_norms
 from sklmc.merging._repair import METHODS, needs_repair, repaired_state
 from sklmc.models import ModelView, average_states, check_compatible, view
-
-ALIGNERS = ("weight",)
 
 
 def merge_models(models, X=None, y=None, *, aligner="weight", repair="auto", weights=None):
@@ -35,10 +33,11 @@ def merge_models(models, X=None, y=None, *, aligner="weight", repair="auto", wei
         Without X, "auto" averages and no more.
     y : array-like of shape (n_samples,), default=None
         Labels of X, for aligners that learn from them and for the choice of the repair.
-    aligner : {"weight"}, aligner object or None, default="weight"
+    aligner : str, aligner object or None, default="weight"
         How models are aligned with ``models[0]``: a method of
-        :class:`~sklmc.PermutationAligner`, an aligner with its own settings (it is cloned), or
-        None to average the models as they are.
+        :class:`~sklmc.PermutationAligner` ("weight", "activation", "straight_through", "auto"),
+        "merge_many" (:class:`~sklmc.MultiAligner`), an aligner with its own settings
+        (it is cloned), or None to average the models as they are.
     repair : {"auto", "batch_norm", "refit", "renormalize"} or None, default="auto"
         What follows the average; see :func:`sklmc.merging.repair`. "auto" chooses on a fifth of X
         and never takes what does worse there than the plain mean. None leaves the plain mean.
@@ -98,7 +97,7 @@ def merge_models(models, X=None, y=None, *, aligner="weight", repair="auto", wei
     models = check_models(models, caller)
     weights = check_weights(weights, len(models), caller)
     if isinstance(aligner, str) or not (aligner is None or hasattr(aligner, "fit")):
-        check_option(aligner, [*ALIGNERS, None], caller, "aligner")
+        check_option(aligner, [*ALIGNER_NAMES, None], caller, "aligner")
     check_option(repair, [*METHODS, None], caller, "repair")
     views = [view(model, caller=caller, name=f"models[{i}]") for i, model in enumerate(models)]
     check_compatible(views, caller)
@@ -118,7 +117,7 @@ def align_models(models: Sequence, aligner, X=None, y=None) -> list:
     if aligner is None or len(models) == 1:
         return list(models)
     if isinstance(aligner, str):
-        aligner = PermutationAligner(method=aligner, random_state=0)
+        aligner = named_aligner(aligner)
     if "models" in inspect.signature(aligner.fit).parameters:  # one fit for all of them
         return list(clone(aligner).fit(models, X, y).transform(models))
     reference = models[0]
