@@ -49,8 +49,8 @@ class LMCScorer(BaseEstimator):
         How B is moved onto A before the pair is scored: a method of
         :class:`~sklmc.PermutationAligner` ("weight", "activation", "straight_through", "auto"),
         "merge_many" (:class:`~sklmc.MultiAligner`), an aligner of your own (cloned for
-        each pair), or an aligner whose ``fit`` takes all models, which are then brought into one common frame.
-        None scores the nets as they are.
+        each pair), or an aligner whose ``fit`` takes all models, which are then brought into one
+        common frame. None scores the nets as they are.
     repair : {"batch_norm"} or None, default=None
         "batch_norm" estimates running statistics again at every inner alpha; end points keep
         theirs. None interpolates them, with a warning where there are any.
