@@ -11,6 +11,8 @@ import torch
 from sklmc.symmetry._blocks import Block, BlockAxis
 from sklmc.symmetry._group import PermutationGroup
 
+CACHED_BYTES = 2**18  # how much of a tensor is moved at a time
+
 
 @dataclass(frozen=True)
 class TensorPlan:
@@ -60,12 +62,16 @@ class Mover:
         if plan.axes is None:
             return _gather(tensor, self.blocks[name], self.groups, arrays)
         indices = {} if indices is None else indices
+        moves = []
         for dim, key in plan.axes:
             if (key, tensor.device) not in indices:
                 indices[key, tensor.device] = self._index(key, arrays, tensor.device)
-            index = indices[key, tensor.device]
-            if index is not None:
-                tensor = tensor.index_select(dim, index)
+            if indices[key, tensor.device] is not None:
+                moves.append((dim, indices[key, tensor.device]))
+        if [dim for dim, _ in moves] == [1, 0]:
+            return _select_both(tensor, moves[1][1], moves[0][1])
+        for dim, index in moves:
+            tensor = tensor.index_select(dim, index)
         return tensor
 
     def _plan(self, blocks: Sequence[Block]) -> TensorPlan:
@@ -130,6 +136,18 @@ def _source(axis: BlockAxis, groups, arrays) -> np.ndarray:
         else:
             index.append(grids[place])
     return axis.positions[tuple(index)]
+
+
+def _select_both(tensor: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+    """Select along the first two axes, so many rows at a time as stay in the cache."""
+    height = max(1, CACHED_BYTES // max(1, tensor[0].numel() * tensor.element_size()))
+    if height >= len(tensor) or tensor.device.type != "cpu" or tensor.requires_grad:
+        return tensor.index_select(1, columns).index_select(0, rows)
+    new = torch.empty(tensor.shape, dtype=tensor.dtype)
+    for start in range(0, len(tensor), height):
+        part = slice(start, start + height)
+        torch.index_select(tensor.index_select(0, rows[part]), 1, columns, out=new[part])
+    return new
 
 
 def _gather(tensor: torch.Tensor, blocks, groups, arrays) -> torch.Tensor:
