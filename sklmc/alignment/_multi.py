@@ -188,7 +188,7 @@ class MultiAligner(BaseEstimator):
             return clone(aligner).fit(models[self.reference], models[index], X, y).permutation_
 
         todo = tqdm(range(len(models)), desc=caller, disable=self.verbose < 1, unit="model")
-        permutations = Parallel(n_jobs=self.n_jobs, prefer="threads")(
+        permutations = Parallel(n_jobs=self.n_jobs, require="sharedmem")(
             delayed(to_reference)(index) for index in todo
         )
         states = [v.state for v in views]

@@ -51,5 +51,5 @@ def match_weights(
             )
 
     # results are small and inputs large: threads, whatever the surrounding backend
-    results = Parallel(n_jobs=n_jobs, prefer="threads")(delayed(descend)(seed) for seed in seeds)
+    results = Parallel(n_jobs=n_jobs, require="sharedmem")(delayed(descend)(seed) for seed in seeds)
     return max(results, key=lambda result: result.objective)

@@ -1,3 +1,4 @@
+import joblib
 import numpy as np
 import pytest
 import torch
@@ -187,3 +188,15 @@ def test_transform_wants_the_models_of_the_fit():
 def test_bad_parameters_are_named(params):
     with pytest.raises(ValueError, match=f"'{next(iter(params))}' parameter of MultiAligner"):
         MultiAligner(**params).fit(nets(2))
+
+
+@pytest.mark.parametrize("backend", ["threading", "multiprocessing", "loky"])
+def test_surrounding_backend_does_not_matter(backend):
+    """What runs at the same time shares memory: it must not be sent to processes."""
+    models = nets(3)
+    alone = MultiAligner("reference", aligner=PermutationAligner(n_init=2, random_state=0))
+    alone.fit(models)
+    with joblib.parallel_config(backend, n_jobs=2):
+        inside = MultiAligner("reference", aligner=PermutationAligner(n_init=2, random_state=0))
+        inside.fit(models)
+    assert inside.permutations_ == alone.permutations_
