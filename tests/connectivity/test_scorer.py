@@ -26,6 +26,7 @@ from sklmc import (
 )
 from sklmc._sklearn import FrozenEstimator
 from sklmc._torch import seeded
+from sklmc.alignment import MultiAligner
 from sklmc.exceptions import (
     ArchitectureMismatchError,
     NonFiniteError,
@@ -261,6 +262,13 @@ def test_aligner_of_all_models_brings_them_into_one_frame(nets, moons):
     np.testing.assert_allclose(score.loss, LMCScorer().pairwise(moved, *moons).loss)
     np.testing.assert_allclose(score.path(1, 2).loss, bare.path(1, 2).loss, rtol=1e-5)
     assert not np.allclose(score.path(0, 1).loss, bare.path(0, 1).loss)
+
+
+def test_merge_many_is_a_common_frame(nets, moons):
+    named = LMCScorer(aligner="merge_many").pairwise(nets, *moons)
+    own = LMCScorer(aligner=MultiAligner("merge_many", random_state=0)).pairwise(nets, *moons)
+    np.testing.assert_array_equal(named.loss, own.loss)
+    assert np.median(named.barriers()) < np.median(LMCScorer().pairwise(nets, *moons).barriers())
 
 
 @pytest.mark.slow

@@ -35,11 +35,15 @@ def test_rows_and_linkage_are_passed_on(pairwise_score):
 
 
 def test_draws_into_given_axes_and_leaves_scipy_s_colours_alone(pairwise_score):
-    before = list(hierarchy._link_line_colors)
+    display = ClusterDisplay.from_scores(pairwise_score)
+
+    def colors():
+        return hierarchy.dendrogram(display.clusters.linkage, no_plot=True)["color_list"]
+
+    before = colors()
     _, ax = plt.subplots()
-    display = ClusterDisplay.from_scores(pairwise_score).plot(ax)
-    assert display.figure_ is ax.figure
-    assert hierarchy._link_line_colors == before
+    assert display.plot(ax).figure_ is ax.figure
+    assert colors() == before
 
 
 def test_from_models():
