@@ -38,14 +38,25 @@ class Subject:
         self.shapes = {name: tuple(tensor.shape) for name, tensor in self.state.items()}
         check_tensors(self.module, self.state, caller)
         self.sample = trace_input(self.view.sample(X))
+        whole = None if X is None or isinstance(X, tuple) else self.view.to_input(X)
+        self._whole = None if whole is None or isinstance(whole, tuple) else (whole,)
 
     def graph(self, training: bool) -> Graph:
         """Export the forward pass in one mode."""
         try:
             return export_graph(self.module, self.sample, training=training, caller=self.caller)
         except TraceError:
+            if not self.takes_any_rows():
+                return self.graph(training)
             self.outputs()  # an input that forward refuses is not the fault of the trace
             raise
+
+    def takes_any_rows(self) -> bool:
+        """Go back to all of X, once, where forward wants exactly its rows (nodes of a graph)."""
+        if self._whole is None:
+            return True
+        self.sample, self._whole = self._whole, None
+        return False
 
     def outputs(self) -> list[torch.Tensor]:
         """Run the net as it is and return the tensors that leave it."""

@@ -19,6 +19,18 @@ def embedding(op: Operation):
     return Labelled((*indices.axes, weight.axes[1]), op.shape())
 
 
+@register_rule("aten::embedding_bag", "aten::_embedding_bag")
+def embedding_bag(op: Operation):
+    """Rows of a table by index, summed per bag; bags and indices are fixed."""
+    weight = op["weight"]
+    for tensor in op.tensors:
+        for axis in tensor.axes if tensor is not weight else weight.axes[:1]:
+            op.fix(axis, _LOOKED_UP)
+    bags, features = op.shape(0)
+    result = Labelled((op.fresh(bags, _LOOKED_UP), weight.axes[1]), (bags, features))
+    return [result, *(op.fixed(_LOOKED_UP, index) for index in range(1, len(op.outputs)))]
+
+
 @register_rule("aten::index_select")
 def index_select(op: Operation):
     """Places of one dimension by index."""
