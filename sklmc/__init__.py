@@ -3,7 +3,7 @@
 from sklmc.alignment import MultiAligner, PermutationAligner
 from sklmc.connectivity import LMCScorer, PairwiseScore, PathScore
 from sklmc.estimators import DeepEnsemble, ModelGrid, NetClassifier, NetRegressor
-from sklmc.merging import SWAEnsembler, WeightAverager, merge_models
+from sklmc.merging import GreedySoup, SWAEnsembler, WeightAverager, merge_models
 from sklmc.models import average_models, interpolate_models
 from sklmc.plotting import PathDisplay, SymmetryDisplay, WidthCurveDisplay
 
@@ -11,6 +11,7 @@ __version__ = "0.1.0.dev0"
 
 __all__ = [
     "DeepEnsemble",
+    "GreedySoup",
     "LMCScorer",
     "ModelGrid",
     "MultiAligner",

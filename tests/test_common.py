@@ -16,7 +16,14 @@ from sklearn.utils.estimator_checks import (
     estimator_checks_generator,
 )
 
-from sklmc import DeepEnsemble, NetClassifier, NetRegressor, SWAEnsembler, WeightAverager
+from sklmc import (
+    DeepEnsemble,
+    GreedySoup,
+    NetClassifier,
+    NetRegressor,
+    SWAEnsembler,
+    WeightAverager,
+)
 from sklmc._sklearn import get_tags
 
 NETS = [NetClassifier(random_state=0), NetRegressor(random_state=0)]
@@ -27,6 +34,7 @@ META_ESTIMATORS = [
     for meta in (
         DeepEnsemble(net, n_estimators=2, random_state=0),
         DeepEnsemble(net, n_estimators=2, vectorize=True, random_state=0),
+        GreedySoup(net, {"lr": [0.01, 0.02]}, aligner="weight", random_state=0),
         SWAEnsembler(net, n_snapshots=2, random_state=0),
         WeightAverager(net, n_estimators=2, random_state=0),
     )

@@ -3,10 +3,12 @@
 from sklmc.merging._averager import WeightAverager
 from sklmc.merging._merge import merge_models
 from sklmc.merging._repair import repair
+from sklmc.merging._soup import GreedySoup
 from sklmc.merging._swa import SWAEnsembler
 from sklmc.merging._swa_callback import StochasticWeightAveraging
 
 __all__ = [
+    "GreedySoup",
     "SWAEnsembler",
     "StochasticWeightAveraging",
     "WeightAverager",

@@ -78,17 +78,17 @@ def repair(model, endpoints, X, *, y=None, weights=None, method="auto"):
         If the models differ in architecture, X is missing, empty or of a single sample, or y has
         another length than X.
 
-    See Also
-    --------
-    merge_models : Aligns, averages and repairs in one call.
-    average_models : The plain mean.
-
     Warns
     -----
     SklmcWarning
         If "refit" was asked for on fewer than 500 samples; if "refit" or "renormalize" was asked
         for and leaves weights as the average has them (recurrent layers, packed attention, tied
         or re-parametrised weights), which it names.
+
+    See Also
+    --------
+    merge_models : Aligns, averages and repairs in one call.
+    average_models : The plain mean.
 
     Notes
     -----

@@ -13,7 +13,7 @@ from sklmc.estimators._arguments import check_module
 
 def _has_probabilities(outer) -> bool:
     """Say whether the net is a classifier with predict_proba; name the inner if not."""
-    inner = outer.estimator_ if hasattr(outer, "estimator_") else outer.estimator
+    inner = outer.estimator_ if hasattr(outer, "estimator_") else outer._template()
     return is_classifier(inner) and hasattr(inner, "predict_proba")
 
 
@@ -22,13 +22,17 @@ class SingleNet(MetaEstimatorMixin, BaseEstimator):
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        inner = get_tags(self.estimator)
+        inner = get_tags(self._template())
         tags.estimator_type = inner.estimator_type
         tags.classifier_tags = inner.classifier_tags
         tags.regressor_tags = inner.regressor_tags
         tags.target_tags = inner.target_tags
         tags.input_tags = inner.input_tags
         return tags
+
+    def _template(self):
+        """Return what the net will be like, before there is one."""
+        return self.estimator
 
     @property
     def classes_(self) -> np.ndarray:
