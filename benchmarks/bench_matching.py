@@ -13,6 +13,7 @@ With --trained, nets 784-512-512-512-10 are first trained on MNIST (SKLMC_DATA).
 from __future__ import annotations
 
 import argparse
+from functools import partial
 
 import numpy as np
 import torch
@@ -145,12 +146,12 @@ def main():
         symmetry = discover_symmetry(a, x)
         aligner = PermutationAligner(symmetry=symmetry)
         contenders = {
-            "ours": lambda: aligner.fit(a, b),
-            "plain": lambda: plain_descent(a, b, symmetry),
-            "floor": lambda: floor(a, b, symmetry),
+            "ours": partial(aligner.fit, a, b),
+            "plain": partial(plain_descent, a, b, symmetry),
+            "floor": partial(floor, a, b, symmetry),
         }
         if options.peer:
-            contenders["rebasin"] = lambda: rebasin_descent(a, b, x)
+            contenders["rebasin"] = partial(rebasin_descent, a, b, x)
         seconds = in_turn(contenders, options.repeats)
         reached, sweeps = plain_descent(a, b, symmetry)
         row = {

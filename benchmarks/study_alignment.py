@@ -1,0 +1,103 @@
+"""What each alignment method is worth: the midpoint of pairs of trained nets, after each.
+
+    SKLMC_DATA=... python benchmarks/study_alignment.py --nets FOLDER
+
+trains the nets of recipe.py (three seeds, three pairs) into FOLDER if they are not there, aligns
+every pair by every method on held-out images, and scores the net halfway on the test images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from recipe import images, quality, trained
+from record import publish
+
+from sklmc import MultiAligner, PermutationAligner, average_models, interpolate_models
+
+METHODS = ("none", "weight", "activation", "straight_through", "auto")
+N_INPUTS = 2000  # held-out images that a method may see
+
+
+def align(method, a, b, X, y):
+    """Return B after one method."""
+    if method == "none":
+        return b
+    epochs = {"max_iter": 30} if method == "straight_through" else {}
+    return PermutationAligner(method, random_state=0, **epochs).fit_transform(a, b, X, y)
+
+
+def pair_rows(name, shape, nets, data, methods):
+    """Score the midpoint of every pair after every method."""
+    X, y = data.X_held[:N_INPUTS], data.y_held[:N_INPUTS]
+    ends = [quality(net, data) for net in nets]
+    rows = []
+    for i, j in itertools.combinations(range(len(nets)), 2):
+        loss = (ends[i][1] + ends[j][1]) / 2
+        for method in methods:
+            start = time.perf_counter()
+            moved = align(method, nets[i], nets[j], X, y)
+            seconds = time.perf_counter() - start
+            accuracy, calibrated = quality(interpolate_models(nets[i], moved, 0.5), data)
+            rows.append(
+                {
+                    "data": name, "net": shape, "a": i, "b": j, "method": method,
+                    "ends": (ends[i][0] + ends[j][0]) / 2, "accuracy": accuracy,
+                    "calibrated barrier": calibrated - loss, "seconds": seconds,
+                }
+            )  # fmt: skip
+            print(rows[-1], flush=True)
+    return rows
+
+
+def many_rows(name, shape, nets, data):
+    """Score the average of all nets in the frame of each multi-aligner."""
+    rows = []
+    for method in ("reference", "merge_many"):
+        aligned = MultiAligner(method, random_state=0).fit_transform(nets)
+        accuracy, calibrated = quality(average_models(aligned), data)
+        ends = [quality(net, data) for net in nets]
+        rows.append(
+            {
+                "data": name, "net": shape, "a": -1, "b": -1, "method": f"{method} of {len(nets)}",
+                "ends": np.mean([e[0] for e in ends]), "accuracy": accuracy,
+                "calibrated barrier": calibrated - np.mean([e[1] for e in ends]),
+                "seconds": np.nan,
+            }
+        )  # fmt: skip
+        print(rows[-1], flush=True)
+    return rows
+
+
+def main():
+    """Run the study."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--nets", type=Path, required=True, help="folder for trained nets")
+    parser.add_argument("--shapes", nargs="+", default=["64x3", "128x7", "512x3"])
+    parser.add_argument("--data", nargs="+", default=["mnist", "fashion_mnist"])
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
+    parser.add_argument("--seeds", type=int, default=3, help="nets of each kind; all pairs")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    rows = []
+    for shape, name in itertools.product(options.shapes, options.data):
+        data = images(name)
+        nets = [trained(options.nets, name, shape, seed) for seed in range(options.seeds)]
+        rows += pair_rows(name, shape, nets, data, options.methods)
+        rows += many_rows(name, shape, nets, data)
+    arguments = {**vars(options), "nets": "FOLDER", "inputs": N_INPUTS}
+    table = publish("alignment", rows, {"command": "study_alignment.py", **arguments})
+    columns = ["ends", "accuracy", "calibrated barrier", "seconds"]
+    groups = table.groupby(["net", "data", "method"], sort=False)[columns]
+    print(groups.agg(["mean", "std"]).round(4).to_string())
+
+
+if __name__ == "__main__":
+    main()
