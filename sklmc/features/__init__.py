@@ -2,6 +2,7 @@
 
 from sklmc.features._commutativity import commutativity
 from sklmc.features._error_bound import error_bound
+from sklmc.features._explain import explain_barrier
 from sklmc.features._exponential_connectivity import layerwise_exponential_connectivity
 from sklmc.features._linear_connectivity import layerwise_linear_connectivity
 from sklmc.features._orthogonality import reciprocal_orthogonality
@@ -9,6 +10,7 @@ from sklmc.features._preactivations import preactivation_scale
 from sklmc.features._rank import stable_rank
 from sklmc.features._reducer import RedundancyReducer
 from sklmc.features._regions import LinearRegions, linear_regions
+from sklmc.features._report import BarrierCause, BarrierReport
 from sklmc.features._similarity import feature_similarity
 from sklmc.features._stitching import stitch_models
 from sklmc.features._temperatures import inverse_temperatures
@@ -16,10 +18,13 @@ from sklmc.features._variance import variance_ratio
 from sklmc.features._weak_additivity import weak_additivity
 
 __all__ = [
+    "BarrierCause",
+    "BarrierReport",
     "LinearRegions",
     "RedundancyReducer",
     "commutativity",
     "error_bound",
+    "explain_barrier",
     "feature_similarity",
     "inverse_temperatures",
     "layerwise_exponential_connectivity",

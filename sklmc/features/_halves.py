@@ -1,0 +1,78 @@
+"""Scores of nets on one half of the samples, with everything fitted on the other half."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from sklmc.models import (
+    ModelView,
+    as_logits,
+    fit_inverse_temperature,
+    is_classification,
+    per_sample_error,
+    per_sample_loss,
+    predict_outputs,
+)
+
+MAX_FIT_ROWS = 2000  # samples that statistics and permutations are fitted on
+
+State = Mapping[str, torch.Tensor]
+
+
+class Score(NamedTuple):
+    """Mean loss, the same after one inverse temperature, and error, on held-out samples."""
+
+    loss: float
+    calibrated: float
+    error: float
+
+
+class Halves:
+    """Samples cut at random into a part to fit on and a part to score on."""
+
+    def __init__(self, look: ModelView, data, target: torch.Tensor):
+        self.look = look
+        self.classify = is_classification(target)
+        order = torch.from_numpy(np.random.RandomState(0).permutation(len(target)))
+        fit, held_out = order[: len(order) // 2], order[len(order) // 2 :]
+        fit = fit[:MAX_FIT_ROWS]
+        self.fit_data, self.data = take(data, fit), take(data, held_out)
+        self.fit_target, self.target = target[fit], target[held_out]
+
+    def score(self, state: State) -> Score:
+        """Score one net."""
+        outputs = predict_outputs(self.look, self.data, state)
+        caller = self.look.caller
+        loss = float(per_sample_loss(outputs, self.target, caller).mean())
+        error = float(per_sample_error(outputs, self.target, caller).mean())
+        if not self.classify or self.target.ndim > 1:
+            return Score(loss, loss, error)
+        fitted = as_logits(predict_outputs(self.look, self.fit_data, state))
+        beta = fit_inverse_temperature(fitted, self.fit_target, held_out=True)
+        scaled = per_sample_loss(beta * as_logits(outputs).double(), self.target, caller)
+        return Score(loss, float(scaled.mean()), error)
+
+    def constant(self) -> Score:
+        """Score the best constant prediction."""
+        if not self.classify:
+            mean = self.fit_target.double().mean(dim=0)
+            loss = float((self.target.double() - mean).square().mean())
+            return Score(loss, loss, loss)
+        counts = torch.bincount(torch.cat([self.fit_target, self.target]).flatten()).double()
+        shares = counts[counts > 0] / counts.sum()
+        loss = float(-(shares * shares.log()).sum())
+        return Score(loss, loss, 1.0 - float(shares.max()))
+
+
+def take(data, rows: torch.Tensor):
+    """Return some samples of a tensor, or of a tuple of tensors."""
+    return tuple(part[rows] for part in data) if isinstance(data, tuple) else data[rows]
+
+
+def mean_score(first: Score, second: Score) -> Score:
+    """Return the mean of two scores."""
+    return Score(*((x + y) / 2.0 for x, y in zip(first, second)))
