@@ -5,12 +5,23 @@ from sklmc.connectivity import LMCScorer, PairwiseScore, PathScore
 from sklmc.estimators import DeepEnsemble, ModelGrid, NetClassifier, NetRegressor
 from sklmc.merging import GreedySoup, SWAEnsembler, WeightAverager, merge_models
 from sklmc.models import average_models, interpolate_models
-from sklmc.plotting import PathDisplay, SymmetryDisplay, WidthCurveDisplay
+from sklmc.plotting import (
+    DecisionRegionDisplay,
+    FeatureConnectivityDisplay,
+    FeatureSimilarityDisplay,
+    PathDisplay,
+    PreactivationDisplay,
+    SymmetryDisplay,
+    WidthCurveDisplay,
+)
 
 __version__ = "0.1.0.dev0"
 
 __all__ = [
+    "DecisionRegionDisplay",
     "DeepEnsemble",
+    "FeatureConnectivityDisplay",
+    "FeatureSimilarityDisplay",
     "GreedySoup",
     "LMCScorer",
     "ModelGrid",
@@ -21,6 +32,7 @@ __all__ = [
     "PathDisplay",
     "PathScore",
     "PermutationAligner",
+    "PreactivationDisplay",
     "SWAEnsembler",
     "SymmetryDisplay",
     "WeightAverager",

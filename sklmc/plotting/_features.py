@@ -1,0 +1,189 @@
+"""FeatureConnectivityDisplay: how features between two nets relate to those of the nets."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from sklmc._validation import check_option
+from sklmc.connectivity._unwrap import common_input, see_through
+from sklmc.features import (
+    layerwise_exponential_connectivity,
+    layerwise_linear_connectivity,
+    reciprocal_orthogonality,
+    weak_additivity,
+)
+from sklmc.plotting._style import add_legend, line_style, new_axes
+
+MEASURES = {
+    "linear": (layerwise_linear_connectivity, "one_minus_cosine", "1 - cosine"),
+    "exponential": (layerwise_exponential_connectivity, "cosine", "cosine"),
+    "weak_additivity": (weak_additivity, "cosine", "cosine"),
+    "orthogonality": (reciprocal_orthogonality, "ratio", "norm ratio"),
+}
+
+
+class FeatureConnectivityDisplay:
+    """A measure of features, drawn layer by layer for one or more pairs of nets.
+
+    Create it with :meth:`from_models` or :meth:`from_frames`.
+
+    Parameters
+    ----------
+    frames : dict of str to DataFrame
+        For each label the rows that a measure of ``sklmc.features`` returns, of one pair or of
+        several below each other.
+    measure : {"linear", "exponential", "weak_additivity", "orthogonality"}
+        Which measure it is.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Where it was drawn last.
+    figure_ : matplotlib Figure
+        The figure of `ax_`.
+    lines_ : list of matplotlib Line2D
+        The mean of each label over pairs and alphas.
+    reference_ : list of matplotlib Line2D
+        What the measure is compared with: 1 - cosine between the nets themselves for "linear"
+        (dotted, in the label's colour), the value of independent Gaussian vectors for
+        "weak_additivity" (grey); none otherwise.
+
+    See Also
+    --------
+    sklmc.features.layerwise_linear_connectivity : The measure drawn by default.
+
+    References
+    ----------
+    .. [1] Zhou, Yang, Yang, Yan, Hu, "Going beyond linear mode connectivity: the layerwise
+       linear feature connectivity", NeurIPS 2023.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklmc import FeatureConnectivityDisplay
+    >>> from sklmc.nets import MLP
+    >>> a, b = MLP(4, 2, width=8, depth=2), MLP(4, 2, width=8, depth=2)
+    >>> display = FeatureConnectivityDisplay.from_models(a, b, torch.randn(20, 4)).plot()
+    >>> display.ax_.get_ylabel()
+    '1 - cosine'
+    """
+
+    def __init__(self, frames, measure):
+        self.frames = frames
+        self.measure = measure
+
+    @classmethod
+    def from_models(cls, model_a, model_b, X, *, measure="linear", label="pair", **options):
+        """Measure a pair of models.
+
+        Parameters
+        ----------
+        model_a, model_b : skorch net, fitted sklmc estimator, Pipeline or torch.nn.Module
+            A (alpha = 0) is the reference. A Pipeline counts as its last step.
+        X : array-like of shape (n_samples, ...)
+            Samples.
+        measure : {"linear", "exponential", "weak_additivity", "orthogonality"}, default="linear"
+            What is measured.
+        label : str, default="pair"
+            Name in the legend.
+        **options : dict
+            Further arguments of the measure: `alphas`, `layers`.
+
+        Returns
+        -------
+        display : FeatureConnectivityDisplay
+            To be drawn with :meth:`plot`.
+        """
+        caller = "FeatureConnectivityDisplay.from_models"
+        check_option(measure, MEASURES, caller, "measure")
+        (before_a, a), (before_b, b) = see_through(model_a), see_through(model_b)
+        X = common_input([before_a, before_b], X, caller, ["model_a", "model_b"])
+        return cls({label: MEASURES[measure][0](a, b, X, **options)}, measure)
+
+    @classmethod
+    def from_frames(cls, frames, measure="linear"):
+        """Take what was measured already.
+
+        Parameters
+        ----------
+        frames : DataFrame, list of DataFrame, or dict of str to any of these
+            Several frames under one label (pairs) are drawn as their mean with their range.
+        measure : {"linear", "exponential", "weak_additivity", "orthogonality"}, default="linear"
+            What was measured.
+
+        Returns
+        -------
+        display : FeatureConnectivityDisplay
+            To be drawn with :meth:`plot`.
+        """
+        caller = "FeatureConnectivityDisplay.from_frames"
+        check_option(measure, MEASURES, caller, "measure")
+        if not isinstance(frames, dict):
+            frames = {"pair": frames}
+        joined = {}
+        for label, frame in frames.items():
+            parts = [frame] if isinstance(frame, pd.DataFrame) else list(frame)
+            if not parts:
+                raise ValueError(f"{caller}: there is no frame under {label!r}.")
+            column = MEASURES[measure][1]
+            if any(column not in part for part in parts):
+                raise ValueError(
+                    f"{caller}: the frame under {label!r} has no column {column!r}; it must come "
+                    f"from {MEASURES[measure][0].__name__}."
+                )
+            joined[label] = pd.concat(parts, keys=range(len(parts)), names=["pair"])
+        return cls(joined, measure)
+
+    def plot(self, ax=None, *, line_kw=None, band_kw=None):
+        """Draw one line per label over the layers.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a figure at column width.
+        line_kw : dict, default=None
+            Keywords for ``Axes.plot``.
+        band_kw : dict, default=None
+            Keywords for ``Axes.fill_between``, the range over pairs and alphas.
+
+        Returns
+        -------
+        display : FeatureConnectivityDisplay
+            Itself.
+        """
+        _, column, text = MEASURES[self.measure]
+        self.ax_, self.figure_ = new_axes(type(self).__name__, ax)
+        self.lines_, self.reference_ = [], []
+        layers: list[str] = []
+        for index, (label, frame) in enumerate(self.frames.items()):
+            layers += [name for name in frame.layer.unique() if name not in layers]
+            groups = frame.groupby("layer", sort=False)[column]
+            places = [layers.index(name) for name in frame.layer.unique()]
+            mean, low, high = groups.mean(), groups.min(), groups.max()
+            style = {"label": label, "marker": "o", "markersize": 3, **line_style(index)}
+            (line,) = self.ax_.plot(places, mean, **{**style, **(line_kw or {})})
+            self.lines_.append(line)
+            if (high > low).any():
+                keywords = {"color": line.get_color(), "alpha": 0.2, "linewidth": 0}
+                self.ax_.fill_between(places, low, high, **{**keywords, **(band_kw or {})})
+            self._plot_reference(frame, places, line.get_color(), index)
+        self.ax_.set_xticks(range(len(layers)), layers, rotation=45, ha="right", fontsize="small")
+        self.ax_.set(xlabel="layer", ylabel=text)
+        if self.measure == "linear":
+            self.ax_.set_ylim(bottom=min(0.0, self.ax_.get_ylim()[0]))
+        add_legend(self.ax_, len(self.ax_.get_legend_handles_labels()[1]))
+        return self
+
+    def _plot_reference(self, frame: pd.DataFrame, places: list[int], color: str, index: int):
+        """Draw what the measure is compared with."""
+        style = {"linestyle": ":", "linewidth": 1, "color": color}
+        if self.measure == "linear":
+            ends = frame.groupby("layer", sort=False).one_minus_cosine_ab.mean()
+            name = f"{next(iter(self.lines_[index:])).get_label()}: A against B"
+            self.reference_ += self.ax_.plot(places, ends, label=name, **style)
+        elif self.measure == "weak_additivity" and index == 0:
+            null = frame.groupby("layer", sort=False).null.mean()
+            if np.isfinite(null).any():
+                style["color"] = "0.5"
+                self.reference_ += self.ax_.plot(places, null, label="Gaussian null", **style)
