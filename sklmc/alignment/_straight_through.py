@@ -12,8 +12,8 @@ from sklmc.alignment._problem import Match, Problem
 from sklmc.alignment._weight import match_weights
 from sklmc.models import input_blocks, per_sample_loss
 
-BATCH_SIZE = 1000
-LEARNING_RATE = 0.01
+BATCH_SIZE = 100
+LEARNING_RATE = 0.1
 MOMENTUM = 0.9
 PATIENCE = 10  # epochs without a lower loss
 
