@@ -38,8 +38,7 @@ class Subject:
         self.shapes = {name: tuple(tensor.shape) for name, tensor in self.state.items()}
         check_tensors(self.module, self.state, caller)
         self.sample = trace_input(self.view.sample(X))
-        whole = None if X is None or isinstance(X, tuple) else self.view.to_input(X)
-        self._whole = None if whole is None or isinstance(whole, tuple) else (whole,)
+        self._given = X
 
     def graph(self, training: bool) -> Graph:
         """Export the forward pass in one mode."""
@@ -53,9 +52,10 @@ class Subject:
 
     def takes_any_rows(self) -> bool:
         """Go back to all of X, once, where forward wants exactly its rows (nodes of a graph)."""
-        if self._whole is None:
+        if self._given is None:
             return True
-        self.sample, self._whole = self._whole, None
+        whole, self._given = self.view.to_input(self._given), None
+        self.sample = whole if isinstance(whole, tuple) else (whole,)
         return False
 
     def outputs(self) -> list[torch.Tensor]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sklmc.symmetry._blocks import Block, BlockAxis, block_of, cut_into_pieces, join_fixed
+from sklmc.symmetry._blocks import Block, BlockAxis, Piece, block_of, cut_into_pieces, join_fixed
 from sklmc.symmetry._group import PermutationGroup
 from sklmc.symmetry._labelling import Labelling
 from sklmc.symmetry._labels import Leaf
@@ -76,7 +76,12 @@ def extract(labelling: Labelling) -> Structure:
     while before != labels.version:  # writing out fixed factors may make new kids
         before = labels.version
         pieces = {
-            name: cut_into_pieces(labels, tensor.axes) for name, tensor in labelling.tensors.items()
+            name: [
+                _shifted(piece, place)
+                for place, part in tensor.pieces
+                for piece in cut_into_pieces(labels, part.axes)
+            ]
+            for name, tensor in labelling.tensors.items()
         }
     leaves = _moving_leaves(pieces)
     needed = {outer for leaf in leaves for outer in labels.outer(leaf)}
@@ -88,6 +93,14 @@ def extract(labelling: Labelling) -> Structure:
     ordered = _in_data_flow(labels, leaves, labelling.order)
     groups = tuple(_group(labels, leaf, names, blocks, ordered) for leaf in ordered)
     return Structure(groups, blocks, _frozen_axes(pieces))
+
+
+def _shifted(piece: Piece, place: int) -> Piece:
+    """Return a piece of a part of a tensor with its rows where they lie in the whole."""
+    if place == 0:
+        return piece
+    (factors, positions), *others = piece
+    return [(factors, positions + place), *others]
 
 
 def _moving_leaves(pieces) -> list[Leaf]:

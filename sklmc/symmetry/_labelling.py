@@ -11,6 +11,7 @@ from sklmc.exceptions import SymmetryError
 from sklmc.symmetry._algebra import Labels
 from sklmc.symmetry._graph import Graph, flatten, live_nodes, module_path, written_bases
 from sklmc.symmetry._labels import UNIT, Axis, Leaf, Reason, axis_size
+from sklmc.symmetry._parts import Parted, borders, cut_stretches
 from sklmc.symmetry._rules import Labelled, Operation, find_rule, operation_name
 from sklmc.symmetry._rules._position import everything_fixed
 
@@ -22,7 +23,7 @@ class Labelling:
     """The labels of all tensors of a state, and when each leaf is first seen in the data flow."""
 
     labels: Labels
-    tensors: dict[str, Labelled]
+    tensors: dict[str, Parted]
     order: dict[Leaf, int] = field(default_factory=dict)
 
 
@@ -39,11 +40,14 @@ def label_graphs(
     proof, node by node, that the labels are consistent.
     """
     labels = Labels()
-    tensors = {}
+    graphs = list(graphs)
+    cuts = borders(graphs)
+    tied = set(aliases) | set(aliases.values())
+    tensors: dict[str, Parted] = {}
     for name, shape in shapes.items():
         first = aliases.get(name, name)
-        tensors[name] = tensors[first] if first != name else _start(labels, name, shape)
-    graphs = list(graphs)
+        places = [] if name in tied else cuts.get(name, [])
+        tensors[name] = tensors[first] if first != name else _start(labels, shape, places)
     used = {
         aliases.get(entry.name, entry.name)
         for graph in graphs
@@ -73,8 +77,18 @@ def label_graphs(
     return found
 
 
-def _start(labels: Labels, name: str, shape: tuple[int, ...]) -> Labelled:
-    """Label a tensor of the state: each axis may depend on all axes before it."""
+def _start(labels: Labels, shape: tuple[int, ...], cuts: list[int]) -> Parted:
+    """Label a tensor of the state, in pieces where forward cuts it."""
+    places = [0, *cuts]
+    sizes = [b - a for a, b in zip(places, [*cuts, shape[0] if shape else 0], strict=True)]
+    shapes = [(size, *shape[1:]) for size in sizes] if shape else [()]
+    return Parted(
+        tuple((place, _piece(labels, part)) for place, part in zip(places, shapes, strict=True))
+    )
+
+
+def _piece(labels: Labels, shape: tuple[int, ...]) -> Labelled:
+    """Label a piece: each axis may depend on all axes before it."""
     axes: list[Axis] = []
     before: set[Leaf] = set()
     for size in shape:
@@ -87,10 +101,11 @@ def _start(labels: Labels, name: str, shape: tuple[int, ...]) -> Labelled:
     return Labelled(tuple(axes), tuple(shape))
 
 
-def _fix_all(labels: Labels, tensor: Labelled, reason: Reason) -> None:
+def _fix_all(labels: Labels, tensor: Parted, reason: Reason) -> None:
     """Fix every axis of a tensor."""
-    for axis in tensor.axes:
-        labels.fix(axis, reason)
+    for _, piece in tensor.pieces:
+        for axis in piece.axes:
+            labels.fix(axis, reason)
 
 
 def _note_order(labelling: Labelling, graphs: list[Graph]) -> None:
@@ -109,7 +124,7 @@ def _note_order(labelling: Labelling, graphs: list[Graph]) -> None:
 class _Pass:
     """One walk over a graph."""
 
-    def __init__(self, labels: Labels, tensors: dict[str, Labelled], graph: Graph):
+    def __init__(self, labels: Labels, tensors: dict[str, Parted], graph: Graph):
         self.labels = labels
         self.tensors = tensors
         self.graph = graph
@@ -132,7 +147,10 @@ class _Pass:
         """Label a placeholder."""
         value = entry.node.meta.get("val")
         if entry.kind == "tensor":
-            tensor = self.tensors[entry.name]
+            parted = self.tensors[entry.name]
+            for _, piece in parted.pieces:
+                self._observe(piece)
+            return parted.pieces[0][1] if len(parted.pieces) == 1 else parted
         elif not isinstance(value, torch.Tensor):
             return value
         else:
@@ -199,6 +217,11 @@ class _Pass:
         outputs = node.meta.get("val")
         has_tensor = any(isinstance(value, torch.Tensor) for value in flatten(outputs))
         inputs = [value for value in flatten((args, kwargs)) if isinstance(value, Labelled)]
+        if args and isinstance(args[0], Parted):
+            found = [args[0].cut(self.labels, *stretch) for stretch in cut_stretches(node)]
+            for value in found:
+                self._observe(value)
+            return found if isinstance(outputs, (list, tuple)) else found[0]
         if not has_tensor and not inputs:
             return outputs
         op = Operation(node, self.labels, _bind(node, args, kwargs), outputs)

@@ -29,7 +29,8 @@ def idle_exchanges(net, X, n_pairs: int = 6) -> Iterator[tuple[str, str, tuple[i
     members = {
         leaf
         for tensor in labelling.tensors.values()
-        for axis in tensor.axes
+        for _, piece in tensor.pieces
+        for axis in piece.axes
         for leaf in labels.members(axis)
     }
     for leaf in sorted(members, key=lambda leaf: leaf.index):
