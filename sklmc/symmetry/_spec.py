@@ -162,7 +162,8 @@ def structure_from_axes(
         )
     sizes: dict[str, tuple[int, str]] = {}
     places: dict[str, list[tuple[str, int]]] = {}
-    blocks, frozen = {}, []
+    blocks: dict[str, tuple[Block, ...]] = {}
+    frozen = []
     for tensor, shape in shapes.items():
         names = spec.get(tensor, spec.get(aliases.get(tensor, tensor), (None,) * len(shape)))
         if len(names) != len(shape):
