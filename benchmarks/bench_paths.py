@@ -4,8 +4,8 @@
 dicts, load_state_dict, forward, loss and error. "floor" is the forwards alone, of one net that is
 never changed. Both score a few pairs and count for all: pairs do not share anything there. All run
 with one thread, in turn; each case has a process of its own, so that its peak memory is its own.
-"ratio" is plain / ours (more is better); CPU seconds are given as well, since a shared machine moves
-them less. The nets are random: what a path costs does not depend on what they have learned.
+"ratio" is plain / ours (more is better); CPU seconds are compared as well, since a shared machine
+moves them less. The nets are random: what a path costs does not depend on what they have learned.
 
     python benchmarks/bench_paths.py [--quick]
 """
@@ -81,11 +81,13 @@ def run_case(name: str, quick: bool, rounds: int) -> dict:
     X, labels = x.numpy(), y.numpy()
     LMCScorer().pairwise(nets[:2], X[:64], labels[:64])
     before = peak_mib()
-    found = {"ours": [], "plain": [], "floor": []}
-    for _ in range(rounds):
-        found["ours"].append(timed(lambda: LMCScorer().pairwise(nets, X, labels)))
-        peak = peak_mib() if len(found["ours"]) == 1 else peak
-        share = n_pairs / n_peer
+    found = {"ours": [timed(lambda: LMCScorer().pairwise(nets, X, labels))]}
+    found |= {"plain": [], "floor": []}
+    peak = peak_mib()  # before the peers add theirs
+    share = n_pairs / n_peer
+    for turn in range(rounds):
+        if turn > 0:
+            found["ours"].append(timed(lambda: LMCScorer().pairwise(nets, X, labels)))
         pairs = [(nets[k % n_nets], nets[(k + 1) % n_nets]) for k in range(n_peer)]
         for key, run in (
             ("plain", lambda pairs=pairs: [plain_path(a, b, x, y) for a, b in pairs]),

@@ -55,6 +55,7 @@ class ChainRoad(Road):
         self.steps = [(layer, skeleton.module.get_submodule(layer)) for layer in layers[1:]]
         weight, bias = f"{self.first_layer}.weight", f"{self.first_layer}.bias"
         self.first_weights = [(state[weight], state.get(bias)) for state in states]
+        self.sources = _permuted_copies(self.first_weights)
         self.stacks = {
             name: _column_stack([state[name] for state in states])
             for name, tensor in states[0].items()
@@ -89,12 +90,15 @@ class ChainRoad(Road):
         self.args = to_device(args, self.skeleton.device)
         inputs = input_of_layer(self.skeleton, self.states[0], self.first_layer, self.args)
         columns = inputs.T  # (n_features, rows)
-        self.first = torch.stack(
-            [
-                weight @ columns if bias is None else torch.addmm(bias[:, None], weight, columns)
-                for weight, bias in self.first_weights
-            ]
-        )  # (n_models, units, rows)
+        first: list[torch.Tensor] = []
+        for (weight, bias), source in zip(self.first_weights, self.sources):
+            if source is not None:
+                first.append(first[source[0]][source[1]])
+            elif bias is None:
+                first.append(weight @ columns)
+            else:
+                first.append(torch.addmm(bias[:, None], weight, columns))
+        self.first = torch.stack(first)  # (n_models, units, rows)
 
     def _end(self, model: int) -> torch.Tensor:
         """Return the outputs of one net, by the same batched steps with a batch of one."""
@@ -218,6 +222,28 @@ class _Lines:
         """Return (n_pairs * n_alphas, ...) points: exactly the start where the step is 0."""
         alpha = alpha.reshape(-1, *[1] * (self.start.ndim - 2))
         return torch.addcmul(self.start, self.step, alpha).flatten(0, 1)
+
+
+def _permuted_copies(weights) -> list[tuple[int, torch.Tensor] | None]:
+    """Say which first layers are another's with its units reordered: (which, order), or None.
+
+    That is what alignment leaves behind: such a net's first outputs need no product.
+    """
+    seen: dict[frozenset, tuple[int, dict[bytes, int]]] = {}
+    found: list[tuple[int, torch.Tensor] | None] = []
+    for k, (weight, bias) in enumerate(weights):
+        table = weight if bias is None else torch.cat([weight, bias[:, None]], dim=1)
+        rows = [row.tobytes() for row in table.cpu().contiguous().view(torch.uint8).numpy()]
+        where = {row: unit for unit, row in enumerate(rows)}
+        source = seen.get(frozenset(where)) if len(where) == len(rows) else None
+        if source is None:
+            if len(where) == len(rows):
+                seen[frozenset(where)] = (k, where)
+            found.append(None)
+        else:
+            order = torch.tensor([source[1][row] for row in rows], device=weight.device)
+            found.append((source[0], order))
+    return found
 
 
 def _column_stack(tensors: Sequence[torch.Tensor]) -> torch.Tensor:

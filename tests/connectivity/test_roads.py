@@ -10,8 +10,10 @@ from torch.nn import functional
 
 from sklmc import LMCScorer, interpolate_models
 from sklmc._torch import seeded
-from sklmc.connectivity import _path_job
+from sklmc.connectivity import _chain, _path_job
+from sklmc.connectivity._chain import ChainRoad, _permuted_copies
 from sklmc.models import view
+from sklmc.symmetry import discover_symmetry
 
 ROUNDING = 1e-5  # relative: float32 sums in another order
 NETS = {
@@ -152,10 +154,30 @@ def test_batch_norm_in_eval_mode(monkeypatch, make_mlps, data, road):
     np.testing.assert_allclose(score.loss, by_hand(a, b, *data, score.alphas)[0], rtol=ROUNDING)
 
 
+def test_first_layer_with_its_units_reordered_needs_no_product(make_mlps, data):
+    a, b = make_mlps(2, width=9)
+    symmetry = discover_symmetry(b)
+    moved = symmetry.apply(b, symmetry.random_permutation(0))
+    views = [view(net, caller="test") for net in (a, b, moved, a)]
+    weights = [(one.state["layers.0.weight"], one.state["layers.0.bias"]) for one in views]
+    sources = _permuted_copies(weights)
+    assert sources[:2] == [None, None]
+    assert [source[0] for source in sources[2:]] == [1, 0]
+    assert torch.equal(weights[1][0][sources[2][1]], weights[2][0])
+    layers = [f"layers.{k}" for k in range(3)]
+    road = ChainRoad(views[0], [one.state for one in views], [0.5], True, layers)
+    road.load((torch.from_numpy(data[0]),))
+    x = torch.from_numpy(data[0]).T
+    torch.testing.assert_close(road.first[2], weights[2][0] @ x + weights[2][1][:, None])
+
+
+def test_layers_with_equal_units_are_not_taken_for_copies():
+    same = torch.ones(3, 2)
+    assert _permuted_copies([(same, None), (same.clone(), None)]) == [None, None]
+
+
 def test_a_road_that_errs_is_not_taken(monkeypatch, make_mlps, data):
     """Where the chain's own arithmetic is wrong, the proof on a few samples must see it."""
-    from sklmc.connectivity import _chain
-
     right = _chain._layer_norm
     monkeypatch.setattr(_chain, "_layer_norm", lambda *args: 1.01 * right(*args))
     names = chosen(monkeypatch)
@@ -172,8 +194,6 @@ def test_float64_nets_stay_in_float64(make_mlps, data):
 
 
 def test_blocks_of_samples_do_not_matter(monkeypatch, make_mlps, data):
-    from sklmc.connectivity import _chain
-
     a, b = make_mlps(2)
     whole = LMCScorer(calibration="crossfit").path(a, b, *data)
     monkeypatch.setattr(_chain, "MIN_ROWS", 7)
