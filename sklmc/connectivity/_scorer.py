@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import copy
-import warnings
 from numbers import Integral, Real
 
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator
-from sklearn.exceptions import NotFittedError
-from tqdm.auto import tqdm
 
 from sklmc._sklearn import HasMethods, Interval, StrOptions
 from sklmc._validation import check_models, check_option
 from sklmc.alignment import ALIGNER_NAMES, named_aligner
 from sklmc.connectivity._barriers import BASELINES, alpha_grid
+from sklmc.connectivity._grid import score_grid
 from sklmc.connectivity._pair_scoring import Settings, score_pairs
 from sklmc.connectivity._pairwise_score import PairwiseScore
 from sklmc.connectivity._path_score import PathScore
 from sklmc.connectivity._unwrap import see_through, transform
-from sklmc.exceptions import PairFailedWarning
 
 PAIR_KEYS = ("neg_barrier", "neg_epsilon", "neg_calibrated_barrier", "neg_merged_loss")
 TASK_KEYS = ("accuracy", "merged_accuracy", "r2", "merged_r2")
@@ -262,66 +258,7 @@ class LMCScorer(BaseEstimator):
             :meth:`PairwiseScore.to_frame`. With a numeric `error_score`, a cell that cannot be
             scored keeps its rows, with that score and the reason in `failure`.
         """
-        caller = "LMCScorer.grid"
-        cells = getattr(model_grid, "cells_", None)
-        if cells is None:
-            raise TypeError(
-                f"{caller}: 'model_grid' must have 'cells_' (a fitted ModelGrid, for example), got "
-                f"{type(model_grid).__name__}."
-            )
-        conditions = {"naive": None}
-        if self.aligner is not None:
-            conditions["aligned"] = self.aligner
-        frames = []
-        bar = tqdm(total=len(cells) * len(conditions), desc="cells", disable=self.verbose < 1)
-        with bar:
-            for cell in cells:
-                for condition, aligner in conditions.items():
-                    scorer = copy.copy(self)
-                    scorer.aligner, scorer.verbose = aligner, 0
-                    frame = scorer._cell_frame(f"{caller}, cell {cell.params!r}", cell, X, y)
-                    for at, (name, value) in enumerate(cell.params.items()):
-                        frame.insert(at, name, [value] * len(frame))
-                    frame.insert(len(cell.params), "condition", condition)
-                    frames.append(frame)
-                    bar.set_postfix(cell.params)
-                    bar.update()
-        return pd.concat(frames, ignore_index=True)
-
-    def _cell_frame(self, caller: str, cell, X, y) -> pd.DataFrame:
-        """Score one cell; a cell that fails is raised or kept as rows, as error_score says."""
-        try:
-            return self._pairwise(caller, cell.estimators, X, y)[0].to_frame()
-        except (NotFittedError, RuntimeError, TypeError, ValueError) as error:
-            if self.error_score == "raise":
-                raise
-            warnings.warn(
-                f"{caller}: no pair could be scored; all get error_score={self.error_score!r}. "
-                f"{error}",
-                PairFailedWarning,
-                stacklevel=3,
-            )
-            return self._lost_cell(len(cell.estimators), str(error))
-
-    def _lost_cell(self, n_models: int, reason: str) -> pd.DataFrame:
-        """Return the frame of a cell of which nothing is known."""
-        alphas = alpha_grid(self.n_alphas)
-        n_pairs = n_models * (n_models - 1) // 2
-        nothing = np.full((n_pairs, len(alphas)), np.nan)
-        extra = nothing if self.calibration is not None else None
-        pairs = zip(*np.triu_indices(n_models, 1))
-        return PairwiseScore(
-            n_models=n_models,
-            alphas=alphas,
-            loss=nothing,
-            error=nothing,
-            calibrated_loss=extra,
-            inverse_temperature=extra,
-            metric=self.metric,
-            baseline=self.baseline,
-            failures={(int(a), int(b)): reason for a, b in pairs},
-            error_score=float(self.error_score),
-        ).to_frame()
+        return score_grid(self, model_grid, X, y)
 
     def __call__(self, estimator, X, y):
         """Score a fitted estimator's members, greater is better.
