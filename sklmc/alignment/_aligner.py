@@ -15,7 +15,14 @@ from sklmc._validation import check_same_length
 from sklmc.alignment._portfolio import METHODS
 from sklmc.alignment._problem import Match, Problem
 from sklmc.alignment._similarity import similarity_frame
-from sklmc.models import ModelView, check_compatible, input_blocks, run_module, view
+from sklmc.models import (
+    ModelView,
+    check_compatible,
+    input_blocks,
+    run_module,
+    state_fingerprint,
+    view,
+)
 from sklmc.symmetry import PermutationSymmetry, cached_symmetry
 
 NEEDS_X = {"activation", "straight_through"}
@@ -76,7 +83,9 @@ class PermutationAligner(BaseEstimator):
     Attributes
     ----------
     permutation_ : Permutation
-        New unit i of a group of B is its old unit ``permutation_[group][i]``.
+        New unit i of a group of B is its old unit ``permutation_[group][i]``. Its `record` holds
+        method, objective, fingerprints of both models, and the largest relative change of an
+        output in the proof of the symmetry; ``permutation_.save(path)`` keeps all of it.
     symmetry_ : PermutationSymmetry
         The groups that were searched.
     method_ : str
@@ -230,8 +239,16 @@ class PermutationAligner(BaseEstimator):
                     self._problem(a, b, symmetry, start, inputs, target, _progress(bar))
                 )
             permutation = symmetry.permutation(match.perms).compose(start)
+        record = {
+            "method": match.method,
+            "objective": float(match.objective_path[-1]),
+            "model_a": state_fingerprint(a.state),
+            "model_b": state_fingerprint(b.state),
+            "symmetry": symmetry.graph_hash,
+            "equivalence_error": (symmetry.evidence or {}).get("error"),
+        }
         self.symmetry_ = symmetry
-        self.permutation_ = permutation
+        self.permutation_ = symmetry.permutation(permutation, record)
         self.method_ = match.method
         self.objective_path_ = np.asarray(match.objective_path)
         self.objective_ = match.objective_path[-1]

@@ -23,7 +23,7 @@ from sklmc.models._states import (
     interpolate_models,
     interpolate_states,
 )
-from sklmc.models._storage import read_state, write_state
+from sklmc.models._storage import read_state, state_fingerprint, write_state
 from sklmc.models._view import ModelView, view
 
 __all__ = [
@@ -49,6 +49,7 @@ __all__ = [
     "read_state",
     "run_module",
     "scaled_cross_entropy",
+    "state_fingerprint",
     "view",
     "write_state",
 ]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -45,3 +47,13 @@ def read_state(path) -> tuple[dict[str, torch.Tensor], dict]:
             f"read_state: {str(path)!r} is damaged or was not written by sklmc ({error}); "
             "delete it or move it away."
         ) from None
+
+
+def state_fingerprint(state: Mapping[str, torch.Tensor]) -> str:
+    """Return a short digest of a state's names, shapes, dtypes and values."""
+    digest = hashlib.sha256()
+    for name, tensor in state.items():
+        values = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        about = (name, tuple(tensor.shape), str(tensor.dtype), zlib.crc32(values))
+        digest.update(repr(about).encode())
+    return digest.hexdigest()[:32]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
-from safetensors import safe_open
-from safetensors.numpy import save_file
+import torch
 
 from sklmc.exceptions import PermutationError
+from sklmc.models import read_state, state_fingerprint, view, write_state
 from sklmc.symmetry._group import PermutationGroup
 from sklmc.symmetry._spec import group_from_dict, group_to_dict
 
@@ -30,6 +29,10 @@ class Permutation(Mapping):
         Index arrays; a group that is left out does not move.
     groups : sequence of PermutationGroup
         The groups, as in ``symmetry.groups``.
+    record : mapping, default=None
+        Where it comes from, as plain values: a fit writes its method and objective, and
+        fingerprints of both models' weights. Kept in files; two permutations that differ in
+        nothing else are equal.
 
     Raises
     ------
@@ -48,7 +51,13 @@ class Permutation(Mapping):
     True
     """
 
-    def __init__(self, arrays: Mapping, groups: Sequence[PermutationGroup]):
+    def __init__(
+        self,
+        arrays: Mapping,
+        groups: Sequence[PermutationGroup],
+        record: Mapping | None = None,
+    ):
+        self.record = dict(record or {})
         self._groups = {group.name: group for group in groups}
         unknown = [name for name in arrays if name not in self._groups]
         if unknown:
@@ -87,7 +96,7 @@ class Permutation(Mapping):
         return f"Permutation({len(self)} groups, {self.n_moved} of {total} units moved)"
 
     def __reduce__(self):
-        return type(self), (self._arrays, self.groups)
+        return type(self), (self._arrays, self.groups, self.record)
 
     # -- group laws ------------------------------------------------------------------------
 
@@ -157,49 +166,73 @@ class Permutation(Mapping):
     # -- files -----------------------------------------------------------------------------
 
     def save(self, path) -> None:
-        """Write the index arrays and the structure of the groups to a safetensors file.
+        """Write index arrays, groups and record to one safetensors file.
 
         Parameters
         ----------
         path : str or path-like
-            The file; it holds int64 tensors and JSON, no pickle.
+            The file; it holds int64 tensors and JSON, no pickle, and is written whole or not at
+            all.
         """
-        metadata = {
-            "format": "sklmc.Permutation",
-            "version": str(FORMAT_VERSION),
-            "groups": json.dumps([group_to_dict(group) for group in self.groups]),
-        }
-        save_file({name: np.ascontiguousarray(a) for name, a in self.items()}, path, metadata)
+        write_state(
+            path,
+            {name: torch.from_numpy(array.copy()) for name, array in self.items()},
+            {
+                "format": "sklmc.Permutation",
+                "version": FORMAT_VERSION,
+                "groups": [group_to_dict(group) for group in self.groups],
+                "record": self.record,
+            },
+        )
 
     @classmethod
-    def load(cls, path) -> Permutation:
-        """Read what `save` wrote.
+    def load(cls, path, *, model_a=None, model_b=None) -> Permutation:
+        """Read what `save` wrote, and check that it is a permutation.
 
         Parameters
         ----------
         path : str or path-like
             The file.
+        model_a : skorch net, fitted sklmc estimator or torch.nn.Module, default=None
+            If given, its weights must be those of the reference of the fit.
+        model_b : skorch net, fitted sklmc estimator or torch.nn.Module, default=None
+            If given, its weights must be those of the model that was moved in the fit.
 
         Returns
         -------
         permutation : Permutation
-            Equal to the one that was saved.
+            Equal to the one that was saved. ``symmetry.apply`` refuses it where it belongs to
+            another architecture.
 
         Raises
         ------
+        FileNotFoundError
+            If there is no such file.
+        PermutationError
+            If an array is no permutation of its group, or a model is not that of the fit.
         ValueError
-            If the file is none of ours.
+            If the file is damaged or holds no permutation.
         """
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != "sklmc.Permutation":
-                raise ValueError(
-                    f"Permutation.load: {str(path)!r} holds no permutation of sklmc; write it "
-                    "with Permutation.save."
+        caller = "Permutation.load"
+        state, metadata = read_state(path)
+        if metadata.get("format") != "sklmc.Permutation":
+            raise ValueError(
+                f"{caller}: {str(path)!r} holds no permutation of sklmc; write it with "
+                "Permutation.save."
+            )
+        record = metadata["record"]
+        for name, model in (("model_a", model_a), ("model_b", model_b)):
+            if model is None:
+                continue
+            found = state_fingerprint(view(model, caller=caller, name=name).state)
+            if found != record.get(name):
+                raise PermutationError(
+                    f"{caller}: the weights of '{name}' are not those that {str(path)!r} was found "
+                    f"for (fingerprint {found}, in the file {record.get(name)}); pass the model "
+                    "of the fit, or fit anew."
                 )
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        groups = [group_from_dict(entry) for entry in json.loads(metadata["groups"])]
-        return cls(arrays, groups)
+        groups = [group_from_dict(entry) for entry in metadata["groups"]]
+        return cls({name: tensor.numpy() for name, tensor in state.items()}, groups, record)
 
 
 def outer_index(

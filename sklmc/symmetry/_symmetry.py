@@ -116,20 +116,22 @@ class PermutationSymmetry:
         """
         return Permutation({}, self.groups)
 
-    def permutation(self, arrays: Mapping) -> Permutation:
+    def permutation(self, arrays: Mapping, record: Mapping | None = None) -> Permutation:
         """Make a permutation from index arrays.
 
         Parameters
         ----------
         arrays : mapping of str to array of int
             New unit ``i`` is old unit ``perm[i]``; groups that are left out do not move.
+        record : mapping, default=None
+            Where the permutation comes from, as plain values; see :class:`Permutation`.
 
         Returns
         -------
         permutation : Permutation
             Checked: every array is a permutation of its group.
         """
-        return Permutation(arrays, self.groups)
+        return Permutation(arrays, self.groups, record)
 
     def random_permutation(self, random_state=None) -> Permutation:
         """Draw uniformly from all permutations.
@@ -197,13 +199,18 @@ class PermutationSymmetry:
             for name, array in permutation.items()
             if (array != np.arange(array.shape[-1])).any()
         }
-        unknown = [name for name in moving if name not in self._by_name]
-        if unknown or any(moving[n].shape != self._by_name[n].shape for n in moving):
+        foreign = [g for g in permutation.groups if g.name in moving and not self._has(g)]
+        if foreign:
             raise SymmetryError(
                 "PermutationSymmetry.apply: the permutation belongs to another net; its groups are "
                 f"{list(permutation)}, this symmetry's are {list(self._by_name)}."
             )
         return self._mover.state(state, moving)
+
+    def _has(self, group: PermutationGroup) -> bool:
+        """Whether a group is one of ours: the same name, sizes and places."""
+        own = self._by_name.get(group.name)
+        return own is not None and (own.shape, own.places) == (group.shape, group.places)
 
     # -- checks ----------------------------------------------------------------------------
 
