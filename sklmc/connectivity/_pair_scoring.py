@@ -48,7 +48,7 @@ class Settings:
     alphas: np.ndarray
     aligner: object
     repair: str | None
-    calibration: object
+    calibration: str | tuple | None
     error_score: object  # "raise" or a number
     n_jobs: int | None
     verbose: int
@@ -92,7 +92,7 @@ def score_pairs(
         catch=how.error_score != "raise",
     )
     job.plan = make_plan(job)
-    curves = _empty_curves(len(pairs), len(how.alphas))
+    curves = Curves(np.full((4, len(pairs), len(how.alphas)), np.nan), failures={})
     for k, pair in enumerate(pairs):
         reason = bad.get(pair[1], bad.get(pair[0]))
         if reason is not None:
@@ -121,7 +121,7 @@ def _samples(lead: ModelView, earlier, X, y, how: Settings) -> tuple[Samples, bo
         )
     if kind is None or isinstance(kind, str):
         return samples, classify, kind
-    X_cal, y_cal = kind
+    X_cal, y_cal = tuple(kind)
     check_same_length(X_cal, y_cal, f"{how.caller}, 'calibration'")
     more, _ = checked_samples(lead, transform(earlier, X_cal), y_cal, how.caller)
     inputs = tuple(np.concatenate(pair) for pair in zip(samples.inputs, more.inputs))
@@ -210,8 +210,7 @@ def _run(job: PathJob, pairs, rows: Sequence[int], curves: Curves, how: Settings
     for task, done in zip(tasks, found):
         for k, pair in enumerate(task):
             for row in where[pair]:
-                for name in ("loss", "error", "calibrated_loss", "inverse_temperature"):
-                    getattr(curves, name)[row] = getattr(done, name)[k]
+                curves.values[:, row] = done.values[:, k]
                 if k in done.failures:
                     curves.failures[row] = done.failures[k]
 
@@ -219,8 +218,7 @@ def _run(job: PathJob, pairs, rows: Sequence[int], curves: Curves, how: Settings
 def _report(curves: Curves, pairs, names, how: Settings) -> None:
     """Warn of pairs that failed and of losses that are not finite, by name."""
     failed = sorted(curves.failures)
-    for name in ("loss", "error", "calibrated_loss", "inverse_temperature"):
-        getattr(curves, name)[failed] = np.nan
+    curves.values[:, failed] = np.nan
     if pairs and len(failed) == len(pairs):
         raise ValueError(f"{how.caller}: no pair could be scored. {curves.failures[0]}")
     if failed:
@@ -233,10 +231,10 @@ def _report(curves: Curves, pairs, names, how: Settings) -> None:
     broken = [
         row
         for row in range(len(pairs))
-        if row not in curves.failures and not np.isfinite(curves.loss[row]).all()
+        if row not in curves.failures and not np.isfinite(curves.values[0, row]).all()
     ]
     if broken:
-        alphas = how.alphas[~np.isfinite(curves.loss[broken[0]])]
+        alphas = how.alphas[~np.isfinite(curves.values[0, broken[0]])]
         warnings.warn(
             f"{how.caller}: the loss is not finite on the path of {_some(pairs, broken, names)} "
             f"(first at alpha={alphas[0]:g}); its barriers are NaN or infinite. Look at the nets' "
@@ -263,8 +261,3 @@ def _warn_of_batch_norm(lead: ModelView, how: Settings) -> None:
             StaleStatisticsWarning,
             stacklevel=5,
         )
-
-
-def _empty_curves(n_pairs: int, n_alphas: int) -> Curves:
-    """Return curves full of NaN."""
-    return Curves(*(np.full((n_pairs, n_alphas), np.nan) for _ in range(4)), failures={})

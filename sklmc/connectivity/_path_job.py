@@ -39,12 +39,12 @@ class Plan:
 
 @dataclasses.dataclass
 class Curves:
-    """What one task found out: an array (n_pairs, n_alphas) of each kind, and failures."""
+    """What was found out about pairs: `values` (4, n_pairs, n_alphas), and failures by row.
 
-    loss: np.ndarray
-    error: np.ndarray
-    calibrated_loss: np.ndarray
-    inverse_temperature: np.ndarray
+    The four are loss, error, calibrated loss and inverse temperature; NaN is what is not known.
+    """
+
+    values: np.ndarray
     failures: dict[int, str]
 
 
@@ -140,7 +140,7 @@ class PathJob:
                     tally.add_inner(group, outputs)
                 if tick is not None:
                     tick(len(whole) * (stop - start) / len(samples.target))
-        return Curves(*tally.curves([(rows[a], rows[b]) for a, b in pairs]), failures)
+        return Curves(tally.curves([(rows[a], rows[b]) for a, b in pairs]), failures)
 
     def _repaired(self, pairs, states) -> list:
         """Return, for each pair and inner alpha, the batch-norm statistics estimated anew."""
@@ -178,7 +178,8 @@ def make_plan(job: PathJob) -> Plan:
     b = job.population.state(len(job.population) - 1)
     args = job.samples.block(0, min(PROBE_ROWS, len(job.samples.target)))
     inner = job.alphas[1:-1]
-    name, layers = "general", ()
+    name: str = "general"
+    layers: tuple[str, ...] = ()
     norms = job.repair is not None and tracked_norms(skeleton.module)
     with single_thread():
         first = first_weight_layer(skeleton, a, args)
@@ -232,7 +233,7 @@ def takes_all_models(aligner) -> bool:
 def _agrees(name, layers, skeleton, states, args, classify: bool) -> bool:
     """Prove a road on a few samples: does it compute what the general road computes?"""
     alpha = 0.375
-    wanted = values_last(run_between(skeleton, *states, alpha, args).cpu(), classify)
+    wanted = values_last(run_between(skeleton, states[0], states[1], alpha, args).cpu(), classify)
     try:
         road = make_road(name, layers, skeleton, states, [alpha], classify)
         road.load(args)

@@ -194,13 +194,14 @@ class LMCScorer(BaseEstimator):
         curves, _, _ = self._score(
             "LMCScorer.path", models, [(0, 1)], X, y, ["model_a", "model_b"], error_score="raise"
         )
+        loss, error, calibrated, beta = curves.values[:, 0]
         extra = self.calibration is not None
         return PathScore(
             alphas=alpha_grid(self.n_alphas),
-            loss=curves.loss[0],
-            error=curves.error[0],
-            calibrated_loss=curves.calibrated_loss[0] if extra else None,
-            inverse_temperature=curves.inverse_temperature[0] if extra else None,
+            loss=loss,
+            error=error,
+            calibrated_loss=calibrated if extra else None,
+            inverse_temperature=beta if extra else None,
             metric=self.metric,
             baseline=self.baseline,
         )
@@ -327,14 +328,15 @@ class LMCScorer(BaseEstimator):
         pairs = list(zip(first.tolist(), second.tolist()))
         names = [f"models[{k}]" for k in range(len(models))]
         curves, classify, variance = self._score(caller, models, pairs, X, y, names)
+        loss, error, calibrated, beta = curves.values
         extra = self.calibration is not None
         score = PairwiseScore(
             n_models=len(models),
             alphas=alpha_grid(self.n_alphas),
-            loss=curves.loss,
-            error=curves.error,
-            calibrated_loss=curves.calibrated_loss if extra else None,
-            inverse_temperature=curves.inverse_temperature if extra else None,
+            loss=loss,
+            error=error,
+            calibrated_loss=calibrated if extra else None,
+            inverse_temperature=beta if extra else None,
             metric=self.metric,
             baseline=self.baseline,
             failures={pairs[k]: reason for k, reason in curves.failures.items()},

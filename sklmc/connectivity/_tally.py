@@ -93,22 +93,21 @@ class Tally:
                 self.inner_logits = self._store(self.inner_sums.shape[1:], outputs)
             self.inner_logits[pairs, :, :, self.values] = outputs
 
-    def curves(self, pairs: Sequence[tuple[int, int]]) -> list[np.ndarray]:
-        """Return loss, error, calibrated loss and inverse temperature, (n_pairs, n_alphas) each."""
+    def curves(self, pairs: Sequence[tuple[int, int]]) -> np.ndarray:
+        """Return loss, error, calibrated loss and inverse temperature: (4, n_pairs, n_alphas)."""
         n_values = self.samples.n_scored * self.tokens
-        found = [
-            _assemble(pairs, end / n_values, inner / n_values)
-            for end, inner in zip(self.end_sums, self.inner_sums)
-        ]
-        if self.calibration is None:
-            return [*found, *(np.full_like(found[0], np.nan) for _ in range(2))]
-        ends = self._calibrate(self.end_logits)
-        inner = np.full(self.inner_sums.shape, np.nan)
-        moving = [k for k, (a, b) in enumerate(pairs) if a != b]
-        if moving:
-            flat = self.inner_logits[moving] if len(moving) < len(pairs) else self.inner_logits
-            inner[:, moving] = self._calibrate(flat.flatten(0, 1)).reshape(inner[:, moving].shape)
-        return [*found, *(_assemble(pairs, ends[k], inner[k]) for k in range(2))]
+        ends = np.full((4, self.end_sums.shape[1]), np.nan)
+        inner = np.full((4, *self.inner_sums.shape[1:]), np.nan)
+        ends[:2], inner[:2] = self.end_sums / n_values, self.inner_sums / n_values
+        if self.calibration is not None:
+            ends[2:] = self._calibrate(self.end_logits)
+            moving = [k for k, (a, b) in enumerate(pairs) if a != b]
+            if moving:
+                whole = len(moving) == len(pairs)
+                logits = self.inner_logits if whole else self.inner_logits[moving]
+                found = self._calibrate(logits.flatten(0, 1))
+                inner[2:, moving] = found.reshape(2, len(moving), -1)
+        return np.stack([_assemble(pairs, ends[k], inner[k]) for k in range(4)])
 
     def _store(self, nets: tuple[int, ...], outputs: torch.Tensor) -> torch.Tensor:
         """Make room for the logits of all samples, (*nets, n_classes, n_values)."""
