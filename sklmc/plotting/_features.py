@@ -43,7 +43,7 @@ class FeatureConnectivityDisplay:
     figure_ : matplotlib Figure
         The figure of `ax_`.
     lines_ : list of matplotlib Line2D
-        The mean of each label over pairs and alphas.
+        The mean of each label over pairs and alphas; "linear" on a logarithmic axis.
     reference_ : list of matplotlib Line2D
         What the measure is compared with: 1 - cosine between the nets themselves for "linear"
         (dotted, in the label's colour), the value of independent Gaussian vectors for
@@ -170,8 +170,9 @@ class FeatureConnectivityDisplay:
             self._plot_reference(frame, places, line.get_color(), index)
         self.ax_.set_xticks(range(len(layers)), layers, rotation=45, ha="right", fontsize="small")
         self.ax_.set(xlabel="layer", ylabel=text)
-        if self.measure == "linear":
-            self.ax_.set_ylim(bottom=min(0.0, self.ax_.get_ylim()[0]))
+        drawn = np.concatenate([line.get_ydata() for line in self.lines_ + self.reference_])
+        if self.measure == "linear" and np.nanmin(drawn) > 0:
+            self.ax_.set_yscale("log")  # spawned and independent pairs lie decades apart
         add_legend(self.ax_, len(self.ax_.get_legend_handles_labels()[1]))
         return self
 
@@ -180,7 +181,7 @@ class FeatureConnectivityDisplay:
         style = {"linestyle": ":", "linewidth": 1, "color": color}
         if self.measure == "linear":
             ends = frame.groupby("layer", sort=False).one_minus_cosine_ab.mean()
-            name = f"{next(iter(self.lines_[index:])).get_label()}: A against B"
+            name = "_" if index else "dotted: A against B"
             self.reference_ += self.ax_.plot(places, ends, label=name, **style)
         elif self.measure == "weak_additivity" and index == 0:
             null = frame.groupby("layer", sort=False).null.mean()

@@ -1,0 +1,157 @@
+"""Causes of barriers are found where they were planted."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from sklmc import NetRegressor
+from sklmc.features import explain_barrier
+from sklmc.features._explain import frozen_share, order_share
+from sklmc.features._halves import Halves
+from sklmc.models import view
+from sklmc.symmetry import discover_symmetry
+from tests.features import planted
+from tests.features.nets import mlp, samples
+from tests.models.conftest import snapshot
+
+
+def explained(situation, seed):
+    a, b = situation(seed)
+    return explain_barrier(a, b, *planted.data()[2:])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "situation",
+    [s for s in planted.SITUATIONS if s is not planted.variance_collapse],
+    ids=lambda s: s.__name__,
+)
+def test_planted_cause_comes_first(situation):
+    report = explained(situation, 0)
+    assert report.causes[0].name == situation.__name__
+
+
+@pytest.mark.slow
+def test_collapse_is_told_from_different_features():
+    report = explained(planted.variance_collapse, 3)
+    first = report.causes[0]
+    assert first.name == "variance_collapse"
+    assert first.measured < 0.7
+    assert "repair='renormalize'" in first.remedy
+    assert report.layers.variance_ratio.is_monotonic_decreasing
+
+
+@pytest.mark.nightly
+def test_planted_causes_over_five_seeds():
+    found = {
+        (situation.__name__, seed): [cause.name for cause in explained(situation, seed).causes]
+        for situation in planted.SITUATIONS
+        for seed in range(5)
+    }
+    confused = {key: names for key, names in found.items() if names[:1] != [key[0]]}
+    assert len(confused) <= 4, confused
+
+
+def test_report_in_words_and_as_tables():
+    a, b = planted.not_aligned(0)
+    report = explain_barrier(a, b, *planted.data()[2:])
+    frame = report.to_frame()
+    assert frame["rank"].tolist() == list(range(1, len(report.causes) + 1))
+    assert frame.columns.tolist() == [
+        *("rank", "name", "share", "measured", "reference", "evidence", "remedy"),
+    ]
+    text = str(report)
+    assert "not_aligned" in text
+    assert "variance_collapse" not in text
+    assert "PermutationAligner" in text
+    middle = report.measures.set_index("net").loss
+    ends = (middle["A"] + middle["B"]) / 2
+    assert report.barrier == pytest.approx(middle["midpoint"] - ends)
+    assert middle["midpoint, aligned"] < ends + 0.1 * report.barrier
+    assert report.layers.layer.tolist() == ["layers.0", "layers.2", "layers.4"]
+    assert (report.layers.correlation_aligned[:2] > 0.9).all()
+    assert (report.layers.correlation[:2] < 0.3).all()
+
+
+def test_equal_nets_have_nothing_to_explain_and_are_left_alone():
+    net = planted.trained(0, width=16, depth=1)
+    other = copy.deepcopy(net)
+    before = snapshot(net.module_)
+    report = explain_barrier(net, other, *planted.data()[2:])
+    assert snapshot(net.module_) == before
+    assert report.causes == ()
+    assert str(report).startswith("There is nothing to explain")
+
+
+def test_unequal_ends_are_named_with_the_worse_one():
+    a = planted.trained(0, width=32, depth=2)
+    b = planted.trained(1, max_epochs=2, lr=0.002, width=32, depth=2)
+    first = explain_barrier(a, b, *planted.data()[2:]).causes[0]
+    assert first.name == "under_trained"
+    assert first.evidence.startswith("B removes")
+    assert np.isnan(first.share)
+
+
+def test_same_answer_twice_and_for_pipelines():
+    a, b = planted.local_optimum(1)
+    _, _, X, y = planted.data()
+    first, second = (explain_barrier(a, b, X, y).to_frame() for _ in range(2))
+    assert first.equals(second)
+    halved = FunctionTransformer(lambda x: x / 2)
+    through = [make_pipeline(halved, net) for net in (a, b)]
+    assert explain_barrier(*through, 2 * X, y).to_frame().equals(first)
+
+
+def test_regression_has_no_scale_of_logits():
+    X = np.random.default_rng(0).normal(size=(300, 4)).astype(np.float32)
+    y = np.abs(X[:, 0]) + X[:, 1]
+    a = NetRegressor(max_epochs=20, module__width=16, random_state=0).fit(X, y)
+    symmetry = discover_symmetry(a)
+    b = symmetry.apply(a, symmetry.random_permutation(0))
+    assert [cause.name for cause in explain_barrier(a, b, X, y).causes] == ["not_aligned"]
+
+
+def test_order_share_of_known_orders():
+    a = mlp(0, width=16)
+    symmetry = discover_symmetry(a)
+    b = symmetry.apply(a, symmetry.random_permutation(0))
+    states = [view(net, caller="f").state for net in (a, a, b)]
+    assert order_share(symmetry, states[0], states[1], states[0]) == pytest.approx(1.0)
+    assert abs(order_share(symmetry, states[0], states[2], states[0])) < 0.3
+
+
+def test_share_of_frozen_axes():
+    assert frozen_share(discover_symmetry(mlp(0))) == 0
+    assert frozen_share(discover_symmetry(planted.OrderCounts())) == 1
+
+
+def test_scores_on_the_other_half():
+    net, x = mlp(0), samples(400)
+    y = net(x).argmax(dim=1)
+    halves = Halves(view(net, caller="f"), x, y)
+    assert len(halves.data) == len(halves.fit_data) == 200
+    rows = torch.cat([halves.data, halves.fit_data])
+    assert len(torch.unique(rows, dim=0)) == 400
+    score = halves.score(view(net, caller="f").state)
+    assert score.error == 0
+    assert score.loss >= score.calibrated
+    shares = torch.bincount(y).double() / 400
+    shares = shares[shares > 0]
+    assert halves.constant().loss == pytest.approx(float(-(shares * shares.log()).sum()))
+
+
+def test_bad_input_is_named():
+    a, b, x = mlp(0), mlp(1), samples(60)
+    y = np.arange(60) % 4
+    with pytest.raises(ValueError, match="too few: at least 40"):
+        explain_barrier(a, b, x[:20], y[:20])
+    with pytest.raises(ValueError, match="different architecture"):
+        explain_barrier(a, mlp(1, width=9), x, y)
+    with pytest.raises(ValueError, match="60 and 50"):
+        explain_barrier(a, b, x, y[:50])
+    with pytest.raises(ValueError, match="label 7"):
+        explain_barrier(a, b, x, np.full(60, 7))
