@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
 
 from sklmc.symmetry._labels import (
     UNIT,
@@ -42,7 +43,7 @@ class Labels(LeafStore):
         self._scope = scope
         self._counts.clear()
 
-    def _key(self, *what: Hashable) -> Hashable:
+    def _key(self, *what: Hashable) -> tuple:
         """Return a key for something that the present operation makes."""
         self._counts[what] += 1
         return (self._scope, *what, self._counts[what])
@@ -310,7 +311,7 @@ class Labels(LeafStore):
 
     # -- one operation over an index space -------------------------------------------------
 
-    def join(self, *operands: Mapping[Hashable, Axis | None]) -> dict[Hashable, Axis | None]:
+    def join(self, *operands: Mapping[Any, Axis | None]) -> dict[Any, Axis | None]:
         """Unify operands and results role by role, and judge who may depend on whom.
 
         A *role* is one index of the operation (the m, k, n of a matrix product). A leaf at role p

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import torch
@@ -128,7 +128,7 @@ class _Pass:
         self.labels = labels
         self.tensors = tensors
         self.graph = graph
-        self.on_result = None
+        self.on_result: Callable[[Labelled], object] | None = None
         self._facts: dict = {}
 
     def run(self) -> None:

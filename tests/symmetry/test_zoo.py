@@ -74,4 +74,4 @@ def test_places_name_every_block_axis_of_a_group(found):
             if group.name in axis.factors
         }
         assert set(group.places) == places
-        assert group.observable
+        assert set(group.unobservable) <= {tensor for tensor, _ in places}

@@ -15,9 +15,13 @@ def attention(op: Operation):
     query, key, value, mask = op["query"], op["key"], op["value"], op.get("attn_mask")
     n_batch = query.ndim - 2
     batch = [("batch", d) for d in range(n_batch)]
+    masked: dict = {}
     if op.get("is_causal"):
-        for axis in (query.axes[-2], key.axes[-2]):
-            op.fix(axis, "later places are masked")
+        kind = "later places are masked"
+        masked = {
+            "t": op.held(query.axes[-2], query.shape[-2], kind),
+            "s": op.held(key.axes[-2], key.shape[-2], kind),
+        }
     grouped = op.get("enable_gqa") and query.shape[-3] != key.shape[-3]
     names = [*batch, "t", "d"]
     q = query.roles(names)
@@ -33,7 +37,7 @@ def attention(op: Operation):
                 outer, inner = op.labels.split(axis, [key.shape[-3], repeats])
                 operand.update({"repeat": inner})
                 operand.update({role: outer} if key.shape[-3] > 1 else {})
-    operands = [q, key.roles([*batch, "s", "d"]), value.roles([*batch, "s", "e"]), m]
+    operands = [q, key.roles([*batch, "s", "d"]), value.roles([*batch, "s", "e"]), m, masked]
     axes = dict(op.join(*operands))
     out_roles = [*batch, *(["repeat"] if grouped else []), "t", "e"]
     op.join(*operands, {role: axes[role] for role in out_roles if role in axes})

@@ -27,7 +27,7 @@ def linear(op: Operation):
     batch = [("batch", d) for d in range(x.ndim - 1)]
     out = [*batch, "out"] if weight.ndim == 2 else batch
     weights = ["out", "in"] if weight.ndim == 2 else ["in"]
-    operands = [(x, [*batch, "in"]), (weight, weights)]
+    operands: list[tuple[Labelled, list]] = [(x, [*batch, "in"]), (weight, weights)]
     if bias is not None:
         operands.append((bias, ["out"][: bias.ndim]))
     return contract(op, operands, out)
@@ -74,7 +74,11 @@ def bilinear(op: Operation):
     """x (..., i) and y (..., j) with weight (o, i, j)."""
     x, y, weight, bias = op["input1"], op["input2"], op["weight"], op["bias"]
     batch = [("batch", d) for d in range(x.ndim - 1)]
-    operands = [(x, [*batch, "i"]), (y, [*batch, "j"]), (weight, ["out", "i", "j"])]
+    operands: list[tuple[Labelled, list]] = [
+        (x, [*batch, "i"]),
+        (y, [*batch, "j"]),
+        (weight, ["out", "i", "j"]),
+    ]
     if bias is not None:
         operands.append((bias, ["out"]))
     return contract(op, operands, [*batch, "out"])
@@ -149,6 +153,7 @@ def grouped_product(op: Operation):
     x, weight = op.tensors[:2]
     if x.ndim != 2 or weight.ndim != 3:
         return everything_fixed(op, "rows are sorted by expert")
-    op.fix(x.axes[0], "rows are sorted by expert")
+    rows = op.held(x.axes[0], x.shape[0], "rows are sorted by expert")
     op.fix(weight.axes[0], "rows are sorted by expert")
+    x = Labelled((rows, x.axes[1]), x.shape)
     return contract(op, [(x, ["row", "in"]), (weight, ["expert", "in", "out"])], ["row", "out"])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
+from sklmc.symmetry._labels import Axis
 from sklmc.symmetry._rules._registry import Labelled, Operation, register_rule
 
 _SPACE = "position in space"
@@ -28,19 +31,21 @@ def _convolve(op: Operation, transposed: bool) -> Labelled:
     for axis in (*x.axes[x.ndim - n_space :], *weight.axes[2:]):
         op.fix(axis, _SPACE)
     space = [op.fresh(size, _SPACE) for size in shape[len(shape) - n_space :]]
-    kernel = dict(zip((("kernel", d) for d in range(n_space)), weight.axes[2:], strict=True))
-    kernel = {role: axis for role, axis in kernel.items() if weight.shape[2 + role[1]] > 1}
-    batch = dict(enumerate(x.axes[: x.ndim - n_space - 1])) if x.ndim > n_space + 1 else {}
-    batch = {role: axis for role, axis in batch.items() if x.shape[role] > 1}
+    kernel: dict[Hashable, Axis | None] = {
+        ("kernel", d): weight.axes[2 + d] for d in range(n_space) if weight.shape[2 + d] > 1
+    }
+    batch: dict[Hashable, Axis | None] = {
+        d: x.axes[d] for d in range(x.ndim - n_space - 1) if x.shape[d] > 1
+    }
     channels = x.axes[x.ndim - n_space - 1]
     n_in = x.shape[x.ndim - n_space - 1]
     n_out = shape[len(shape) - n_space - 1]
     first, second = weight.axes[:2]
     if groups == 1:
         read, write = (first, second) if transposed else (second, first)
-        into, out = {"in": channels}, {"out": write}
-        taps = {"in": read, "out": write, **kernel}
-        bias_roles = out
+        into: dict[Hashable, Axis | None] = {"in": channels}
+        out: dict[Hashable, Axis | None] = {"out": write}
+        taps: dict[Hashable, Axis | None] = {"in": read, "out": write, **kernel}
     else:
         per_group = n_in // groups
         if channels is None:
@@ -52,9 +57,8 @@ def _convolve(op: Operation, transposed: bool) -> Labelled:
         else:
             taps = _pair(labels, first, groups, n_out // groups, "group", "out")
             taps.update({"in": second} if per_group > 1 else {})
-        out = {role: taps[role] for role in ("group", "out") if role in taps}
+        out = {role: taps.get(role, into.get(role)) for role in ("group", "out")}
         taps.update(kernel)
-        bias_roles = out
     operands = [{**batch, **into}, taps]
     if bias is not None:
         bias_axis = bias.axes[0]
@@ -63,10 +67,16 @@ def _convolve(op: Operation, transposed: bool) -> Labelled:
             if groups == 1
             else _pair(labels, bias_axis, groups, n_out // groups, "group", "out")
         )
-    operands.append({**batch, **bias_roles})
+    operands.append({**batch, **out})
     axes = op.join(*operands)
-    made = [axes[role] for role in ("group", "out") if axes.get(role) is not None and role in out]
-    channel = labels.merge(made) if made else None
+    made = [
+        (axes.get(role), size)
+        for role, size in (("group", groups), ("out", n_out // groups))
+        if size > 1
+    ]
+    channel = None  # uniform where all filters are equal and no group tells them apart
+    if any(axis is not None for axis, _ in made):
+        channel = labels.merge([op.fresh(n) if axis is None else axis for axis, n in made])
     lead = [batch.get(d, ((),)) for d in range(x.ndim - n_space - 1)]
     return Labelled((*lead, channel if n_out > 1 else ((),), *space), shape)
 
@@ -151,10 +161,9 @@ def im2col(op: Operation):
     x, shape = op["self"], op.shape()
     for axis in x.axes[-2:]:
         op.fix(axis, _SPACE)
-    channels = x.axes[-3]
+    channels = op.fresh(x.shape[-3]) if x.axes[-3] is None else x.axes[-3]
     places = shape[-2] // x.shape[-3]
-    if channels is not None:
-        channels = op.labels.merge([channels, op.fresh(places, _SPACE)])
+    channels = op.labels.merge([channels, op.fresh(places, _SPACE)])
     return Labelled((*x.axes[:-3], channels, op.fresh(shape[-1], _SPACE)), shape)
 
 

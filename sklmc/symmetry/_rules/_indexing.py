@@ -82,8 +82,11 @@ def index_put(op: Operation):
     for axis in values.axes[: max(last, 0)]:
         op.fix(axis, _LOOKED_UP)
     tail = Labelled(values.axes[max(last, 0) :], values.shape[max(last, 0) :])
-    op.join({d: x.axes[d] for d in rest if x.shape[d] > 1}, tail.roles(rest[max(-last, 0) :]))
-    return Labelled(x.axes, op.shape())
+    roles = {d: x.axes[d] for d in rest if x.shape[d] > 1}
+    axes = op.join(roles, tail.roles(rest[max(-last, 0) :]))
+    for d in looked_up:
+        axes[d] = op.held(x.axes[d], x.shape[d], _LOOKED_UP)
+    return op.result(range(x.ndim), axes)
 
 
 @register_rule("aten::index_add", "aten::index_copy")
@@ -97,8 +100,8 @@ def index_add(op: Operation):
     roles, others = x.roles(range(x.ndim)), source.roles(range(x.ndim))
     roles.pop(dim, None)
     others.pop(dim, None)
-    op.join(roles, others)
-    return Labelled(x.axes, op.shape())
+    axes = op.join(roles, others)
+    return op.result(range(x.ndim), {**axes, dim: op.fresh(x.shape[dim], _LOOKED_UP)})
 
 
 @register_rule("aten::gather", "aten::take_along_dim")
@@ -121,10 +124,14 @@ def scatter(op: Operation):
     for tensor in tensors:
         if tensor.ndim:
             op.fix(tensor.axes[dim], _LOOKED_UP)
-    _along(op, dim, *tensors)
+    agreed = _along(op, dim, *tensors)
     kind = "places are written by index"
-    axes = [op.fresh(x.shape[d], kind) if d == dim else axis for d, axis in enumerate(x.axes)]
-    return Labelled(tuple(axes), op.shape())
+    sizes = {d: {tensor.shape[d] for tensor in tensors} for d in range(x.ndim)}
+    axes = {
+        d: op.held(x.axes[d], x.shape[d], kind) if d == dim or len(sizes[d]) > 1 else agreed.get(d)
+        for d in range(x.ndim)
+    }
+    return op.result(range(x.ndim), axes)
 
 
 def _along(op: Operation, dim: int, x: Labelled, *others: Labelled) -> dict:

@@ -22,7 +22,7 @@ def recurrent(op: Operation):
     time = 1 if op.get("batch_first") else 0
     if x.ndim == 2:
         time = 0
-    op.fix(x.axes[time], "time has an order")
+    steps = op.held(x.axes[time], x.shape[time], "time has an order")
     feature = x.axes[-1]
     states: list[tuple[Axis, Axis]] = []
     for layer in range(n_layers):
@@ -39,12 +39,13 @@ def recurrent(op: Operation):
     for final, given in zip(finals, hidden_states, strict=False):
         names = ["layer", *range(given.ndim - 2), "unit"]
         op.join(given.roles(names), {"layer": final[0], "unit": final[1]})
-    result = Labelled((*x.axes[:-1], feature), op.shape(0))
+    lead = [steps if d == time else axis for d, axis in enumerate(x.axes[:-1])]
+    result = Labelled((*lead, feature), op.shape(0))
     rest = []
-    for place, (layer, unit) in enumerate(finals):
+    batch = [axis for d, axis in enumerate(x.axes[:-1]) if d != time]
+    for place, (index, unit) in enumerate(finals):
         shape = op.shape(1 + place)
-        batch = [axis for d, axis in enumerate(x.axes[:-1]) if d != time]
-        rest.append(Labelled((layer if shape[0] > 1 else UNIT, *batch, unit), shape))
+        rest.append(Labelled((index if shape[0] > 1 else UNIT, *batch, unit), shape))
     return [result, *rest]
 
 

@@ -83,7 +83,7 @@ class Operation:
 
     # -- what rules do ---------------------------------------------------------------------
 
-    def join(self, *operands: Mapping[Hashable, Axis | None]) -> dict[Hashable, Axis | None]:
+    def join(self, *operands: Mapping[Any, Axis | None]) -> dict[Any, Axis | None]:
         """Unify operands role by role (see `Labels.join`)."""
         return self.labels.join(*operands)
 
@@ -101,8 +101,15 @@ class Operation:
         beside = [axis for tensor in self.tensors for axis in tensor.axes] if reason is None else ()
         return self.labels.axis((self.node, self._count), size, reason, beside)
 
+    def held(self, axis: Axis | None, size: int, kind: str) -> Axis:
+        """Return an axis that may not move, also where the operand is uniform along it."""
+        if axis is None:
+            return self.fresh(size, kind)
+        self.fix(axis, kind)
+        return axis
+
     def result(
-        self, names: Sequence[Hashable], axes: Mapping[Hashable, Axis | None], index=None
+        self, names: Sequence[Hashable], axes: Mapping[Any, Axis | None], index=None
     ) -> Labelled:
         """Return the result whose dimensions have these roles."""
         shape = self.shape(index)

@@ -114,9 +114,9 @@ def pixel_unshuffle(op: Operation):
     x, factor = op["self"], op["downscale_factor"]
     shape = op.shape()
     axes = list(x.axes)
-    if x.axes[-3] is not None:
-        inside = [op.fresh(factor, "place in a pixel") for _ in range(2)]
-        axes[-3] = op.labels.merge([x.axes[-3], *inside])
+    channel = op.fresh(x.shape[-3]) if x.axes[-3] is None else x.axes[-3]
+    inside = [op.fresh(factor, "place in a pixel") for _ in range(2)]
+    axes[-3] = op.labels.merge([channel, *inside])
     return _spatial(op, axes, shape)
 
 
