@@ -4,6 +4,7 @@ from sklmc.alignment import MultiAligner, PermutationAligner
 from sklmc.connectivity import LMCScorer, PairwiseScore, PathScore
 from sklmc.estimators import DeepEnsemble, ModelGrid, NetClassifier, NetRegressor
 from sklmc.merging import GreedySoup, SWAEnsembler, WeightAverager, merge_models
+from sklmc.model_selection import WidthSearchCV
 from sklmc.models import average_models, interpolate_models
 from sklmc.plotting import (
     DecisionRegionDisplay,
@@ -37,6 +38,7 @@ __all__ = [
     "SymmetryDisplay",
     "WeightAverager",
     "WidthCurveDisplay",
+    "WidthSearchCV",
     "average_models",
     "interpolate_models",
     "merge_models",

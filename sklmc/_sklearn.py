@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection._search import BaseSearchCV
 from sklearn.utils import Bunch, _safe_indexing, check_random_state, get_tags
 from sklearn.utils._param_validation import (
     HasMethods,
@@ -30,6 +31,7 @@ except ImportError:  # older joblib brings its own
     from joblib.externals import cloudpickle
 
 __all__ = [
+    "BaseSearchCV",
     "Bunch",
     "ClassifierTags",
     "FrozenEstimator",

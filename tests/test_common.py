@@ -19,10 +19,12 @@ from sklearn.utils.estimator_checks import (
 from sklmc import (
     DeepEnsemble,
     GreedySoup,
+    LMCScorer,
     NetClassifier,
     NetRegressor,
     SWAEnsembler,
     WeightAverager,
+    WidthSearchCV,
 )
 from sklmc._sklearn import get_tags
 
@@ -37,6 +39,13 @@ META_ESTIMATORS = [
         GreedySoup(net, {"lr": [0.01, 0.02]}, aligner="weight", random_state=0),
         SWAEnsembler(net, n_snapshots=2, random_state=0),
         WeightAverager(net, n_estimators=2, random_state=0),
+        WidthSearchCV(
+            DeepEnsemble(type(net)(max_epochs=10), 2, vectorize=True, random_state=0),
+            start=8,
+            max_width=8,
+            scoring=LMCScorer(n_alphas=2, error_score=float("nan")),
+            cv=2,
+        ),
     )
 ]
 

@@ -102,7 +102,7 @@ class DeepEnsemble(MetaEstimatorMixin, BaseEstimator):
     from two members on: on one core it was 1.4 times faster for 2-512-512-512-2 and 784-512-10,
     2 to 4 times for 784-128-10, 25 times for 2-32-2. Any other module is mapped over by
     ``torch.func``, which "auto" takes from five members on where the module is small: no more than
-    200,000 outputs of layers per step and 200,000 weights. A chunk holds 4 to 25 members, as many
+    200,000 outputs of layers per step and 200,000 weights. A chunk holds 4 to 50 members, as many
     as stay in cache, so that memory does not grow with `n_estimators`. Bits depend on what stands
     in a chunk, hence on the member's position, and not on `n_jobs`.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import pickle
 import time
 from collections.abc import Sequence
@@ -18,6 +19,8 @@ from sklmc.estimators._stacked_chain import ChainProgram, find_chain
 from sklmc.estimators._stacked_loss import column_loss
 from sklmc.estimators._stacked_state import Stack
 from sklmc.estimators._stacked_vmap import VmapProgram
+
+_GATHERED_BYTES = 1_000_000
 
 
 class StackingError(ValueError):
@@ -134,13 +137,27 @@ class _Feed:
                 for rows, seed in zip(orders, seeds)
             ]
         order = torch.stack(orders).to(self.X.device)  # (M, n_samples)
-        for start, stop in self.bounds:
-            rows = order[:, start:stop].reshape(-1)
-            shape = (len(order), stop - start)
-            yield (
-                self.X.index_select(0, rows).view(*shape, *self.X.shape[1:]),
-                self.y.index_select(0, rows).view(*shape, *self.y.shape[1:]),
-            )
+        for bounds in self._blocks(len(order)):
+            yield from self._gather(order, bounds)
+
+    def _blocks(self, n_members: int):
+        """Yield neighbouring batches of one size whose samples are gathered in one go."""
+        per_sample = self.X[:1].numel() * self.X.element_size()
+        at_once = max(1, _GATHERED_BYTES // max(1, n_members * per_sample * max(self.sizes)))
+        for _, same in itertools.groupby(self.bounds, key=lambda bound: bound[1] - bound[0]):
+            batches = list(same)
+            for start in range(0, len(batches), at_once):
+                yield batches[start : start + at_once]
+
+    def _gather(self, order: torch.Tensor, bounds: Sequence[tuple[int, int]]):
+        """Yield the inputs and targets of some batches of one size."""
+        size = bounds[0][1] - bounds[0][0]
+        rows = order[:, bounds[0][0] : bounds[-1][1]]
+        shape = (len(bounds), len(order), size)
+        rows = rows.reshape(len(order), len(bounds), size).transpose(0, 1).reshape(-1)
+        x = self.X.index_select(0, rows).view(*shape, *self.X.shape[1:])
+        y = self.y.index_select(0, rows).view(*shape, *self.y.shape[1:])
+        yield from zip(x, y)
 
 
 class _Run:

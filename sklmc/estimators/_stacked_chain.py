@@ -77,8 +77,11 @@ class _Linear:
 
     def __init__(self, layer: nn.Linear, weight, bias, first: bool, last: bool):
         self.weight, self.bias = weight, bias  # (M, n_out, n_in), (M, n_out)
-        self.n_outputs = layer.out_features
         self.first, self.last = first, last
+        # views once and for all: the optimizer writes in place
+        self.matrix = weight.detach()
+        self.turned = self.matrix.transpose(1, 2)
+        self.shift = None if bias is None else bias.detach().unsqueeze(2 if last else 1)
         self.spaces: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def _space(self, n_samples: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -95,24 +98,24 @@ class _Linear:
     def forward(self, x: torch.Tensor, training: bool) -> torch.Tensor:
         """Return weight @ x + bias; in training into memory that the next step uses again."""
         self.x = x if training else None
-        weight, n_samples = self.weight.detach(), x.shape[1]
-        out = self._space(n_samples)[0] if training else None
-        left, right = (weight, x.transpose(1, 2)) if self.last else (x, weight.transpose(1, 2))
-        if self.bias is None:
+        out = self._space(x.shape[1])[0] if training else None
+        left, right = (self.matrix, x.transpose(1, 2)) if self.last else (x, self.turned)
+        if self.shift is None:
             return torch.bmm(left, right, out=out)
-        bias = self.bias.detach().unsqueeze(2 if self.last else 1)
-        return torch.baddbmm(bias, left, right, out=out)
+        return torch.baddbmm(self.shift, left, right, out=out)
 
     def backward(self, grad: torch.Tensor) -> torch.Tensor | None:
         """Store the gradients of the parameters and return that of the input."""
-        columns = grad if self.last else grad.transpose(1, 2)  # (M, n_out, n_samples)
+        # (M, n_out, n_samples) and (M, n_samples, n_out)
+        columns, rows = (grad, None) if self.last else (grad.transpose(1, 2), grad)
         torch.bmm(columns, self.x, out=self.weight.grad)
         if self.bias is not None:
             torch.sum(grad, 2 if self.last else 1, out=self.bias.grad)
         if self.first:
             return None
-        out = self._space(self.x.shape[1])[1]
-        return torch.bmm(columns.transpose(1, 2), self.weight.detach(), out=out)
+        if rows is None:
+            rows = grad.transpose(1, 2)
+        return torch.bmm(rows, self.matrix, out=self._space(self.x.shape[1])[1])
 
 
 class _ReLU:

@@ -53,7 +53,7 @@ _MOST_WEIGHTS = 200_000
 # The working set of a chunk stays in cache; more members than that only add to what is lost when
 # a run is cut off, and leave less to run in parallel. Four members share what a step costs.
 _CPU_BYTES = 6_000_000
-_CPU_MEMBERS = (4, 25)
+_CPU_MEMBERS = (4, 50)
 _CUDA_SHARE = 8  # a chunk takes one part in eight of the device's memory
 _CUDA_MEMBERS = (1, 64)
 

@@ -270,9 +270,10 @@ def test_ensemble_says_which_road_it_took(moons):
     [(1, None), (2, "threading"), pytest.param(2, "loky", marks=pytest.mark.slow)],
 )
 def test_chunks_do_not_depend_on_jobs(n_jobs, backend, moons):
-    net = NetClassifier(**SMALL)
-    ensemble = DeepEnsemble(net, 27, vectorize=True, random_state=0)
+    net = NetClassifier(module__width=512, batch_size=96, max_epochs=2)
+    ensemble = DeepEnsemble(net, 15, vectorize=True, random_state=0)
     first = clone(ensemble).fit(*moons)
+    assert choose_road(net, *moons, 15, True, "DeepEnsemble").chunk < 15
     with joblib.parallel_config(backend or "sequential"):
         again = clone(ensemble).set_params(n_jobs=n_jobs).fit(*moons)
     assert_same_nets(first.estimators_, again.estimators_, 0)
@@ -280,13 +281,13 @@ def test_chunks_do_not_depend_on_jobs(n_jobs, backend, moons):
 
 def test_chunks_are_composed_by_position_alone(moons):
     road = choose_road(NetClassifier(**SMALL), *moons, 60, "auto", "DeepEnsemble")
-    assert [len(span) for span in road.spans(60)] == [25, 25, 10]
-    assert road.spans(25) == road.spans(60)[:1]
+    assert [len(span) for span in road.spans(120)] == [50, 50, 20]
+    assert road.spans(50) == road.spans(120)[:1]
 
 
 def test_chunks_shrink_as_nets_grow(moons):
     net = NetClassifier(**{**SMALL, "module__width": 512, "batch_size": 96})
-    assert 4 <= choose_road(net, *moons, 50, "auto", "DeepEnsemble").chunk < 25
+    assert 4 <= choose_road(net, *moons, 50, "auto", "DeepEnsemble").chunk < 20
 
 
 def test_memory_grows_with_the_chunk_not_with_the_members(moons, monkeypatch):
