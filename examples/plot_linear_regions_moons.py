@@ -31,8 +31,8 @@ grid.fit(X_train, y_train)
 # Two nets and their average
 # --------------------------
 # Thin lines are where a ReLU switches, so that every cell is a region in which the net is affine;
-# the thick line is the decision. The average of two nets has as many cells as its parts, but other
-# ones. Aligned first, it decides as they do.
+# the thick line is the decision. The average of two nets has cells of its own, more of them, and
+# decides less well. Aligned first, it decides as they do.
 
 import matplotlib.pyplot as plt
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +12,7 @@ import pandas as pd
 from sklmc._validation import check_same_length
 from sklmc.alignment import PermutationAligner
 from sklmc.connectivity._unwrap import common_input, see_through
+from sklmc.exceptions import SklmcWarning
 from sklmc.features._halves import Halves, Score, mean_score
 from sklmc.features._layer_evidence import layer_evidence, unit_correlation
 from sklmc.features._remedies import cause
@@ -276,9 +278,9 @@ class _Search:
         if not symmetry.groups or self._left(whole) < LISTED:
             return
         halves = self.halves
-        models = [self.look.rebuild(state) for state in (self.a, self.b)]
+        a, b = self.look.rebuild(self.a), self.look.rebuild(self.b)
         aligner = PermutationAligner("auto", symmetry=symmetry, random_state=0)
-        aligner.fit(*models, halves.fit_data, halves.fit_target.numpy())
+        aligner.fit(a, b, halves.fit_data, halves.fit_target.numpy())
         moved = symmetry.apply_state(self.b, aligner.permutation_)
         reached = order_share(symmetry, self.a, self.b, moved)
         nearer = self._correlations(moved).mean() - self._correlations().mean()
@@ -306,8 +308,8 @@ class _Search:
         self.midpoint = score
         share = self.weight * gain / whole
         if share >= LISTED:
-            models = [self.look.rebuild(state) for state in (self.a, self.b)]
-            lowest = variance_ratio(*models, self.halves.fit_data).ratio.min()
+            a, b = self.look.rebuild(self.a), self.look.rebuild(self.b)
+            lowest = variance_ratio(a, b, self.halves.fit_data).ratio.min()
             aligner = "None" if self.b is self.given[1] else "'auto'"
             self.causes.append(cause("variance_collapse", share, lowest, 1.0, aligner=aligner))
 
@@ -317,7 +319,9 @@ class _Search:
         if not self.renormalized:
             return self._fresh(middle)
         models = [self.look.rebuild(state) for state in (middle, self.a, b)]
-        mended = repair(models[0], models[1:], self.halves.fit_data, method="renormalize")
+        with warnings.catch_warnings():  # what it leaves averaged is for users who asked for it
+            warnings.simplefilter("ignore", SklmcWarning)
+            mended = repair(models[0], models[1:], self.halves.fit_data, method="renormalize")
         return view(mended, caller=self.look.caller).state
 
     def _left(self, whole: float) -> float:
@@ -326,8 +330,8 @@ class _Search:
 
     def _correlations(self, b=None) -> np.ndarray:
         """Return the correlation of A's and B's units of one place in each hidden layer."""
-        models = [self.look.rebuild(state) for state in (self.a, self.b if b is None else b)]
-        found = list(unit_correlation(*models, self.halves.fit_data).values())
+        models = self.look.rebuild(self.a), self.look.rebuild(self.b if b is None else b)
+        found = list(unit_correlation(models[0], models[1], self.halves.fit_data).values())
         return np.nan_to_num(found[:-1] or found)
 
 

@@ -36,10 +36,10 @@ class UnitMerger:
         order = [unit for unit in np.argsort(-weight, kind="stable") if not dead[unit]]
         into = nearest_kept(rows.numpy(), order, self.tol)
         ratio = np.full(units.size, np.nan)
-        for unit, kept in into.items():
-            if unit != kept:
-                ratio[unit] = sizes[unit] / sizes[kept]
-                self._add_columns(units, unit, kept, ratio[unit])
+        for unit, heir in into.items():
+            if unit != heir:
+                ratio[unit] = sizes[unit] / sizes[heir]
+                self._add_columns(units, unit, heir, ratio[unit])
         kept = np.array(sorted(u for u, to in into.items() if u == to) or [0])  # never none
         alive = torch.zeros(units.size, dtype=torch.float64)
         alive[torch.from_numpy(kept)] = 1.0

@@ -130,7 +130,8 @@ class Nets:
         Memory depends on the layers, not on the number of samples.
         """
         wanted = {"outputs": [w.name for w in outputs], "inputs": [w.name for w in inputs]}
-        between = [interpolate_states(*(m.state for m in self.looks[:2]), x) for x in alphas]
+        first, last = self.looks[0].state, self.looks[-1].state
+        between = [interpolate_states(first, last, x) for x in alphas]
         per_sample = sum(math.prod(layer.shape) for layer in outputs)
         per_sample += sum(math.prod(layer.input_shape) for layer in inputs)
         size = max(1, per_sample) * (len(self.looks) + len(between))

@@ -135,7 +135,7 @@ def _of_weights(models, layers, caller: str) -> dict[str, tuple[np.ndarray, ...]
     check_finite(looks[0].state, caller, "a")
     check_compatible(looks, caller, ["a", "b"][: len(looks)])
     names = _affine_names(looks[0], layers, caller)
-    found = {}
+    found: dict[str, tuple[np.ndarray, ...]] = {}
     for name in names:
         parts = [incoming_weights(look.module.get_submodule(name)) for look in looks]
         u, v = parts[0], parts[-1]

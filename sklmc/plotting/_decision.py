@@ -172,5 +172,5 @@ class DecisionRegionDisplay:
             )
         if best.min() == best.max():
             return None
-        levels = np.arange(best.min(), best.max()) + 0.5
-        return self.ax_.contour(self.x0, self.x1, best, levels=levels, **style)
+        between = np.arange(best.min(), best.max()) + 0.5
+        return self.ax_.contour(self.x0, self.x1, best, levels=between, **style)
