@@ -240,7 +240,7 @@ def prove(
     proof = Proof(tuple(prover.runners), n_draws, prover.seed)
     mover = Mover(blocks, groups)
     for group in groups:
-        error = prover.error(mover, [group])
+        error = prover.together(mover, [group], n_draws)
         if error > TOLERANCE:
             _fail(proof, groups, group.name, error)
         else:
