@@ -90,7 +90,6 @@ def rebasin_descent(a, b, x):
 
     search = PermutationCoordinateDescent(copy.deepcopy(a), copy.deepcopy(b), x)
     search.rebasin()
-    search.apply_permutations()
 
 
 def pairs(quick, trained):
