@@ -16,9 +16,10 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from recipe import images, quality, trained
-from record import publish
+from record import RESULTS, publish
 
 from sklmc import MultiAligner, PermutationAligner, average_models, interpolate_models
 
@@ -83,14 +84,14 @@ def page(table: pd.DataFrame, record: dict) -> str:
         "Study: what each alignment method is worth",
         "==========================================",
         "",
-        "Nets of three shapes, trained alike from three seeds; each of the three pairs is aligned by",
-        "every method, and the net halfway is scored. Mean and standard deviation over pairs: test",
-        "accuracy in percent (:math:`a`), and cross entropy above the mean of the ends in nats, after",
-        "one inverse temperature fitted on held-out images (:math:`b`). The last two rows average all",
-        "three nets in one frame.",
+        "Nets of three shapes, trained alike from three seeds; each of the three pairs is aligned",
+        "by every method, and the net halfway is scored: test accuracy in percent (a), mean and",
+        "standard deviation over pairs; and cross entropy above the mean of the ends in nats, after",
+        "one inverse temperature fitted on held-out images (b). The last two rows average all three",
+        "nets in one frame.",
         "",
-        "Recipe: multilayer perceptrons (64x3 is 784-64-64-64-10), Adam at 1e-3 decayed linearly to 0,",
-        "batches of 256, 10 epochs, 55,000 images. Aligners see at most "
+        "Recipe: multilayer perceptrons (64x3 is 784-64-64-64-10), Adam at 1e-3 decayed linearly",
+        "to 0, batches of 256, 10 epochs, 55,000 images. Aligners see at most "
         f"{parameters['inputs']} held-out images.",
         "",
         ".. list-table::",
