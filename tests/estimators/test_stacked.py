@@ -195,6 +195,16 @@ def test_regressors_equal_those_trained_one_by_one(settings, moons, targets):
     assert stacked[1]._model_target(targets).shape == alone[1]._model_target(targets).shape
 
 
+@pytest.mark.parametrize("criterion", [nn.MSELoss, nn.SmoothL1Loss])
+def test_regressors_with_several_outputs(criterion, moons, targets):
+    y = np.column_stack([targets, -targets, moons[0][:, 1]])
+    net = NetRegressor(**SMALL, criterion=criterion, train_split=ValidSplit(4))
+    alone, stacked = both(net, moons[0], y)
+    assert_same_nets(alone, stacked)
+    assert_same_histories(alone, stacked)
+    assert stacked[0].predict(moons[0]).shape == (96, 3)
+
+
 @pytest.mark.parametrize("load_best", [False, True])
 def test_each_member_stops_for_itself(load_best, moons):
     stop = EarlyStopping(patience=2, threshold=0.05, load_best=load_best)
