@@ -211,12 +211,12 @@ class GreedySoup(SingleNet):
             if len(held_out):
                 X, y = _safe_indexing(X, held_out), _safe_indexing(y, held_out)
         else:
-            X_train = X
+            X_train, y_train = X, y
         params, nets = _members(grid)
         _check_cells(params, nets)
         scorer = check_scoring(nets[0], self.scoring)
         scores = np.array([float(scorer(net, X, y)) for net in nets])
-        self.estimators_ = _aligned_with_best(nets, scores, self.aligner, X_train)
+        self.estimators_ = _aligned_with_best(nets, scores, self.aligner, X_train, y_train)
         views = [view(net, caller="GreedySoup") for net in self.estimators_]
         inputs = views[0].to_input(X_train)
         with tqdm(total=len(nets), desc="GreedySoup", disable=self.verbose < 1) as bar:
@@ -292,11 +292,11 @@ def _check_cells(params: list[dict], nets: list) -> None:
             ) from None
 
 
-def _aligned_with_best(nets: list, scores: np.ndarray, aligner, X) -> list:
+def _aligned_with_best(nets: list, scores: np.ndarray, aligner, X, y) -> list:
     """Return all nets, aligned with the one that scores best, in their old order."""
     best = int(np.nan_to_num(scores, nan=-np.inf).argmax())
     order = [best, *(index for index in range(len(nets)) if index != best)]
-    moved = align_models([nets[index] for index in order], aligner, X)
+    moved = align_models([nets[index] for index in order], aligner, X, y)
     return [moved[order.index(index)] for index in range(len(nets))]
 
 

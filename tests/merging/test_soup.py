@@ -15,7 +15,14 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.estimator_checks import check_param_validation
 
-from sklmc import GreedySoup, ModelGrid, NetClassifier, NetRegressor, average_models
+from sklmc import (
+    GreedySoup,
+    ModelGrid,
+    NetClassifier,
+    NetRegressor,
+    PermutationAligner,
+    average_models,
+)
 from sklmc.exceptions import ArchitectureMismatchError
 from sklmc.merging._batch_norm import reestimate_statistics
 from sklmc.merging._soup import greedy_selection
@@ -139,6 +146,12 @@ def test_aligned_nets_stay_in_the_order_of_the_grid(fitted):
         )
     best = int(plain.scores_.argmax())
     assert bits(fitted.estimators_[best]) == bits(plain.estimators_[best])
+
+
+def test_aligners_that_learn_get_the_labels_of_the_training_rows():
+    learner = PermutationAligner("straight_through", max_iter=2, random_state=0)
+    one = soup(param_grid={"lr": [0.01, 0.02]}, aligner=learner).fit(X, Y)
+    assert one.soup_score_ >= one.scores_.max()
 
 
 def test_batch_norm_of_a_soup_is_estimated_again():
