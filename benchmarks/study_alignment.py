@@ -86,9 +86,9 @@ def page(table: pd.DataFrame, record: dict) -> str:
         "",
         "Nets of three shapes, trained alike from three seeds; each of the three pairs is aligned",
         "by every method, and the net halfway is scored: test accuracy in percent (a), mean and",
-        "standard deviation over pairs; and cross entropy above the mean of the ends in nats, after",
-        "one inverse temperature fitted on held-out images (b). The last two rows average all three",
-        "nets in one frame.",
+        "standard deviation over pairs; and cross entropy above the mean of the ends in nats,",
+        "after one inverse temperature fitted on held-out images (b). The last two rows average",
+        "all three nets in one frame.",
         "",
         "Recipe: multilayer perceptrons (64x3 is 784-64-64-64-10), Adam at 1e-3 decayed linearly",
         "to 0, batches of 256, 10 epochs, 55,000 images. Aligners see at most "

@@ -38,7 +38,9 @@ def check_weights(weights, n: int, caller: str, name: str = "weights") -> np.nda
     try:
         values = np.asarray(weights, dtype=np.float64)
     except (TypeError, ValueError):
-        raise TypeError(f"{caller}: '{name}' must be a sequence of {n} numbers, got {weights!r}.")
+        raise TypeError(
+            f"{caller}: '{name}' must be a sequence of {n} numbers, got {weights!r}."
+        ) from None
     if values.shape != (n,):
         raise ValueError(
             f"{caller}: '{name}' must hold one number per model ({n}), got shape {values.shape}."
