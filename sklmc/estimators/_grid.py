@@ -7,7 +7,6 @@ import secrets
 import warnings
 from collections.abc import Iterator
 from numbers import Integral
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,9 +16,10 @@ from sklearn.model_selection import ParameterGrid
 from sklmc._sklearn import HasMethods, Interval, Options, StrOptions, check_is_fitted, delayed
 from sklmc._validation import check_integer
 from sklmc.estimators._arguments import nearest
-from sklmc.estimators._cache import open_folder, versions, write_json
+from sklmc.estimators._cache import versions
 from sklmc.estimators._cell import Cell, SpanTask, cell_seeds, score_members
 from sklmc.estimators._fingerprint import fingerprint
+from sklmc.estimators._folders import cell_folders
 from sklmc.estimators._members import (
     inner_net,
     is_finite,
@@ -31,7 +31,7 @@ from sklmc.estimators._net import ArrayNet
 from sklmc.estimators._points import list_points, shown, with_params
 from sklmc.estimators._progress import run_parallel
 from sklmc.estimators._stacking import choose_road
-from sklmc.exceptions import DivergedMemberWarning, SklmcWarning
+from sklmc.exceptions import DivergedMemberWarning
 
 
 class ModelGrid(MetaEstimatorMixin, BaseEstimator):
@@ -155,7 +155,9 @@ class ModelGrid(MetaEstimatorMixin, BaseEstimator):
         points = list_points(self.param_grid)
         populations = [with_params(self.estimator, params) for params in points]
         root = self._root_seed()
-        folders = self._folders(points, populations, X, y, root)
+        folders = cell_folders(
+            self.cache_dir, points, populations, (X, y, root, self._n_shared_epochs)
+        )
         plans = [
             self._plan(params, estimator, folder, X, y, root)
             for params, estimator, folder in zip(points, populations, folders)
@@ -369,41 +371,6 @@ class ModelGrid(MetaEstimatorMixin, BaseEstimator):
             for span in road.spans(self.n_estimators)
         ]
 
-    def _folders(self, points, populations, X, y, root: int) -> list[Path | None]:
-        """Return where each cell is stored, and say what else is there."""
-        if self.cache_dir is None:
-            return [None] * len(points)
-        for estimator in populations:
-            if not isinstance(estimator, ArrayNet):
-                raise ValueError(
-                    "ModelGrid: 'cache_dir' stores a NetClassifier or NetRegressor only, got "
-                    f"{type(estimator).__name__}; set it to None."
-                )
-        top = open_folder(self.cache_dir, "ModelGrid")
-        here = top / fingerprint(X, y, root, versions())[:16]
-        folders = []
-        for params, estimator in zip(points, populations):
-            settings = {
-                name: value
-                for name, value in estimator.get_params(deep=False).items()
-                if name not in ("random_state", "verbose")
-            }
-            key = fingerprint(type(estimator), settings, self._n_shared_epochs, params)
-            folder = here / key[:24]
-            folder.mkdir(parents=True, exist_ok=True)
-            write_json(
-                folder / "cell.json",
-                {
-                    "params": shown(params, text=True),
-                    "random_state": root,
-                    "versions": versions(),
-                    "settings": {name: str(value) for name, value in sorted(settings.items())},
-                },
-            )
-            folders.append(folder)
-        _report_others(top, here, folders)
-        return folders
-
 
 def _run(task: SpanTask, X, y):
     """Run a task, wherever."""
@@ -413,21 +380,6 @@ def _run(task: SpanTask, X, y):
         if task.folder is not None:
             error.add_note(f"ModelGrid: what is finished stays good in {str(task.folder)!r}.")
         raise
-
-
-def _report_others(top: Path, here: Path, folders: list[Path]) -> None:
-    """Say that the folder also holds nets of something else."""
-    others = sum(1 for path in top.iterdir() if path.is_dir() and path != here)
-    cells = sum(1 for path in here.iterdir() if path.is_dir() and path not in set(folders))
-    parts = [f"{others} of other data, seeds or versions"] * (others > 0)
-    parts += [f"{cells} of other cells"] * (cells > 0)
-    if parts:
-        warnings.warn(
-            f"ModelGrid: 'cache_dir' {str(top)!r} also holds nets that are not of this grid "
-            f"(folders: {', '.join(parts)}). They are left alone.",
-            SklmcWarning,
-            stacklevel=4,
-        )
 
 
 def _report_diverged(cells: list[Cell]) -> None:
