@@ -7,24 +7,31 @@ from sklmc.merging import GreedySoup, SWAEnsembler, WeightAverager, merge_models
 from sklmc.model_selection import WidthSearchCV
 from sklmc.models import average_models, interpolate_models
 from sklmc.plotting import (
+    BarrierMatrixDisplay,
+    ClusterDisplay,
     DecisionRegionDisplay,
     FeatureConnectivityDisplay,
     FeatureSimilarityDisplay,
+    LossPlaneDisplay,
     PathDisplay,
     PreactivationDisplay,
     SymmetryDisplay,
     WidthCurveDisplay,
 )
+from sklmc.symmetry import Permutation
 
 __version__ = "0.1.0.dev0"
 
 __all__ = [
+    "BarrierMatrixDisplay",
+    "ClusterDisplay",
     "DecisionRegionDisplay",
     "DeepEnsemble",
     "FeatureConnectivityDisplay",
     "FeatureSimilarityDisplay",
     "GreedySoup",
     "LMCScorer",
+    "LossPlaneDisplay",
     "ModelGrid",
     "MultiAligner",
     "NetClassifier",
@@ -32,6 +39,7 @@ __all__ = [
     "PairwiseScore",
     "PathDisplay",
     "PathScore",
+    "Permutation",
     "PermutationAligner",
     "PreactivationDisplay",
     "SWAEnsembler",

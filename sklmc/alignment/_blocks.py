@@ -106,8 +106,8 @@ def block_pairs(a: Mapping, b: Mapping, symmetry) -> list[BlockPair]:
             factors = [factor for axis in block.axes for factor in axis.factors]
             axes = [index for index, axis in enumerate(block.axes) for _ in axis.factors]
             if not groups.isdisjoint(factors):
-                cut = (_cut(state[name], block) for state in (a, b))
-                pairs.append(BlockPair(*cut, factors, axes, groups))
+                left, right = _cut(a[name], block), _cut(b[name], block)
+                pairs.append(BlockPair(left, right, factors, axes, groups))
     return pairs
 
 

@@ -217,7 +217,7 @@ class CoordinateDescent:
         ):
             key = (name, ALONE)
             if key not in self._grams:
-                self._grams[key] = sum(self._computed(name, i) for i in alone)
+                self._grams[key] = np.sum([self._computed(name, i) for i in alone], axis=0)
             shared.append(self._grams[key])
         else:
             shared += [self._gram(name, i) for i in alone]

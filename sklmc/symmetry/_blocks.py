@@ -23,6 +23,14 @@ class BlockAxis:
     factors : tuple of (str or None)
         The group that moves each factor; None where it does not move. A fixed factor on which
         another group's permutation depends has a name as well, which is no group.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from sklmc.symmetry import discover_symmetry
+    >>> symmetry = discover_symmetry(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)))
+    >>> [axis.factors for axis in symmetry.blocks["0.weight"][0].axes]
+    [('0',), (None,)]
     """
 
     positions: np.ndarray
@@ -47,6 +55,14 @@ class Block:
         Name in the state dict.
     axes : tuple of BlockAxis
         One for each axis of the tensor.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from sklmc.symmetry import discover_symmetry
+    >>> symmetry = discover_symmetry(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)))
+    >>> [block.groups for block in symmetry.blocks["2.weight"]]
+    [('0',)]
     """
 
     tensor: str

@@ -33,6 +33,14 @@ class FrozenAxis:
         Path of the module whose operation froze it; empty for the net itself.
     kind : str
         The reason without operation, module and line.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from sklmc.symmetry import discover_symmetry
+    >>> symmetry = discover_symmetry(nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2)))
+    >>> [(axis.tensor, axis.axis, axis.size) for axis in symmetry.frozen]
+    [('0.weight', 1, 3), ('2.weight', 0, 2), ('2.bias', 0, 2)]
     """
 
     tensor: str

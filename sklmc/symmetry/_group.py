@@ -74,27 +74,84 @@ class PermutationGroup:
         return self.copies * math.lgamma(self.size + 1) / math.log(2)
 
     def marked(self, unobservable: tuple[str, ...]) -> PermutationGroup:
-        """Return the group with these tensors noted as unobservable."""
+        """Return the group with these tensors noted as unobservable.
+
+        Parameters
+        ----------
+        unobservable : tuple of str
+            Names of tensors.
+
+        Returns
+        -------
+        group : PermutationGroup
+            A copy.
+        """
         return replace(self, unobservable=tuple(unobservable))
 
     def identity(self) -> np.ndarray:
-        """Return the index array that moves nothing."""
+        """Return the index array that moves nothing.
+
+        Returns
+        -------
+        perm : ndarray of shape (*outer_sizes, size)
+            0, 1, 2, ... in every copy.
+        """
         return np.broadcast_to(np.arange(self.size), self.shape).copy()
 
     def draw(self, random_state: np.random.RandomState) -> np.ndarray:
-        """Draw uniformly."""
+        """Draw uniformly from all permutations of the group.
+
+        Parameters
+        ----------
+        random_state : RandomState
+            Source of chance.
+
+        Returns
+        -------
+        perm : ndarray of shape (*outer_sizes, size)
+            Independent over copies.
+        """
         keys = random_state.random_sample(self.shape)
         return np.argsort(keys, axis=-1, kind="stable")
 
     def derangement(self, random_state: np.random.RandomState) -> np.ndarray:
-        """Draw so that every copy moves every unit (a random cycle through all units)."""
+        """Draw a permutation that moves every unit of every copy.
+
+        Parameters
+        ----------
+        random_state : RandomState
+            Source of chance.
+
+        Returns
+        -------
+        perm : ndarray of shape (*outer_sizes, size)
+            A random cycle through all units.
+        """
         order = self.draw(random_state)
         moved = np.empty_like(order)
         np.put_along_axis(moved, order, np.roll(order, 1, axis=-1), axis=-1)
         return moved
 
     def check(self, perm, caller: str) -> np.ndarray:
-        """Return an index array as int64 if it belongs to this group."""
+        """Return an index array as int64 if it belongs to this group.
+
+        Parameters
+        ----------
+        perm : array-like of int
+            The index array.
+        caller : str
+            Who asks, for the message.
+
+        Returns
+        -------
+        perm : ndarray of shape (*outer_sizes, size)
+            A copy in int64.
+
+        Raises
+        ------
+        PermutationError
+            If it has another shape or dtype, or is no permutation.
+        """
         array = np.asarray(perm)
         if array.dtype.kind not in "iu":
             raise PermutationError(

@@ -139,7 +139,13 @@ class Permutation(Mapping):
         return Permutation(composed, self.groups)
 
     def inverse(self) -> Permutation:
-        """Return the permutation that undoes this one."""
+        """Return the permutation that undoes this one.
+
+        Returns
+        -------
+        permutation : Permutation
+            ``p.inverse().compose(p)`` moves nothing.
+        """
         inverse = {}
         for name, group in self._groups.items():
             back = np.argsort(self[name], axis=-1)
