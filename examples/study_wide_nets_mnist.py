@@ -138,7 +138,8 @@ gap = reached[1e-4][-1] - reached[3e-3][-1]
 by_decay = gap > spread[1e-4][-1] + spread[3e-3][-1]
 print(
     "3 pairs at each point. That width lowers the calibrated barrier was "
-    f"{'' if by_width else 'not '}seen; that it takes weight decay was {'' if by_decay else 'not '}seen at width {widths[-1]}. "
+    f"{'' if by_width else 'not '}seen; that it takes weight decay was "
+    f"{'' if by_decay else 'not '}seen at width {widths[-1]}. "
     f"Calibrated barrier at widths {widths}: "
     + "; ".join(f"{d:g}: {', '.join(f'{x:.3f}' for x in reached[d])}" for d in decays)
     + ". It shrinks, and does not vanish; weight matching does far better."
