@@ -13,6 +13,7 @@ from sklmc._torch import seeded
 from sklmc.connectivity import _chain, _path_job
 from sklmc.connectivity._chain import ChainRoad, _permuted_copies
 from sklmc.models import view
+from sklmc.nets import VGG11, ResNet20
 from sklmc.symmetry import discover_symmetry
 
 ROUNDING = 1e-5  # relative: float32 sums in another order
@@ -255,3 +256,41 @@ def test_one_logit_counts_as_two_classes(data):
     np.testing.assert_allclose(seen.loss, wanted.loss, rtol=ROUNDING)
     np.testing.assert_allclose(seen.calibrated_loss, wanted.calibrated_loss, rtol=ROUNDING)
     np.testing.assert_array_equal(seen.error, wanted.error)
+
+
+@pytest.mark.filterwarnings("ignore::sklmc.exceptions.StaleStatisticsWarning")
+@pytest.mark.parametrize("norm", [None, "layer", "batch"])
+@pytest.mark.parametrize("kind", [VGG11, ResNet20], ids=lambda kind: kind.__name__)
+def test_convolutional_nets_of_the_library_take_the_split_road(monkeypatch, kind, norm):
+    with seeded(0):
+        a, b = (kind(width_multiplier=1 / 16, norm=norm) for _ in range(2))
+        X = torch.randn(6, 3, 32, 32)
+    y = np.arange(6) % 10
+    names = chosen(monkeypatch)
+    score = LMCScorer(n_alphas=3).path(a, b, X, y)
+    assert names[-1] == "split"
+    with torch.no_grad():
+        logits = interpolate_models(a, b, 0.5).eval()(X).double()
+    wanted = float(functional.cross_entropy(logits, torch.from_numpy(y)))
+    assert score.loss[1] == pytest.approx(wanted, rel=ROUNDING)
+    forced(monkeypatch, "general")
+    general = LMCScorer(n_alphas=3).path(a, b, X, y)
+    assert names[-1] == "general"
+    np.testing.assert_allclose(score.loss, general.loss, rtol=ROUNDING)
+
+
+def test_transformer_layer_of_torch_takes_a_road_that_is_right(data):
+    X, y = data
+    with seeded(0):
+        a, b = (
+            nn.Sequential(
+                nn.Unflatten(1, (7, 1)),
+                nn.Linear(1, 8),
+                nn.TransformerEncoderLayer(8, 2, 16, batch_first=True),
+                nn.Flatten(),
+                nn.Linear(56, 3),
+            )
+            for _ in range(2)
+        )
+    score = LMCScorer(n_alphas=5).path(a, b, X, y)
+    np.testing.assert_allclose(score.loss, by_hand(a, b, X, y, score.alphas)[0], rtol=1e-4)
