@@ -117,7 +117,7 @@ import matplotlib.pyplot as plt
 from sklmc import FeatureConnectivityDisplay, PathDisplay
 
 figure, axes = plt.subplots(1, 3, figsize=(11, 3.4), layout="constrained")
-shown = {f"{d:g}, width {widths[-1]}": scores["as trained", d, widths[-1]] for d in decays}
+shown = {f"{d:g}": scores["as trained", d, widths[-1]] for d in decays}
 PathDisplay.from_scores(shown).plot(axes[0], metric=["loss", "calibrated_loss"])
 ends = [key for key in superposed if key.endswith((f" {widths[0]}", f" {widths[-1]}"))]
 for ax, measure, frames in (
