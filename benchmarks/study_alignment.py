@@ -91,8 +91,8 @@ def page(table: pd.DataFrame, record: dict) -> str:
         "all three nets in one frame.",
         "",
         "Recipe: multilayer perceptrons (64x3 is 784-64-64-64-10), Adam at 1e-3 decayed linearly",
-        "to 0, batches of 256, 10 epochs, 55,000 images. Aligners see at most "
-        f"{parameters['inputs']} held-out images; straight-through matching runs 30 epochs on them.",
+        "to 0, batches of 256, 10 epochs, 55,000 images. Aligners see at most",
+        f"{parameters['inputs']} held-out images; straight-through runs at most 30 epochs on them.",
         "",
         ".. list-table::",
         "   :header-rows: 1",
@@ -113,9 +113,9 @@ def page(table: pd.DataFrame, record: dict) -> str:
             lines.append(f"     - {text}, b {found['calibrated barrier'].mean():.4f}")
     lines += [
         "",
-        "On wide nets weights suffice. On narrow or deep ones they do not: there the loss itself must",
-        "speak, and labels buy the most. Averaging three nets in one frame loses more than averaging",
-        "two, and without a repair that is no bargain: see :func:`sklmc.merge_models`.",
+        "On wide nets weights suffice. On narrow or deep ones they do not: there labels buy the",
+        "most. Averaging three nets in one frame loses more than averaging two; what a repair gives",
+        "back is the business of :func:`sklmc.merge_models`.",
         "",
         "**How it was made**",
         "",
