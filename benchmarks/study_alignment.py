@@ -114,8 +114,8 @@ def page(table: pd.DataFrame, record: dict) -> str:
     lines += [
         "",
         "On wide nets weights suffice. On narrow or deep ones they do not: there labels buy the",
-        "most. Averaging three nets in one frame loses more than averaging two; what a repair gives",
-        "back is the business of :func:`sklmc.merge_models`.",
+        "most. Averaging three nets in one frame loses more than averaging two; what a repair",
+        "gives back is the business of :func:`sklmc.merge_models`.",
         "",
         "**How it was made**",
         "",
