@@ -92,9 +92,9 @@ def explain_barrier(a, b, X, y) -> BarrierReport:
     >>> from sklmc.features import explain_barrier
     >>> from sklmc.symmetry import discover_symmetry
     >>> rng = np.random.default_rng(0)
-    >>> X = rng.normal(size=(300, 4))
+    >>> X = rng.normal(size=(300, 2))
     >>> y = (X[:, 0] * X[:, 1] > 0).astype(int)
-    >>> a = NetClassifier(module__width=16, module__depth=2, random_state=0).fit(X, y)
+    >>> a = NetClassifier(module__width=16, max_epochs=20, random_state=0).fit(X, y)
     >>> symmetry = discover_symmetry(a)
     >>> b = symmetry.apply(a, symmetry.random_permutation(0))
     >>> [cause.name for cause in explain_barrier(a, b, X, y).causes]
