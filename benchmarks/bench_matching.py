@@ -135,12 +135,12 @@ def main():
     parser.add_argument("--trained", action="store_true")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--peer", action="store_true", help="run PyPI's rebasin as well")
-    parser.add_argument("--only", default="", help="pairs whose name contains this")
+    parser.add_argument("--only", nargs="+", default=[""], help="pairs whose name contains one")
     options = parser.parse_args()
     torch.set_num_threads(1)
     rows = []
     for name, a, b, x in pairs(options.quick, options.trained):
-        if options.only not in name:
+        if not any(part in name for part in options.only):
             continue
         symmetry = discover_symmetry(a, x)
         aligner = PermutationAligner(symmetry=symmetry)
