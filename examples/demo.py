@@ -2,8 +2,8 @@
 
 Populations of nets that differ by seed alone are trained at several widths, on two moons and on
 scikit-learn's digits. Every pair is scored along the straight path between its nets, as trained
-and aligned; each population is averaged into one net, as it is and aligned. What comes out is
-one table and a figure for each data set.
+and aligned; each population is averaged into one net: as it is, aligned, and repaired after that.
+What comes out is one table and a figure for each data set.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ def study_width(data, width, training, n_estimators, n_jobs, random_state):
         "std": np.std(accuracies, ddof=1),
         "ensemble": population.score(*test),
         "naive average": merge_models(nets, aligner=None).score(*test),
-        "aligned average": merge_models(nets, data.X_train).score(*test),
+        "aligned average": merge_models(nets, repair=None).score(*test),
+        "and repaired": merge_models(nets, data.X_train).score(*test),
         "naive barrier": np.median(naive.barrier[pairs]),
         "aligned barrier": np.median(aligned.barrier[pairs]),
         "calibrated barrier": np.median(aligned.calibrated_barrier[pairs]),
@@ -72,7 +73,7 @@ def study_width(data, width, training, n_estimators, n_jobs, random_state):
 def draw(name, table, scores, path):
     """Draw accuracy and barrier against width, and the paths at the largest width."""
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.4), layout="constrained")
-    accuracies = ["accuracy", "ensemble", "naive average", "aligned average"]
+    accuracies = ["accuracy", "ensemble", "naive average", "aligned average", "and repaired"]
     WidthCurveDisplay.from_frame(table, y=accuracies).plot(ax=axes[0])
     axes[0].set_ylabel("test accuracy")
     barriers = ["naive barrier", "aligned barrier", "calibrated barrier"]

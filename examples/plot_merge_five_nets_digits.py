@@ -4,7 +4,7 @@ Can five nets be merged into one?
 
 An ensemble of five nets is better than each of them, and costs five times as much. Can one net
 with averaged weights take its place? Here five nets are trained on scikit-learn's digits and
-averaged: as they are, and after their hidden units have been matched.
+averaged: as they are, after their hidden units have been matched, and repaired after that.
 """
 
 # %%
@@ -24,13 +24,15 @@ nets = ensemble.estimators_
 # Merge them
 # ----------
 # :func:`~sklmc.merge_models` takes fitted nets and returns one of the same kind. By default, each
-# net is aligned to the first before the weights are averaged; ``aligner=None`` averages them as
-# they are.
+# net is aligned to the first before the weights are averaged, and with samples at hand the average
+# is repaired: its layers are fitted to what the aligned nets' layers answer. ``aligner=None`` and
+# ``repair=None`` leave these steps out.
 
 from sklmc import merge_models
 
 merged = merge_models(nets, data.X_train)
-naive = merge_models(nets, aligner=None)
+aligned = merge_models(nets, repair=None)
+naive = merge_models(nets, aligner=None, repair=None)
 type(merged).__name__
 
 # %%
@@ -42,7 +44,8 @@ type(merged).__name__
 import pandas as pd
 
 candidates = {f"net {i}": one for i, one in enumerate(nets)}
-candidates |= {"naive average": naive, "aligned average": merged, "ensemble": ensemble}
+candidates |= {"naive average": naive, "aligned average": aligned, "repaired": merged}
+candidates["ensemble"] = ensemble
 accuracy = pd.Series({n: m.score(data.X_test, data.y_test) for n, m in candidates.items()})
 accuracy.round(3)
 
