@@ -132,8 +132,16 @@ NETS = {
 }
 
 
-@pytest.mark.parametrize("statistic", ["correlation", "moment"])
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize(
+    ("name", "statistic"),
+    [
+        (name, statistic)
+        for name in NETS
+        for statistic in ("correlation", "moment")
+        # an uncentred product has no reason to be largest for a unit and itself
+        if (name, statistic) != ("mlp", "moment")
+    ],
+)
 def test_planted_permutation_comes_back_from_activations(name, statistic):
     build, shape = NETS[name]
     X = draw(*shape)
@@ -142,8 +150,6 @@ def test_planted_permutation_comes_back_from_activations(name, statistic):
         symmetry = discover_symmetry(a, X)
         b = symmetry.apply(a, symmetry.random_permutation(seed))
         aligner = PermutationAligner("activation", symmetry=symmetry, statistic=statistic)
-        if name == "mlp" and statistic == "moment":
-            continue  # the uncentred product has no reason to be largest for a unit and itself
         assert same(aligner.fit_transform(a, b, X), a)
 
 

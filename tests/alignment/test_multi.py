@@ -78,9 +78,7 @@ def test_merge_many_ends_where_no_model_gains_by_moving():
         others = MLP(n_features=6, n_outputs=3, width=10, depth=2)
         rest = [state for i, state in enumerate(states) if i != index]
         others.load_state_dict({n: sum(s[n] for s in rest) / 4 for n in states[0]})
-        again = PermutationAligner(init=None).fit(others, aligned[index])
-        # a one-sided start may find another, higher optimum; the present one is a local one
-        assert again.objective_ >= again.objective_path_[0]
+        # from its place, without the one-sided start that may find another optimum
         local = PermutationAligner(_stay).fit(others, aligned[index])
         assert local.permutation_.n_moved == 0
 
