@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
+CACHED_NUMBERS = 2**16  # how much of a product is summed at a time: stays in the cache
+
 
 class BlockPair:
     """One block of a tensor of A and of B, with one dim for every factor of the symmetry.
@@ -14,6 +16,8 @@ class BlockPair:
     `a` never changes; `b` is B's block under the permutations applied so far. `factors` names
     the group (or the fixed outer index set) of each dim, `axes` the tensor's axis that it is of.
     """
+
+    correctable = True  # knows what a small move changes
 
     def __init__(self, a: torch.Tensor, b: torch.Tensor, factors, axes, groups):
         self.a, self.b, self.factors, self.axes = a, b, tuple(factors), tuple(axes)
@@ -57,6 +61,29 @@ class BlockPair:
             total = part if total is None else total + part
         return total
 
+    def gram_change(
+        self, group: str, moved: str, index: torch.Tensor, before: torch.Tensor
+    ) -> torch.Tensor:
+        """Return what `gram` has gained since `b` was `before`: only `index` of `moved` differs.
+
+        Both groups act on one dim each. The product runs over the entries that moved alone.
+        """
+        (own,) = self.dims(group)
+        left, new, old = self._changed(moved, index, before)
+        left, right = (t.movedim(own, 0).reshape(t.shape[own], -1) for t in (left, new - old))
+        return left @ right.T
+
+    def correct_product(self, moved: str, index: torch.Tensor, before: torch.Tensor) -> None:
+        """Bring the inner product up to date, if it was known when `b` was `before`."""
+        if self._product is not None and self._product[0] is before:
+            left, new, old = (t.double() for t in self._changed(moved, index, before))
+            self._product = self.b, self._product[1] + float(torch.sum(left * (new - old)))
+
+    def _changed(self, moved: str, index: torch.Tensor, before: torch.Tensor):
+        """Return the entries of A where something moved, and those of B after and before."""
+        (dim,) = self.dims(moved)
+        return tuple(t.index_select(dim, index) for t in (self.a, self.b, before))
+
     def nested_gram(self, group: str, child: str, lead: tuple[str, ...]) -> torch.Tensor:
         """Return <a_iu, b_jv> for units u, v of `child` within indices i, j of `group`.
 
@@ -83,12 +110,17 @@ class BlockPair:
 
     def scale(self) -> float:
         """Return |a| |b|, the largest inner product that there could be."""
-        return float(self.a.double().norm() * self.b.double().norm())
+        norms = (torch.linalg.vector_norm(t, dtype=torch.float64) for t in (self.a, self.b))
+        return float(next(norms) * next(norms))
 
     def inner_product(self) -> float:
         """Return <a, b>, summed in float64; computed again only after `b` has moved."""
         if self._product is None or self._product[0] is not self.b:
-            self._product = self.b, float(torch.sum(self.a.double() * self.b.double()))
+            parts = [
+                torch.dot(a.double(), b.double())
+                for a, b in zip(*(t.reshape(-1).split(CACHED_NUMBERS) for t in (self.a, self.b)))
+            ]
+            self._product = self.b, float(torch.stack(parts).sum())
         return self._product[1]
 
 

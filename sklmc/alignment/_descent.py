@@ -16,6 +16,7 @@ from sklmc.alignment._moments import MomentPair
 # it the objective itself decides, and must rise by more than the second.
 TRUSTED_GAIN = {torch.float32: 1e-5, torch.float64: 1e-11}
 SMALLEST_GAIN = 1e-13
+FEW = 0.5  # up to this share of moved units a Gram matrix is corrected, not computed again
 ALONE = -1  # in place of a block's index: the sum over blocks that one group alone moves
 
 
@@ -40,7 +41,8 @@ class CoordinateDescent:
 
     With everything else held fixed the objective is linear in the permutation of one group, so
     that a linear assignment on the sum of its blocks' Gram matrices is the exact maximiser. Gram
-    matrices are kept until a permutation of another dim of their block makes them stale. Where a
+    matrices are kept; when a permutation moves few entries of another dim of their block, only the
+    products over those are added. Where a
     group carries inner groups (heads), it is solved together with them; where it acts on two dims
     of a tensor, the assignment is only proposed. Proposals are accepted when the objective rises.
     """
@@ -256,17 +258,36 @@ class CoordinateDescent:
             )
 
     def _permute_block(self, index: int, name: str, perm: np.ndarray) -> None:
-        """Permute one block; Gram matrices of its other dims become stale."""
+        """Permute one block; what is known of it follows a small move and is lost in a large."""
         pair = self.pairs[index]
-        pair.permute(name, torch.from_numpy(perm).to(pair.b.device), self.within[name])
+        before = pair.b
+        pair.permute(name, torch.from_numpy(perm).to(before.device), self.within[name])
+        moved = self._few_moved(name, index, perm)
         for other in pair.free:
             gram = self._grams.pop((other, index), None)
             if other != name:
                 self._stale.add(other)
+                if gram is not None and moved is not None and self._is_plain(other, index):
+                    change = pair.gram_change(other, name, moved, before)
+                    self._grams[other, index] = gram + change.cpu().numpy()
             elif gram is not None and len(pair.dims(name)) == 1:
                 self._grams[name, index] = _columns(gram, perm)
             elif len(pair.dims(name)) > 1:
                 self._stale.add(name)
+        if moved is not None:
+            pair.correct_product(name, moved, before)
+
+    def _few_moved(self, name: str, index: int, perm: np.ndarray) -> torch.Tensor | None:
+        """Return the units that a permutation moves; None where starting afresh is cheaper."""
+        pair = self.pairs[index]
+        if not (pair.correctable and self._is_plain(name, index)):
+            return None
+        moved = np.flatnonzero(perm != np.arange(len(perm)))
+        return torch.from_numpy(moved).to(pair.b.device) if len(moved) <= FEW * len(perm) else None
+
+    def _is_plain(self, name: str, index: int) -> bool:
+        """Whether a group is on one dim of a block, and one permutation serves for all of it."""
+        return len(self.pairs[index].dims(name)) == 1 and not self.within[name]
 
     def _value(self, blocks: list[int]) -> float:
         """Return the part of the objective that some blocks hold."""

@@ -14,6 +14,8 @@ class MomentPair:
     B's unit j under the permutations applied so far. The objective is its trace.
     """
 
+    correctable = False  # its Gram matrices cost no products
+
     def __init__(self, moment: torch.Tensor, factors, groups):
         self.factors = tuple(factors)
         self.b = moment  # (*sizes, *sizes)

@@ -87,6 +87,32 @@ def test_end_is_a_local_optimum_in_every_swap():
                 assert sum(float((a[n] * moved[n]).sum()) for n in a) <= result.objective + 1e-9
 
 
+@pytest.mark.parametrize("n_moved", [2, 40])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_is_known_of_a_block_follows_every_move(n_moved, dtype):
+    """Two of 40 units move: Gram matrices are corrected. All move: they are computed again."""
+    sym = symmetry(
+        {"w1": (axis(40, "h"), axis(4, None)), "w2": (axis(30, "k"), axis(40, "h"), axis(9, None))},
+        [("h", 40, ()), ("k", 30, ())],
+    )
+    a, b = (random_state_of({"w1": (40, 4), "w2": (30, 40, 9)}, s, dtype) for s in (0, 1))
+    descent = CoordinateDescent(block_pairs(a, b, sym), sym.groups)
+    descent.perms = identity(sym)
+    descent.objective()
+    descent._total_gram("k", [1])
+    perm = np.arange(40)
+    perm[:n_moved] = np.roll(perm[:n_moved], 1)
+    descent._apply("h", perm)
+    assert (("k", 1) in descent._grams) == (n_moved == 2)
+
+    moved = b["w2"][:, perm]
+    fresh = torch.einsum("ihp,jhp->ij", a["w2"], moved).numpy()
+    close = {torch.float32: 1e-4, torch.float64: 1e-12}[dtype]
+    np.testing.assert_allclose(descent._total_gram("k", [1]), fresh, atol=close)
+    product = float((a["w2"].double() * moved.double()).sum())
+    assert descent.pairs[1].inner_product() == pytest.approx(product, rel=1e-12)
+
+
 def test_start_is_honoured_and_composed():
     a = random_state_of(CHAIN_SHAPES, 0)
     rng = np.random.RandomState(0)
