@@ -16,8 +16,9 @@ def assign(gain: np.ndarray) -> np.ndarray:
     flat = np.asarray(gain, dtype=np.float64).reshape(-1, size, size)
     perms = np.empty(flat.shape[:2], dtype=np.int64)
     for index, matrix in enumerate(flat):
-        centred = matrix - matrix.mean(axis=0) - matrix.mean(axis=1, keepdims=True)
-        perms[index] = linear_sum_assignment(centred, maximize=True)[1]
+        cost = matrix.mean(axis=0) - matrix  # negated here: maximize=True would copy it once more
+        cost += matrix.mean(axis=1, keepdims=True)
+        perms[index] = linear_sum_assignment(cost)[1]
     return perms.reshape(gain.shape[:-1])
 
 

@@ -116,12 +116,17 @@ class BlockPair:
     def inner_product(self) -> float:
         """Return <a, b>, summed in float64; computed again only after `b` has moved."""
         if self._product is None or self._product[0] is not self.b:
-            parts = [
-                torch.dot(a.double(), b.double())
-                for a, b in zip(*(t.reshape(-1).split(CACHED_NUMBERS) for t in (self.a, self.b)))
-            ]
-            self._product = self.b, float(torch.stack(parts).sum())
+            self._product = self.b, _dot(self.a, self.b)
         return self._product[1]
+
+
+def _dot(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Return the inner product of two tensors, summed in float64."""
+    a, b = a.reshape(-1), b.reshape(-1)
+    if len(a) <= CACHED_NUMBERS:
+        return float(torch.dot(a.double(), b.double()))
+    parts = zip(a.split(CACHED_NUMBERS), b.split(CACHED_NUMBERS), strict=True)
+    return float(sum(torch.dot(x.double(), y.double()) for x, y in parts))
 
 
 def block_pairs(a: Mapping, b: Mapping, symmetry) -> list[BlockPair]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 import torch
@@ -219,7 +220,7 @@ class CoordinateDescent:
         ):
             key = (name, ALONE)
             if key not in self._grams:
-                self._grams[key] = np.sum([self._computed(name, i) for i in alone], axis=0)
+                self._grams[key] = reduce(np.add, (self._computed(name, i) for i in alone))
             shared.append(self._grams[key])
         else:
             shared += [self._gram(name, i) for i in alone]
