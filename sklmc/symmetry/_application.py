@@ -19,7 +19,37 @@ class TensorPlan:
     """How one tensor is moved: axis by axis where its axes move independently of each other."""
 
     groups: frozenset[str]  # the groups that move something in it
-    axes: tuple[tuple[int, Hashable], ...] | None  # (axis, what moves along it); None: by block
+    axes: tuple[tuple[int, int], ...] | None  # (axis, number of its MovedAxis); None: by block
+    rows_and_columns: bool = False  # whether the first two axes move, and no others
+
+
+@dataclass(frozen=True)
+class MovedAxis:
+    """What moves along an axis."""
+
+    size: int
+    parts: tuple[BlockAxis, ...]
+    whole: str | None  # the group whose order is that of the axis
+
+    @classmethod
+    def of(cls, parts: Sequence[BlockAxis]) -> MovedAxis:
+        """Put the parts of an axis together."""
+        size = sum(axis.positions.size for axis in parts)
+        factors, positions = parts[0].factors, parts[0].positions
+        plain = len(parts) == len(factors) == 1 and np.array_equal(positions, np.arange(size))
+        return cls(size, tuple(parts), factors[0] if plain else None)
+
+    def index(self, groups, arrays: Mapping[str, np.ndarray]) -> np.ndarray | None:
+        """Return old positions by new positions; None where nothing moves."""
+        if self.whole is not None:
+            return arrays[self.whole].copy() if self.whole in arrays else None
+        moving = [axis for axis in self.parts if not arrays.keys().isdisjoint(axis.factors)]
+        if not moving:
+            return None
+        index = np.arange(self.size)
+        for axis in moving:
+            index[axis.positions] = _source(axis, groups, arrays)
+        return index
 
 
 class Mover:
@@ -31,7 +61,8 @@ class Mover:
     def __init__(self, blocks: Mapping[str, Sequence[Block]], groups: Sequence[PermutationGroup]):
         self.blocks = blocks
         self.groups = {group.name: group for group in groups}
-        self._along: dict[Hashable, tuple[int, list[BlockAxis]]] = {}
+        self._numbers: dict[Hashable, int] = {}
+        self._axes: list[MovedAxis] = []
         self.plans = {name: self._plan(found) for name, found in blocks.items()}
 
     def state(
@@ -44,35 +75,45 @@ class Mover:
 
         A tensor in which nothing moves is returned as it is; tied tensors stay one.
         """
-        indices: dict[Hashable, torch.Tensor] = {}
+        aliases = aliases or {}
+        indices: dict[torch.device, list[torch.Tensor | None]] = {}
         found: dict[str, torch.Tensor] = {}
         for name, tensor in state.items():
-            first = (aliases or {}).get(name, name)
+            first = aliases.get(name, name)
             if first in found:
                 found[name] = found[first]
-            else:
-                found[name] = self.tensor(name, tensor, arrays, indices)
+                continue
+            along = indices.get(tensor.device)
+            if along is None:
+                along = indices[tensor.device] = self._indices(arrays, tensor.device)
+            found[name] = self._moved(name, tensor, arrays, along)
         return found
 
-    def tensor(self, name: str, tensor: torch.Tensor, arrays, indices=None) -> torch.Tensor:
+    def tensor(self, name: str, tensor: torch.Tensor, arrays) -> torch.Tensor:
         """Return one tensor of the state with its units in their new places."""
+        return self._moved(name, tensor, arrays, self._indices(arrays, tensor.device))
+
+    def _moved(self, name: str, tensor: torch.Tensor, arrays, along) -> torch.Tensor:
+        """Move one tensor by the index arrays of all axes."""
         plan = self.plans[name]
-        if plan.groups.isdisjoint(arrays):
-            return tensor
         if plan.axes is None:
+            if plan.groups.isdisjoint(arrays):
+                return tensor
             return _gather(tensor, self.blocks[name], self.groups, arrays)
-        indices = {} if indices is None else indices
-        moves = []
-        for dim, key in plan.axes:
-            if (key, tensor.device) not in indices:
-                indices[key, tensor.device] = self._index(key, arrays, tensor.device)
-            if indices[key, tensor.device] is not None:
-                moves.append((dim, indices[key, tensor.device]))
-        if [dim for dim, _ in moves] == [1, 0]:
-            return _select_both(tensor, moves[1][1], moves[0][1])
-        for dim, index in moves:
-            tensor = tensor.index_select(dim, index)
+        if plan.rows_and_columns and tensor.nbytes > CACHED_BYTES:
+            (_, columns), (_, rows) = plan.axes
+            if along[rows] is not None and along[columns] is not None:
+                return _select_both(tensor, along[rows], along[columns])
+        for dim, number in plan.axes:
+            index = along[number]
+            if index is not None:
+                tensor = tensor.index_select(dim, index)
         return tensor
+
+    def _indices(self, arrays, device: torch.device) -> list[torch.Tensor | None]:
+        """Return an index array for every kind of axis, None where nothing moves along it."""
+        found = [axis.index(self.groups, arrays) for axis in self._axes]
+        return [None if index is None else torch.from_numpy(index).to(device) for index in found]
 
     def _plan(self, blocks: Sequence[Block]) -> TensorPlan:
         """See whether the axes of a tensor move independently, and where which groups lie."""
@@ -92,8 +133,8 @@ class Mover:
                 if not same or self._depends_on_others(axis):
                     return TensorPlan(moving, None)
             if any(name in moving for axis in parts.values() for name in axis.factors):
-                axes.append((dim, self._key(list(parts.values()))))
-        return TensorPlan(moving, tuple(axes))
+                axes.append((dim, self._number(list(parts.values()))))
+        return TensorPlan(moving, tuple(axes), [dim for dim, _ in axes] == [1, 0])
 
     def _depends_on_others(self, axis: BlockAxis) -> bool:
         """Say whether a permutation on this axis depends on an index of another axis."""
@@ -104,24 +145,15 @@ class Mover:
             for outer in self.groups[name].within
         )
 
-    def _key(self, parts: list[BlockAxis]) -> Hashable:
-        """Note what moves along an axis; equal axes have equal keys."""
+    def _number(self, parts: list[BlockAxis]) -> int:
+        """Note what moves along an axis; equal axes have one number."""
         key = tuple(
             (axis.factors, axis.positions.shape, axis.positions.tobytes()) for axis in parts
         )
-        self._along.setdefault(key, (sum(axis.positions.size for axis in parts), parts))
-        return key
-
-    def _index(self, key: Hashable, arrays, device) -> torch.Tensor | None:
-        """Return old positions by new positions along an axis; None where nothing moves."""
-        size, parts = self._along[key]
-        index = np.arange(size)
-        moved = False
-        for axis in parts:
-            if any(name in arrays for name in axis.factors):
-                moved = True
-                index[axis.positions] = _source(axis, self.groups, arrays)
-        return torch.from_numpy(index).to(device) if moved else None
+        if key not in self._numbers:
+            self._numbers[key] = len(self._axes)
+            self._axes.append(MovedAxis.of(parts))
+        return self._numbers[key]
 
 
 def _source(axis: BlockAxis, groups, arrays) -> np.ndarray:
@@ -140,9 +172,9 @@ def _source(axis: BlockAxis, groups, arrays) -> np.ndarray:
 
 def _select_both(tensor: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
     """Select along the first two axes, so many rows at a time as stay in the cache."""
-    height = max(1, CACHED_BYTES // max(1, tensor[0].numel() * tensor.element_size()))
-    if height >= len(tensor) or tensor.device.type != "cpu" or tensor.requires_grad:
+    if tensor.device.type != "cpu" or tensor.requires_grad:
         return tensor.index_select(1, columns).index_select(0, rows)
+    height = max(1, CACHED_BYTES * len(tensor) // tensor.nbytes)
     new = torch.empty(tensor.shape, dtype=tensor.dtype)
     for start in range(0, len(tensor), height):
         part = slice(start, start + height)

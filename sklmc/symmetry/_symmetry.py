@@ -191,7 +191,7 @@ class PermutationSymmetry:
         state : dict of str to tensor
             New tensors where something moves, the same tensors elsewhere.
         """
-        self._check_shapes({n: tuple(t.shape) for n, t in state.items()}, "apply_state")
+        self._check_shapes(state, "apply_state")
         if not isinstance(permutation, Permutation):
             permutation = self.permutation(permutation)
         moving = {
@@ -230,7 +230,7 @@ class PermutationSymmetry:
         from sklmc.symmetry._discovery import constant_digests
 
         seen = view(model, caller="PermutationSymmetry.check")
-        self._check_shapes({n: tuple(t.shape) for n, t in seen.state.items()}, "check")
+        self._check_shapes(seen.state, "check")
         found = constant_digests(seen.original)
         for name in self.constants.keys() | found.keys():
             if self.constants.get(name) != found.get(name):
@@ -240,15 +240,18 @@ class PermutationSymmetry:
                     "buffers, such as rotary frequencies) must be equal in both nets."
                 )
 
-    def _check_shapes(self, shapes: Mapping[str, tuple[int, ...]], caller: str) -> None:
-        for name in [*self.shapes, *shapes]:
-            if self.shapes.get(name) != shapes.get(name):
-                raise ArchitectureMismatchError(
-                    f"PermutationSymmetry.{caller}: tensor {name!r} has shape "
-                    f"{shapes.get(name, 'none, it is missing')} in the model, but "
-                    f"{self.shapes.get(name, 'none, it is unknown')} in the symmetry; use the "
-                    "symmetry of this architecture."
-                )
+    def _check_shapes(self, state: Mapping[str, torch.Tensor], caller: str) -> None:
+        """Refuse a state whose tensors differ in name or shape; name the first."""
+        shapes = {name: tensor.shape for name, tensor in state.items()}
+        if shapes == self.shapes:
+            return
+        name = next(n for n in [*self.shapes, *shapes] if self.shapes.get(n) != shapes.get(n))
+        seen = tuple(shapes[name]) if name in shapes else "none, it is missing"
+        raise ArchitectureMismatchError(
+            f"PermutationSymmetry.{caller}: tensor {name!r} has shape {seen} in the model, but "
+            f"{self.shapes.get(name, 'none, it is unknown')} in the symmetry; use the symmetry of "
+            "this architecture."
+        )
 
     def verify(self, model, X=None, random_state=0) -> float:
         """Measure how much the model's own function changes under its permutations.
