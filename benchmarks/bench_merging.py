@@ -2,9 +2,9 @@
 
     SKLMC_DATA=... python benchmarks/bench_merging.py --nets FOLDER
 
-trains the nets of recipe.py into FOLDER if they are not there; merges all pairs, then all of them;
-then nets that were trained on disjoint parts of the data ("sites"). Accuracy in percent on the test
-images, loss after one inverse temperature fitted on held-out images.
+trains the nets of recipe.py into FOLDER if they are not there, and merges all pairs of the first
+three, then all of them. Accuracy in percent on the test images, loss after one inverse temperature
+fitted on held-out images; "barrier" is that loss above the mean of the parts.
 """
 
 from __future__ import annotations
@@ -17,36 +17,36 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from recipe import BATCH_SIZE, EPOCHS, RATE, images, module, quality, trained
+from recipe import images, quality, trained
 from record import in_turn, publish
-from skorch.callbacks import LRScheduler
 
-from sklmc import NetClassifier, merge_models
-from sklmc.models import predict_outputs, read_state, view, write_state
+from sklmc import merge_models
+from sklmc.models import predict_outputs, view
 
-REPAIRS = ("none", "renormalize", "refit", "auto")
-
-
-def site(folder, name, shape, index, n_sites, data):
-    """Return a net trained on every n-th image, from the folder if it is there."""
-    path = folder / f"{name}-{shape}-site{index}of{n_sites}.safetensors"
-    net = module(shape)
-    if not path.exists():
-        rows = slice(index, None, n_sites)
-        n_steps = EPOCHS * -(-len(data.y_train[rows]) // BATCH_SIZE)
-        decay = LRScheduler(
-            torch.optim.lr_scheduler.LambdaLR,
-            lr_lambda=lambda step: max(0.0, 1.0 - step / n_steps),
-            step_every="batch",
-        )
-        fitted = NetClassifier(
-            module__width=net.width, module__depth=net.depth, module__norm=net.norm, lr=RATE,
-            batch_size=BATCH_SIZE, max_epochs=EPOCHS, callbacks=[("decay", decay)],
-            random_state=index,
-        ).fit(data.X_train[rows], data.y_train[rows])  # fmt: skip
-        write_state(path, fitted.module_.state_dict())
-    net.load_state_dict(read_state(path)[0])
-    return net.eval()
+MERGES = {
+    "naive": {"aligner": None, "repair": None},
+    "aligned": {"repair": None},
+    "aligned, batch_norm": {"repair": "batch_norm"},
+    "aligned, renormalize": {"repair": "renormalize"},
+    "aligned, refit": {"repair": "refit"},
+    "aligned, auto": {"repair": "auto"},
+    "refit without alignment": {"aligner": None, "repair": "refit"},
+}
+CASES = {  # name: data set, recipe, nets, aligner
+    "512x3 MNIST": ("mnist", "512x3", 5, "weight"),
+    "512x3 Fashion": ("fashion_mnist", "512x3", 5, "weight"),
+    "64x3 MNIST": ("mnist", "64x3", 5, "activation"),
+    "64x3 Fashion": ("fashion_mnist", "64x3", 5, "activation"),
+    "128x7 MNIST": ("mnist", "128x7", 3, "activation"),
+    "128x7 Fashion": ("fashion_mnist", "128x7", 3, "activation"),
+    "LN512x3 MNIST": ("mnist", "LN512x3", 3, "weight"),
+    "LN512x3 Fashion": ("fashion_mnist", "LN512x3", 3, "weight"),
+    "S5": ("mnist", "S5", 3, "activation"),
+    "S4": ("mnist", "S4", 3, "activation"),
+    "conv CIFAR-10": ("cifar10", "conv", 3, "weight"),
+    "ResNet-8 CIFAR-10": ("cifar10", "resnet8", 3, "activation"),
+}
+N_PAIRED = 3  # of these nets all pairs are merged
 
 
 def ensemble_accuracy(nets, data) -> float:
@@ -59,33 +59,23 @@ def ensemble_accuracy(nets, data) -> float:
     return 100 * float((total.argmax(dim=1).numpy() == data.y_test).mean())
 
 
-def merge_rows(label, nets, parts, n_inputs, **about) -> list[dict]:
-    """Score one group of nets and what each repair makes of it."""
-    ends = np.mean([quality(net, parts) for net in nets], axis=0)
-    common = {
-        **about,
-        "n_inputs": n_inputs,
-        "nets": label,
-        "single": ends[0],
-        "ensemble": ensemble_accuracy(nets, parts),
-    }
+def merge_rows(nets, data, X, merges, aligner="weight", weights=None, **about) -> list[dict]:
+    """Score some nets, and what each way of merging makes of them."""
+    ends = np.mean([quality(net, data) for net in nets], axis=0)
+    common = {**about, "single": ends[0], "ensemble": ensemble_accuracy(nets, data)}
     rows = []
-    X = parts.X_train[:n_inputs]
-    naive = quality(merge_models(nets, aligner=None, repair=None), parts)
-    rows.append({**common, "merge": "naive", "accuracy": naive[0], "barrier": naive[1] - ends[1]})
-    for repair in REPAIRS:
+    for name, settings in merges.items():
         start = time.perf_counter()
-        merged = merge_models(nets, X, repair=None if repair == "none" else repair)
+        merged = merge_models(nets, X, weights=weights, **{"aligner": aligner, **settings})
         seconds = time.perf_counter() - start
-        accuracy, loss = quality(merged, parts)
-        name = "aligned" if repair == "none" else f"aligned, {repair}"
+        accuracy, loss = quality(merged, data)
         scores = {"accuracy": accuracy, "barrier": loss - ends[1], "seconds": seconds}
-        rows.append({**common, "merge": name, **scores})
+        rows.append({**common, "n_inputs": len(X), "merge": name, **scores})
         print(rows[-1], flush=True)
     return rows
 
 
-def cost_rows(shape, nets, data) -> list[dict]:
+def cost_rows(case, nets, data) -> list[dict]:
     """Time predictions of one net, of the merge and of the ensemble, in turn."""
     merged = view(merge_models(nets, data.X_train[:1000]), caller="bench")
     views = [view(net, caller="bench") for net in nets]
@@ -98,40 +88,43 @@ def cost_rows(shape, nets, data) -> list[dict]:
         },
         repeats=7,
     )
+    sizes = {
+        name: sum(p.numel() for one in parts for p in one.module.parameters())
+        for name, parts in (("single", views[:1]), ("merged", [merged]), ("ensemble", views))
+    }
     return [
-        {"net": shape, "merge": f"prediction, {name}", "seconds": float(np.median(times))}
+        {
+            "case": case, "nets": len(nets), "merge": f"prediction, {name}",
+            "seconds": float(np.median(times)), "parameters": sizes[name],
+        }
         for name, times in seconds.items()
-    ]
+    ]  # fmt: skip
 
 
 def main():
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--nets", type=Path, required=True, help="folder for trained nets")
-    parser.add_argument("--shapes", nargs="+", default=["64x3", "512x3"])
-    parser.add_argument("--data", nargs="+", default=["mnist", "fashion_mnist"])
-    parser.add_argument("--seeds", type=int, default=3, help="nets of each kind; all pairs")
-    parser.add_argument("--sites", type=int, default=5, help="disjoint parts of the data")
+    parser.add_argument("--cases", nargs="+", default=list(CASES), choices=CASES)
+    parser.add_argument("--into", default="merging", help="name of the file of results")
     parser.add_argument("--inputs", type=int, default=10_000, help="images that a repair sees")
     options = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     rows = []
-    for shape, name in itertools.product(options.shapes, options.data):
+    for case in options.cases:
+        name, shape, n_nets, aligner = CASES[case]
         data = images(name)
-        about = {"data": name, "net": shape, "n_inputs": options.inputs}
-        nets = [trained(options.nets, name, shape, seed) for seed in range(options.seeds)]
-        for i, j in itertools.combinations(range(len(nets)), 2):
-            rows += merge_rows(f"{i}, {j}", [nets[i], nets[j]], data, **about)
-        rows += merge_rows(f"all {len(nets)}", nets, data, **about)
-        sites = [
-            site(options.nets, name, shape, index, options.sites, data)
-            for index in range(options.sites)
-        ]
-        rows += merge_rows(f"{options.sites} sites", sites, data, **about)
-        rows += cost_rows(shape, nets, data)
-    arguments = {**vars(options), "nets": "FOLDER"}
-    publish("merging", rows, {"command": "bench_merging.py", **arguments})
+        nets = [trained(options.nets, name, shape, seed) for seed in range(n_nets)]
+        normed = any("running_mean" in key for key in nets[0].state_dict())
+        merges = {k: v for k, v in MERGES.items() if normed or v["repair"] != "batch_norm"}
+        X, about = data.X_train[: options.inputs], {"case": case, "aligner": aligner}
+        for i, j in itertools.combinations(range(N_PAIRED), 2):
+            pair = [nets[i], nets[j]]
+            rows += merge_rows(pair, data, X, merges, aligner, nets=f"{i}, {j}", **about)
+        rows += merge_rows(nets, data, X, merges, aligner, nets=f"all {n_nets}", **about)
+        rows += cost_rows(case, nets, data)
+    publish(options.into, rows, {"command": "bench_merging.py", **vars(options), "nets": "FOLDER"})
 
 
 if __name__ == "__main__":

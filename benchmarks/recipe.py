@@ -107,13 +107,20 @@ def images(name: str) -> Images:
 
 
 def trained(
-    folder: Path, name: str, shape: str, seed: int, rows=slice(None), part: str = ""
+    folder: Path,
+    name: str,
+    shape: str,
+    seed: int,
+    rows=slice(None),
+    part: str = "",
+    epochs: int | None = None,
 ) -> nn.Module:
     """Return a net trained on some rows, named by `part`; from the folder if it is there."""
     path = Path(folder) / f"{name}-{shape}-{seed}{part}.safetensors"
     net = module(shape)
     if not path.exists():
         found, data = recipe(shape), images(name)
+        found = found._replace(epochs=epochs or found.epochs)
         X, y = data.X_train[rows], data.y_train[rows]
         n_warm, n_steps = (
             epochs * -(-len(X) // found.batch_size) for epochs in (found.warm_up, found.epochs)
