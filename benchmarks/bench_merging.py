@@ -59,14 +59,14 @@ def ensemble_accuracy(nets, data) -> float:
     return 100 * float((total.argmax(dim=1).numpy() == data.y_test).mean())
 
 
-def merge_rows(nets, data, X, merges, aligner="weight", weights=None, **about) -> list[dict]:
+def merge_rows(models, data, X, merges, aligner="weight", weights=None, **about) -> list[dict]:
     """Score some nets, and what each way of merging makes of them."""
-    ends = np.mean([quality(net, data) for net in nets], axis=0)
-    common = {**about, "single": ends[0], "ensemble": ensemble_accuracy(nets, data)}
+    ends = np.mean([quality(net, data) for net in models], axis=0)
+    common = {**about, "single": ends[0], "ensemble": ensemble_accuracy(models, data)}
     rows = []
     for name, settings in merges.items():
         start = time.perf_counter()
-        merged = merge_models(nets, X, weights=weights, **{"aligner": aligner, **settings})
+        merged = merge_models(models, X, weights=weights, **{"aligner": aligner, **settings})
         seconds = time.perf_counter() - start
         accuracy, loss = quality(merged, data)
         scores = {"accuracy": accuracy, "barrier": loss - ends[1], "seconds": seconds}
