@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import warnings
 
 import torch
 from torch import nn
+from torch.nn.parameter import UninitializedTensorMixin
 
 from sklmc._torch import single_thread, to_device
 from sklmc.exceptions import SymmetryError, TraceError
@@ -21,6 +23,7 @@ from sklmc.symmetry._spec import structure_from_axes
 from sklmc.symmetry._symmetry import PermutationSymmetry
 from sklmc.symmetry._verification import N_DRAWS, TOLERANCE, Proof, Prover, output_change, prove
 
+_QUANTISING = re.compile(r"torch\.ao\..*\b(quantized|qat|fake_quantize|observer)\.")
 _NOISE = 1e-5  # relative difference of two runs of one net in its own precision
 
 
@@ -30,13 +33,13 @@ class Subject:
     def __init__(self, model, X, caller: str):
         self.caller = caller
         self.view = view(model, caller=caller)
-        self.module: nn.Module = self.view.module
+        check_dense(self.view.original, caller)
         self.state = self.view.state
+        self.module: nn.Module = self.view.module
         self.aliases = tied_names(self.view.original)
         buffers = {name for name, _ in self.view.original.named_buffers(remove_duplicate=False)}
         self.buffers = frozenset(buffers & self.state.keys())
         self.shapes = {name: tuple(tensor.shape) for name, tensor in self.state.items()}
-        check_tensors(self.module, self.state, caller)
         self.sample = trace_input(self.view.sample(X))
         self._given = X
 
@@ -315,26 +318,35 @@ def constant_digests(module: nn.Module) -> dict[str, str]:
     return found
 
 
-def check_tensors(module: nn.Module, state: dict, caller: str) -> None:
-    """Refuse tensors whose entries cannot be moved."""
-    for name, tensor in state.items():
-        if tensor.is_meta:
-            raise SymmetryError(
-                f"{caller}: tensor {name!r} is on the meta device and has no values; load the "
-                "weights (module.to_empty(device=...), then load_state_dict) first."
-            )
-        if tensor.is_quantized or tensor.layout is not torch.strided or tensor.is_nested:
-            kind = "quantised" if tensor.is_quantized else f"stored as {tensor.layout}"
-            raise SymmetryError(
-                f"{caller}: tensor {name!r} is {kind}; permute the dense floating-point net and "
-                "convert it afterwards."
-            )
+def check_dense(module: nn.Module, caller: str) -> None:
+    """Refuse modules that quantise, and tensors whose entries cannot be moved."""
     for path, part in module.named_modules():
-        if ".quantized" in type(part).__module__:
+        kind = f"{type(part).__module__}.{type(part).__qualname__}"
+        if _QUANTISING.match(kind) and not kind.endswith(".FloatFunctional"):
             raise SymmetryError(
-                f"{caller}: module {path!r} ({type(part).__name__}) is quantised; permute the "
-                "floating-point net and quantise it afterwards."
+                f"{caller}: module {path!r} ({kind}) quantises; permute the floating-point net "
+                "and quantise it afterwards."
             )
+    tensors = (module.named_parameters, module.named_buffers)
+    for name, tensor in (pair for named in tensors for pair in named(remove_duplicate=False)):
+        if isinstance(tensor, UninitializedTensorMixin) or tensor.is_meta:
+            raise SymmetryError(
+                f"{caller}: tensor {name!r} has no values yet (a lazy layer or the meta device); "
+                "run the module on data, or load its weights (module.to_empty(device=...), then "
+                "load_state_dict), first."
+            )
+        if tensor.is_quantized:
+            kind = "quantised"
+        elif tensor.layout is not torch.strided or tensor.is_nested:
+            kind = "nested" if tensor.is_nested else f"stored as {tensor.layout}"
+        elif tensor.is_floating_point() and tensor.itemsize == 1:
+            kind = f"of {tensor.dtype}"
+        else:
+            continue
+        raise SymmetryError(
+            f"{caller}: tensor {name!r} is {kind}; permute the dense floating-point net and "
+            "convert it afterwards."
+        )
 
 
 def _plain(value):

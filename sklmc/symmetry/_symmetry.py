@@ -226,10 +226,13 @@ class PermutationSymmetry:
         ------
         ArchitectureMismatchError
             If names, shapes or constants differ; the first difference is named.
+        SymmetryError
+            If a tensor is on the meta device, quantised or sparse.
         """
-        from sklmc.symmetry._discovery import constant_digests
+        from sklmc.symmetry._discovery import check_dense, constant_digests
 
         seen = view(model, caller="PermutationSymmetry.check")
+        check_dense(seen.original, "PermutationSymmetry.check")
         self._check_shapes(seen.state, "check")
         found = constant_digests(seen.original)
         for name in self.constants.keys() | found.keys():

@@ -108,17 +108,116 @@ def test_a_batch_of_one_is_repeated(name):
     assert sorted((group.size, group.copies) for group in symmetry.groups) == ZOO[name].groups
 
 
-def test_meta_device_is_refused():
-    net = nn.Sequential(nn.Linear(3, 4, device="meta"), nn.Linear(4, 2, device="meta"))
-    with pytest.raises(ValueError, match="meta"):
-        discover_symmetry(net, torch.randn(4, 3))
+def small_net():
+    return nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
 
 
-def test_sparse_parameters_are_refused():
-    net = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
-    net[0].weight = nn.Parameter(net[0].weight.detach().to_sparse())
-    with pytest.raises(ValueError, match=r"0\.weight.*sparse"):
-        discover_symmetry(net, torch.randn(4, 3))
+def with_weight(change):
+    net = small_net()
+    net[2].weight = nn.Parameter(change(net[2].weight.detach()), requires_grad=False)
+    return net
+
+
+def with_buffer(values, persistent):
+    net = small_net()
+    net[2].register_buffer("extra", values, persistent=persistent)
+    return net
+
+
+def quantised(values, dtype=torch.qint8):
+    return torch.quantize_per_tensor(values, 0.1, 0, dtype)
+
+
+BAD_TENSORS = {
+    "meta net": (lambda: small_net().to("meta"), r"'0\.weight' has no values yet.*meta"),
+    "meta layer": (
+        lambda: nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2, device="meta")),
+        r"'2\.weight' has no values yet.*meta",
+    ),
+    "meta constant": (
+        lambda: with_buffer(torch.ones(4, device="meta"), False),
+        r"'2\.extra' has no values yet.*meta",
+    ),
+    "lazy layer": (
+        lambda: nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.LazyLinear(2)),
+        r"'2\.weight' has no values yet.*lazy",
+    ),
+    "qint8": (lambda: with_weight(quantised), r"'2\.weight' is quantised"),
+    "quint8": (
+        lambda: with_weight(lambda w: quantised(w, torch.quint8)),
+        r"'2\.weight' is quantised",
+    ),
+    "qint8 buffer": (lambda: with_buffer(quantised(torch.ones(4)), True), r"'2\.extra' is quant"),
+    "float8": (lambda: with_weight(lambda w: w.to(torch.float8_e4m3fn)), r"'2\.weight' is .*8_e4"),
+    "sparse": (lambda: with_weight(torch.Tensor.to_sparse), r"'2\.weight' is .*sparse_coo"),
+    "sparse rows": (
+        lambda: with_weight(torch.Tensor.to_sparse_csr),
+        r"'2\.weight' is .*sparse_csr",
+    ),
+    "sparse constant": (
+        lambda: with_buffer(torch.eye(4).to_sparse(), False),
+        r"'2\.extra' is .*sparse_coo",
+    ),
+    "nested": (
+        lambda: with_weight(lambda w: torch.nested.nested_tensor(list(w))),
+        r"'2\.weight' is nested",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def small_symmetry():
+    return discover_symmetry(small_net())
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("kind", BAD_TENSORS)
+def test_tensors_without_entries_that_can_move_are_named(kind, small_symmetry):
+    make, message = BAD_TENSORS[kind]
+    net, X = make(), torch.randn(8, 3)
+    for refuse in (
+        lambda: discover_symmetry(net, X),
+        lambda: discover_symmetry(net, X, verify=False),
+        lambda: small_symmetry.apply(net, small_symmetry.identity()),
+        lambda: small_symmetry.verify(net, X),
+    ):
+        with pytest.raises(ValueError, match=message):
+            refuse()
+
+
+def dynamically(dtype):
+    return torch.ao.quantization.quantize_dynamic(small_net(), {nn.Linear}, dtype=dtype)
+
+
+def for_training():
+    net = small_net().train()
+    net.qconfig = torch.ao.quantization.get_default_qat_qconfig("x86")
+    return torch.ao.quantization.prepare_qat(net)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+@pytest.mark.parametrize(
+    "make",
+    [lambda: dynamically(torch.qint8), lambda: dynamically(torch.float16), for_training],
+    ids=["int8", "float16", "training"],
+)
+def test_quantised_modules_are_named(make, small_symmetry):
+    net = make()
+    with pytest.raises(ValueError, match=r"module '0' \(torch\.ao.*Linear\) quantises"):
+        discover_symmetry(net, torch.randn(8, 3))
+    with pytest.raises(ValueError, match=r"module '0'.* quantises"):
+        small_symmetry.apply(net, small_symmetry.identity())
+
+
+def test_a_net_made_ready_for_quantising_is_still_in_floating_point():
+    net = Net(
+        lambda net, x: net.b(net.add.add(net.a(x).relu(), net.c(x))),
+        a=nn.Linear(3, 5),
+        c=nn.Linear(3, 5),
+        b=nn.Linear(5, 2),
+        add=torch.ao.nn.quantized.FloatFunctional(),
+    )
+    assert [group.size for group in discover_symmetry(net, torch.randn(8, 3)).groups] == [5]
 
 
 @pytest.mark.parametrize("name", ["conv_batch_norm", "spectral_norm", "lstm", "two_encoder_layers"])
@@ -146,6 +245,17 @@ def test_another_architecture_is_refused_by_name_of_the_tensor():
     other = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 9), nn.Tanh(), nn.Linear(9, 3))
     with pytest.raises(ArchitectureMismatchError, match=r"'0\.weight' has shape \(8, 5\)"):
         symmetry.apply(other, symmetry.identity())
+
+
+def test_equal_tensors_in_another_forward_pass_are_told_apart_by_verify():
+    plain = Net(lambda net, x: net.b(net.a(x).relu()), a=nn.Linear(4, 4), b=nn.Linear(4, 4))
+    residual = Net(lambda net, x: net.b(x + net.a(x).relu()), a=nn.Linear(4, 4), b=nn.Linear(4, 4))
+    X = torch.randn(8, 4)
+    symmetry = discover_symmetry(plain, X)
+    assert [group.size for group in symmetry.groups] == [4]
+    assert symmetry.verify(plain, X) < 1e-12
+    assert symmetry.verify(residual, X) > 1e-2
+    assert discover_symmetry(residual, X).graph_hash != symmetry.graph_hash
 
 
 def test_another_constant_is_refused():
