@@ -62,7 +62,8 @@ def ensemble_accuracy(nets, data) -> float:
 def merge_rows(models, data, X, merges, aligner="weight", weights=None, **about) -> list[dict]:
     """Score some nets, and what each way of merging makes of them."""
     ends = np.mean([quality(net, data) for net in models], axis=0)
-    common = {**about, "single": ends[0], "ensemble": ensemble_accuracy(models, data)}
+    common = {**about, "aligner": aligner, "single": ends[0]}
+    common["ensemble"] = ensemble_accuracy(models, data)
     rows = []
     for name, settings in merges.items():
         start = time.perf_counter()
@@ -118,11 +119,11 @@ def main():
         nets = [trained(options.nets, name, shape, seed) for seed in range(n_nets)]
         normed = any("running_mean" in key for key in nets[0].state_dict())
         merges = {k: v for k, v in MERGES.items() if normed or v["repair"] != "batch_norm"}
-        X, about = data.X_train[: options.inputs], {"case": case, "aligner": aligner}
+        X = data.X_train[: options.inputs]
         for i, j in itertools.combinations(range(N_PAIRED), 2):
             pair = [nets[i], nets[j]]
-            rows += merge_rows(pair, data, X, merges, aligner, nets=f"{i}, {j}", **about)
-        rows += merge_rows(nets, data, X, merges, aligner, nets=f"all {n_nets}", **about)
+            rows += merge_rows(pair, data, X, merges, aligner, case=case, nets=f"{i}, {j}")
+        rows += merge_rows(nets, data, X, merges, aligner, case=case, nets=f"all {n_nets}")
         rows += cost_rows(case, nets, data)
     publish(options.into, rows, {"command": "bench_merging.py", **vars(options), "nets": "FOLDER"})
 
