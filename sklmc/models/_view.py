@@ -94,13 +94,15 @@ class ModelView:
         return target.double() if target.is_floating_point() else target.long()
 
     def sample(self, X=None) -> tuple[torch.Tensor, ...]:
-        """Return forward's arguments for a trace: a few samples, at least two."""
+        """Return forward's arguments for a trace: a few samples, at least two.
+
+        In a tuple, an argument of length one beside longer ones (a mask that all samples share)
+        stays as it is.
+        """
         if X is not None:
             inputs = self.to_input(_first_rows(X))
             parts = inputs if isinstance(inputs, tuple) else (inputs,)
-            return tuple(
-                part if len(part) > 1 else part.expand(2, *part.shape[1:]).clone() for part in parts
-            )
+            return parts if _batch_length(parts) > 1 else tuple(map(_twice, parts))
         if hasattr(self.net, "_model_sample"):
             sample = torch.from_numpy(np.array(self.net._model_sample()))
             if not sample.is_floating_point():
@@ -175,8 +177,19 @@ def _several_arguments(X) -> bool:
 def _first_rows(X):
     """Return as many samples as a trace needs."""
     if _several_arguments(X):
-        return tuple(part[:SAMPLE_ROWS] for part in X)
+        length = _batch_length(X)
+        return tuple(p[:SAMPLE_ROWS] if p.ndim and len(p) == length else p for p in X)
     return X[:SAMPLE_ROWS] if hasattr(X, "__len__") and len(X) > SAMPLE_ROWS else X
+
+
+def _batch_length(parts: tuple[torch.Tensor, ...]) -> int:
+    """Return the length of the first argument that is longer than one; one where none is."""
+    return next((len(part) for part in parts if part.ndim and len(part) > 1), 1)
+
+
+def _twice(part: torch.Tensor) -> torch.Tensor:
+    """Return the only sample of an argument twice; a number stays as it is."""
+    return part.expand(2, *part.shape[1:]).clone() if part.ndim else part
 
 
 def _itself(model):

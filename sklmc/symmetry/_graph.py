@@ -23,7 +23,11 @@ from sklmc._torch import to_device
 from sklmc.exceptions import TraceError
 
 ROWS = ((256, 8), (2048, 4))  # numbers in one sample up to which so many rows are traced; then 2
-_LOGGERS = ("torch.export", "torch.fx.experimental.symbolic_shapes")
+_LOGGERS = (
+    "torch.export",
+    "torch.fx.experimental.symbolic_shapes",
+    "torch._subclasses.fake_tensor",
+)
 _TORCH = str(Path(torch.__file__).parent)
 _SKLMC = str(Path(__file__).parents[1])
 
@@ -64,11 +68,6 @@ def trace_input(sample: tuple) -> tuple:
         size = tensors[0][0].numel()
         rows = next((rows for limit, rows in ROWS if size <= limit), 2)
         return (tensors[0][torch.arange(rows) % len(tensors[0])],)
-    if tensors and all(part.ndim > 0 and len(part) == 1 for part in tensors):
-        return tuple(
-            part.expand(2, *part.shape[1:]).clone() if isinstance(part, torch.Tensor) else part
-            for part in sample
-        )
     return sample
 
 

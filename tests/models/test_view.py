@@ -221,6 +221,27 @@ def test_tuple_of_tensors_holds_the_arguments_of_forward():
     assert sample[1].dtype == torch.int64
 
 
+@pytest.mark.parametrize(
+    "shapes, expected",
+    [
+        ([(1, 3), (1, 5)], [(2, 3), (2, 5)]),
+        ([(4, 3), (1, 5)], [(4, 3), (1, 5)]),
+        ([(1, 5), (4, 3)], [(1, 5), (4, 3)]),
+        ([(30, 3), (1, 5, 5)], [(8, 3), (1, 5, 5)]),
+        ([(30, 3), (12, 12)], [(8, 3), (12, 12)]),
+        ([(1, 5), (30, 3), (30,)], [(1, 5), (8, 3), (8,)]),
+        ([(30, 3), ()], [(8, 3), ()]),
+        ([(1, 3), ()], [(2, 3), ()]),
+    ],
+)
+def test_only_arguments_that_hold_the_batch_are_cut_or_repeated(shapes, expected):
+    parts = tuple(torch.randn(shape) for shape in shapes)
+    sample = view(chain(0), caller="f").sample(parts)
+    assert [tuple(part.shape) for part in sample] == expected
+    for part, given in zip(sample, parts, strict=True):
+        assert torch.equal(part, given[: len(part)].expand_as(part) if part.ndim else given)
+
+
 def test_unknown_shape_asks_for_samples():
     net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(8, 2))
     with pytest.raises(ValueError, match="f: the shape of net's input is not known; pass 'X'"):

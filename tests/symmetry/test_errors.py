@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging.handlers
 
 import pytest
 import torch
@@ -99,6 +100,19 @@ def test_wrong_shape_of_X_is_refused_in_words():
         ValueError, match=r"does not take 'X' .*expected input.* to have 3 channels"
     ):
         discover_symmetry(net, torch.randn(4, 2, 8, 8))
+
+
+def test_arguments_that_do_not_fit_each_other_are_refused_in_words():
+    logged = logging.handlers.BufferingHandler(100)
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    logger.addHandler(logged)
+    net = Net(lambda net, x, scale: net.b(net.a(x) * scale), a=nn.Linear(3, 5), b=nn.Linear(5, 2))
+    try:
+        with pytest.raises(ValueError, match=r"does not take 'X' .*must match the size"):
+            discover_symmetry(net, (torch.randn(4, 3), torch.ones(4, 7)))
+    finally:
+        logger.removeHandler(logged)
+    assert logged.buffer == []
 
 
 @pytest.mark.parametrize("name", ["mlp_norms", "conv_batch_norm", "two_encoder_layers"])
