@@ -49,6 +49,15 @@ META_ESTIMATORS = [
     )
 ]
 
+# what WeightAverager can do, each option once
+AVERAGER_OPTIONS = [
+    {"weights": "validation"},
+    {"weights": [0.75, 0.25]},
+    {"calibrate": True},
+    *({"aligner": name} for name in (None, "activation", "straight_through", "auto", "merge_many")),
+    *({"repair": name} for name in (None, "batch_norm", "refit", "renormalize")),
+]
+
 EXPECTED_FAILURES: dict[str, dict[str, str]] = {}
 
 # Skips itself unless scipy was imported with SCIPY_ARRAY_API set: it runs in a process of its own.
@@ -80,6 +89,20 @@ def cases():
 @pytest.mark.parametrize("estimator, check", list(cases()))
 def test_scikit_learns_check(estimator, check):
     check(estimator)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("options", AVERAGER_OPTIONS, ids=str)
+@pytest.mark.parametrize("net", NETS, ids=describe)
+def test_scikit_learns_checks_of_every_option(net, options):
+    averager = WeightAverager(net, n_estimators=2, random_state=0, **options)
+    names = set()
+    for estimator, check in estimator_checks_generator(averager):
+        names.add(getattr(check, "func", check).__name__)
+        if getattr(check, "func", check).__name__ != ARRAY_API_CHECK:
+            check(estimator)
+    assert len(names) > 40
 
 
 @pytest.mark.parametrize("estimator", NETS + META_ESTIMATORS, ids=describe)
