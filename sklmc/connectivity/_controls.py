@@ -10,8 +10,7 @@ from sklmc._sklearn import check_random_state
 from sklmc._validation import check_integer
 from sklmc.connectivity._path_score import PathScore
 from sklmc.connectivity._scorer import LMCScorer
-from sklmc.connectivity._unwrap import common_input, see_through
-from sklmc.models import ModelView, check_compatible, view
+from sklmc.models import ModelView, check_compatible, common_input, see_through, view
 from sklmc.symmetry import discover_symmetry
 
 MAX_SEED = np.iinfo(np.int32).max

@@ -25,15 +25,17 @@ from sklmc.connectivity._path_job import (
 )
 from sklmc.connectivity._population import Population
 from sklmc.connectivity._tally import Samples
-from sklmc.connectivity._unwrap import common_input, see_through, transform
 from sklmc.exceptions import NonFiniteLossWarning, PairFailedWarning, StaleStatisticsWarning
-from sklmc.merging._batch_norm import tracked_norms
+from sklmc.merging import tracked_norms
 from sklmc.models import (
     ModelView,
     check_compatible,
+    common_input,
     is_classification,
     per_sample_loss,
     predict_outputs,
+    see_through,
+    transform,
     view,
 )
 

@@ -15,7 +15,7 @@ from sklmc.connectivity._chain import ChainRoad, chain_layers
 from sklmc.connectivity._population import Population, run_between, same_bits
 from sklmc.connectivity._roads import Road, SplitRoad, first_weight_layer, values_last
 from sklmc.connectivity._tally import Samples, Tally
-from sklmc.merging._batch_norm import reestimate_statistics, tracked_norms
+from sklmc.merging import reestimate_statistics, tracked_norms
 from sklmc.models import interpolate_states, view
 
 LOGIT_BYTES = 2**27  # logits that one task may keep for calibration

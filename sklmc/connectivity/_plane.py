@@ -18,10 +18,16 @@ from sklmc.connectivity._pair_scoring import checked_samples
 from sklmc.connectivity._population import Population
 from sklmc.connectivity._roads import values_last
 from sklmc.connectivity._tally import Samples, target_values
-from sklmc.connectivity._unwrap import common_input, see_through
-from sklmc.merging._batch_norm import reestimate_statistics
+from sklmc.merging import reestimate_statistics
 from sklmc.merging._merge import align_models
-from sklmc.models import average_states, check_compatible, run_module, view
+from sklmc.models import (
+    average_states,
+    check_compatible,
+    common_input,
+    run_module,
+    see_through,
+    view,
+)
 
 ROWS = 1024  # samples in a block
 

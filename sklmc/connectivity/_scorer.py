@@ -16,7 +16,7 @@ from sklmc.connectivity._grid import score_grid
 from sklmc.connectivity._pair_scoring import Settings, score_pairs
 from sklmc.connectivity._pairwise_score import PairwiseScore
 from sklmc.connectivity._path_score import PathScore
-from sklmc.connectivity._unwrap import see_through, transform
+from sklmc.models import see_through, transform
 
 PAIR_KEYS = ("neg_barrier", "neg_epsilon", "neg_calibrated_barrier", "neg_merged_loss")
 TASK_KEYS = ("accuracy", "merged_accuracy", "r2", "merged_r2")

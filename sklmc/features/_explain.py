@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from sklmc._validation import check_same_length
-from sklmc.connectivity._unwrap import common_input, see_through
 from sklmc.features._halves import Halves
 from sklmc.features._report import BarrierReport
 from sklmc.features._search import CauseSearch
-from sklmc.models import check_compatible, view
+from sklmc.models import check_compatible, common_input, see_through, view
 
 MIN_SAMPLES = 40
 

@@ -17,8 +17,7 @@ from sklmc.features._layer_evidence import layer_evidence, unit_correlation
 from sklmc.features._remedies import cause
 from sklmc.features._report import BarrierCause, BarrierReport
 from sklmc.features._variance import variance_ratio
-from sklmc.merging import repair
-from sklmc.merging._batch_norm import reestimate_statistics, tracked_norms
+from sklmc.merging import reestimate_statistics, repair, tracked_norms
 from sklmc.models import ModelView, interpolate_states, view
 from sklmc.symmetry import PermutationSymmetry, cached_symmetry
 

@@ -1,6 +1,8 @@
 """Many nets into one: merges, averages, repairs."""
 
 from sklmc.merging._averager import WeightAverager
+from sklmc.merging._batch_norm import reestimate_statistics as reestimate_statistics
+from sklmc.merging._batch_norm import tracked_norms as tracked_norms
 from sklmc.merging._merge import merge_models
 from sklmc.merging._repair import repair
 from sklmc.merging._soup import GreedySoup

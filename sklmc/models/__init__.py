@@ -5,7 +5,7 @@ from sklmc.models._calibration import (
     fit_inverse_temperatures,
     scaled_cross_entropy,
 )
-from sklmc.models._copying import named_tensors, private_copy
+from sklmc.models._copying import module_with_state, named_tensors, private_copy
 from sklmc.models._losses import is_classification, per_sample_error, per_sample_loss
 from sklmc.models._outputs import (
     as_logits,
@@ -14,6 +14,7 @@ from sklmc.models._outputs import (
     predict_outputs,
     run_module,
 )
+from sklmc.models._pipelines import common_input, see_through, transform
 from sklmc.models._states import (
     average_models,
     average_states,
@@ -35,12 +36,14 @@ __all__ = [
     "check_compatible",
     "check_finite",
     "check_same_tensors",
+    "common_input",
     "fit_inverse_temperature",
     "fit_inverse_temperatures",
     "input_blocks",
     "interpolate_models",
     "interpolate_states",
     "is_classification",
+    "module_with_state",
     "named_tensors",
     "per_sample_error",
     "per_sample_loss",
@@ -49,7 +52,9 @@ __all__ = [
     "read_state",
     "run_module",
     "scaled_cross_entropy",
+    "see_through",
     "state_fingerprint",
+    "transform",
     "view",
     "write_state",
 ]

@@ -6,9 +6,8 @@ import numpy as np
 import torch
 
 from sklmc._validation import check_integer
-from sklmc.connectivity._unwrap import see_through, transform
 from sklmc.features import linear_regions
-from sklmc.models import as_logits, predict_outputs, view
+from sklmc.models import as_logits, predict_outputs, see_through, transform, view
 from sklmc.plotting._style import COLORS, new_axes, pyplot
 
 

@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 
 from sklmc._validation import check_option
-from sklmc.connectivity._unwrap import common_input, see_through
 from sklmc.features import (
     layerwise_exponential_connectivity,
     layerwise_linear_connectivity,
     reciprocal_orthogonality,
     weak_additivity,
 )
+from sklmc.models import common_input, see_through
 from sklmc.plotting._style import add_legend, line_style, new_axes
 
 MEASURES = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from sklmc._validation import check_integer
-from sklmc.connectivity._unwrap import see_through, transform
 from sklmc.features import preactivation_scale
+from sklmc.models import see_through, transform
 from sklmc.plotting._style import add_legend, line_style, new_axes
 
 

@@ -1,4 +1,4 @@
-"""Pipelines: a Pipeline counts as its last step, seen through the earlier ones."""
+"""A Pipeline counts as its last step, seen through the earlier ones."""
 
 from __future__ import annotations
 
