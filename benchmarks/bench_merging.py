@@ -107,6 +107,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--nets", type=Path, required=True, help="folder for trained nets")
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=CASES)
+    parser.add_argument("--groups", nargs="+", default=["pairs", "all"], choices=["pairs", "all"])
     parser.add_argument("--into", default="merging", help="name of the file of results")
     parser.add_argument("--inputs", type=int, default=10_000, help="images that a repair sees")
     options = parser.parse_args()
@@ -120,11 +121,14 @@ def main():
         normed = any("running_mean" in key for key in nets[0].state_dict())
         merges = {k: v for k, v in MERGES.items() if normed or v["repair"] != "batch_norm"}
         X = data.X_train[: options.inputs]
-        for i, j in itertools.combinations(range(N_PAIRED), 2):
-            pair = [nets[i], nets[j]]
-            rows += merge_rows(pair, data, X, merges, aligner, case=case, nets=f"{i}, {j}")
-        rows += merge_rows(nets, data, X, merges, aligner, case=case, nets=f"all {n_nets}")
-        rows += cost_rows(case, nets, data)
+        if "pairs" in options.groups:
+            for i, j in itertools.combinations(range(N_PAIRED), 2):
+                pair = [nets[i], nets[j]]
+                rows += merge_rows(pair, data, X, merges, aligner, case=case, nets=f"{i}, {j}")
+        if "all" in options.groups:
+            for many in (aligner, "merge_many"):
+                rows += merge_rows(nets, data, X, merges, many, case=case, nets=f"all {n_nets}")
+            rows += cost_rows(case, nets, data)
     publish(options.into, rows, {"command": "bench_merging.py", **vars(options), "nets": "FOLDER"})
 
 

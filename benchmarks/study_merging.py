@@ -45,7 +45,8 @@ ALL = """\
 More than two
 -------------
 
-All nets of one kind merged into one, aligned with the first."""
+All nets of one kind merged into one: aligned with the first by the method that the pairs had, or
+into one frame by Git Re-Basin's algorithm for many ("merge_many")."""
 
 SITES = """\
 Data that cannot be pooled
@@ -154,20 +155,20 @@ def main():
     title = "Study: what one net keeps of many"
     lines = [title, "=" * len(title), ""]
     records = []
-    merging, record = load("merging")
-    pairs, together = (
-        merging[merging["nets"].astype(str).str.contains(mark)] for mark in (",", "all")
-    )
-    records.append(record)
-    lines += [PAIRS, "", *merge_tables(pairs), ALL, "", *merge_tables(together)]
-    for name, text in (("merging_repair_pairs", REPAIR_PAIRS), ("merging_cifar", CIFAR)):
+    for name, text in (
+        ("merging", PAIRS),
+        ("merging_repair_pairs", REPAIR_PAIRS),
+        ("merging_cifar", CIFAR),
+        ("merging_many", ALL),
+    ):
         table, record = load(name)
         records.append(record)
-        paired = table[table["nets"].astype(str).str.contains(",")]
-        lines += [text, "", *merge_tables(paired)]
+        mark = "all" if name == "merging_many" else ","
+        shown = table[table["nets"].astype(str).str.contains(mark)]
+        lines += [text, "", *merge_tables(shown)]
     table, record = load("sites")
     records.append(record)
-    lines += [SITES, "", *site_tables(table), COST, "", *cost_table(merging)]
+    lines += [SITES, "", *site_tables(table), COST, "", *cost_table(load("merging_many")[0])]
     lines += ["How it was made", "---------------", "", *map(origin, records), ""]
     PAGE.write_text("\n".join(lines), encoding="utf-8")
 
