@@ -10,17 +10,18 @@ import torch
 from torch import nn
 from torch.nn.parameter import UninitializedTensorMixin
 
-from sklmc._torch import single_thread, to_device
+from sklmc._torch import to_device
 from sklmc.exceptions import SymmetryError, TraceError
 from sklmc.models import view
 from sklmc.symmetry._application import Mover
 from sklmc.symmetry._execution import ModuleRunner
 from sklmc.symmetry._extraction import Structure, extract
 from sklmc.symmetry._fusion import fusions
-from sklmc.symmetry._graph import Graph, export_graph, flatten, trace_input
+from sklmc.symmetry._graph import Graph, export_graph, trace_input
 from sklmc.symmetry._labelling import label_graphs
 from sklmc.symmetry._spec import structure_from_axes
 from sklmc.symmetry._symmetry import PermutationSymmetry
+from sklmc.symmetry._trial import Moved, Trial
 from sklmc.symmetry._verification import N_DRAWS, TOLERANCE, Proof, Prover, output_change, prove
 
 _QUANTISING = re.compile(r"torch\.ao\..*\b(quantized|qat|fake_quantize|observer)\.")
@@ -50,7 +51,7 @@ class Subject:
         except TraceError:
             if not self.takes_any_rows():
                 return self.graph(training)
-            self.outputs()  # an input that forward refuses is not the fault of the trace
+            self.trial()  # an input that forward refuses is not the fault of the trace
             raise
 
     def takes_any_rows(self) -> bool:
@@ -61,22 +62,20 @@ class Subject:
         self.sample = whole if isinstance(whole, tuple) else (whole,)
         return False
 
-    def outputs(self) -> list[torch.Tensor]:
-        """Run the net as it is and return the tensors that leave it."""
+    def trial(self) -> Trial:
+        """Run the net as it is, with its own weights, in its own dtype, where it lies."""
         inputs = tuple(
             to_device(value, self.view.device) if isinstance(value, torch.Tensor) else value
             for value in self.sample
         )
         try:
-            with torch.no_grad(), single_thread():
-                found = list(flatten(_plain(self.module(*inputs))))
+            return Trial(self.module, inputs, self.state, self.aliases)
         except (RuntimeError, ValueError, IndexError) as error:
             shapes = [tuple(v.shape) for v in self.sample if isinstance(v, torch.Tensor)]
             raise SymmetryError(
                 f"{self.caller}: the net does not take 'X' (traced as {shapes[0]}, "
                 f"{len(shapes)} tensors in all): {error}. Pass a few samples as the net takes them."
             ) from error
-        return [value for value in found if isinstance(value, torch.Tensor)]
 
     def graphs(self) -> list[Graph]:
         """Export eval mode, and train mode where that can be exported."""
@@ -100,10 +99,9 @@ class Subject:
             if tensor.is_floating_point() or tensor.is_complex()
         }
 
-    def check_deterministic(self) -> None:
-        """Run the net twice as it is: an answer that changes by itself proves nothing."""
-        first, second = self.outputs(), self.outputs()
-        if output_change(first, second) > _NOISE:
+    def check_deterministic(self, trial: Trial) -> None:
+        """Run the net again as it is: an answer that changes by itself proves nothing."""
+        if output_change(trial.before, trial.outputs(self.module)) > _NOISE:
             raise SymmetryError(
                 f"{self.caller}: the forward pass of {type(self.module).__name__} is random in "
                 "eval mode (two runs on the same input differ); switch the random step off in "
@@ -140,7 +138,7 @@ def discover_symmetry(model, X=None, verify: bool = True) -> PermutationSymmetry
         If the forward pass cannot be traced: control flow that depends on values, packed
         sequences.
     SymmetryError
-        If the forward pass is random in eval mode.
+        If the forward pass is random in eval mode, or computes something else while it is traced.
     ValueError
         If X has the wrong shape, or is needed and not given; if tensors are on the meta device,
         quantised or sparse.
@@ -155,7 +153,10 @@ def discover_symmetry(model, X=None, verify: bool = True) -> PermutationSymmetry
     statistics, in eval and in train mode (without dropout): each group moved alone, then all
     together three times, always by permutations that move every unit. A relative change above
     1e-9 freezes the group that caused it. The proof holds for the traced path: the same shapes
-    of input apart from the batch, the same keyword arguments.
+    of input apart from the batch, the same keyword arguments. At last all units of the net itself
+    are moved once, with its own weights, in its own dtype and without a trace: where an output
+    changes by more than 1e-5, and does so in float64 as well, forward is not what was traced, and
+    the net is refused.
 
     Examples
     --------
@@ -173,20 +174,25 @@ def discover_symmetry(model, X=None, verify: bool = True) -> PermutationSymmetry
     """
     subject = Subject(model, X, "discover_symmetry")
     graphs = subject.graphs() if verify else [subject.graph(False)]
-    if verify:
-        subject.check_deterministic()
-    return symmetry_of(subject, graphs, verify)
+    if not verify:
+        return symmetry_of(subject, graphs)
+    trial = subject.trial()
+    subject.check_deterministic(trial)
+    return symmetry_of(subject, graphs, trial)
 
 
-def symmetry_of(subject: Subject, graphs: list[Graph], verify: bool) -> PermutationSymmetry:
-    """Label graphs, prove what the labels claim, and wrap up."""
+def symmetry_of(
+    subject: Subject, graphs: list[Graph], trial: Trial | None = None
+) -> PermutationSymmetry:
+    """Label graphs, prove what the labels claim where there is a trial, and wrap up."""
     labelling = label_graphs(graphs, subject.shapes, subject.aliases, subject.movable)
     structure = extract(labelling)
-    proof = None
-    if verify:
+    found = None
+    if trial is not None:
         prover = Prover(graphs, subject.sample, subject.state, subject.aliases, subject.buffers)
         structure, proof = proved(prover, structure, subject.caller, fuse=True)
-    return _wrapped(subject, structure, proof, graphs[0].hash)
+        found = evidence(proof, trial.moved(structure, subject.caller))
+    return _wrapped(subject, structure, found, graphs[0].hash)
 
 
 def symmetry_from_axes(spec, model, X, verify: bool) -> PermutationSymmetry:
@@ -194,7 +200,7 @@ def symmetry_from_axes(spec, model, X, verify: bool) -> PermutationSymmetry:
     caller = "PermutationSymmetry.from_axes_to_perm"
     subject = Subject(model, X, caller)
     structure = structure_from_axes(spec, subject.shapes, subject.aliases)
-    proof = graph_hash = None
+    found = graph_hash = None
     if verify:
         try:
             graphs = subject.graphs()
@@ -212,10 +218,11 @@ def symmetry_from_axes(spec, model, X, verify: bool) -> PermutationSymmetry:
                 f"function (relative error {error:.1e}); all groups that fail: "
                 f"{', '.join(map(repr, proof.failed))}. Compare with discover_symmetry(model, X)."
             )
-    return _wrapped(subject, structure, proof, graph_hash)
+        found = evidence(proof, subject.trial().moved(structure, caller))
+    return _wrapped(subject, structure, found, graph_hash)
 
 
-def _wrapped(subject: Subject, structure: Structure, proof, graph_hash) -> PermutationSymmetry:
+def _wrapped(subject: Subject, structure: Structure, found, graph_hash) -> PermutationSymmetry:
     """Put everything that was found into one object."""
     return PermutationSymmetry(
         groups=structure.groups,
@@ -226,7 +233,7 @@ def _wrapped(subject: Subject, structure: Structure, proof, graph_hash) -> Permu
         frozen=structure.frozen,
         constants=constant_digests(subject.view.original),
         graph_hash=graph_hash,
-        evidence=None if proof is None else evidence(proof),
+        evidence=found,
     )
 
 
@@ -272,7 +279,7 @@ def _passes(prover: Prover, structure: Structure) -> bool:
     return prover.together(mover, structure.groups, N_DRAWS) <= TOLERANCE
 
 
-def evidence(proof: Proof) -> dict:
+def evidence(proof: Proof, own: Moved) -> dict:
     """Return what a proof rests on, as plain values."""
     return {
         "modes": list(proof.modes),
@@ -282,6 +289,8 @@ def evidence(proof: Proof) -> dict:
         "error": proof.error,
         "errors": dict(proof.errors),
         "failed": dict(proof.failed),
+        "own_error": own.error,
+        "own_dtype": own.dtype,
         "torch": torch.__version__,
     }
 
@@ -347,10 +356,3 @@ def check_dense(module: nn.Module, caller: str) -> None:
             f"{caller}: tensor {name!r} is {kind}; permute the dense floating-point net and "
             "convert it afterwards."
         )
-
-
-def _plain(value):
-    """Return outputs as tuples: mappings and output classes by their values."""
-    if hasattr(value, "to_tuple"):
-        return value.to_tuple()
-    return value

@@ -126,7 +126,8 @@ def _evidence_line(symmetry) -> str:
     modes = " and ".join(evidence["modes"])
     return (
         f"verified in {modes} mode, {evidence['n_draws']} draws: largest relative change of an "
-        f"output {max([evidence['error'], *evidence['errors'].values()]):.1e} (float64)"
+        f"output {max([evidence['error'], *evidence['errors'].values()]):.1e} (float64); with the "
+        f"net's own weights {evidence['own_error']:.1e} ({evidence['own_dtype']})"
     )
 
 

@@ -46,7 +46,8 @@ class PermutationSymmetry:
     graph_hash : str or None
         Digest of the traced forward pass.
     evidence : dict or None
-        What verification measured: modes, draws, seed, errors, versions; None if it was not run.
+        What verification measured: modes, draws, seed, errors, versions, and the change of the
+        net itself with its own weights (``own_error``, ``own_dtype``); None if it was not run.
 
     Examples
     --------
