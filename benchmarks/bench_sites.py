@@ -66,7 +66,7 @@ def site_rows(folder: Path, name: str, kind: str) -> list[dict]:
     alone = [quality(net, data)[0] for net in nets]
     sizes = np.array([len(rows) for rows in sites])
     about = {
-        "data": name, "sites": kind, "images": sizes.tolist(), "best single": max(alone),
+        "dataset": name, "sites": kind, "images": sizes.tolist(), "best single": max(alone),
         "pooled": quality(trained(folder, name, SHAPE, 0), data)[0],
     }  # fmt: skip
     rows = []

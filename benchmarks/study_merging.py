@@ -112,7 +112,7 @@ def site_tables(table: pd.DataFrame) -> list[str]:
     merges = list(full["merge"].unique())
     header = ["data", "sites", "single, mean", "single, best", "ensemble", *merges, "pooled"]
     rows = []
-    for (data, kind), found in full.groupby(["data", "sites"], sort=False):
+    for (data, kind), found in full.groupby(["dataset", "sites"], sort=False):
         first = found.iloc[0]
         by = found.set_index("merge")["accuracy"]
         values = [first["single"], first["best single"], first["ensemble"]]
@@ -123,7 +123,7 @@ def site_tables(table: pd.DataFrame) -> list[str]:
     counts = sorted(refits["n_inputs"].unique())
     rows = [
         [data, kind, *(f"{v:.2f}" for v in found.set_index("n_inputs").loc[counts, "accuracy"])]
-        for (data, kind), found in refits.groupby(["data", "sites"], sort=False)
+        for (data, kind), found in refits.groupby(["dataset", "sites"], sort=False)
     ]
     return [*lines, NEEDED, "", *list_table(["data", "sites", *map(str, counts)], rows)]
 
