@@ -61,13 +61,16 @@ class Moments:
 
     def add(self, batch: torch.Tensor) -> None:
         """Take in a batch (n_samples, n_channels, ...)."""
-        values = batch.double().transpose(0, 1).flatten(1)  # (n_channels, n_values)
-        mean = values.mean(dim=1)
-        squares = (values - mean[:, None]).square().sum(dim=1)
-        total = self.count + values.shape[1]
+        if batch.dtype not in (torch.float32, torch.float64):
+            batch = batch.float()
+        others = [dim for dim in range(batch.ndim) if dim != 1]
+        found = torch.var_mean(batch, dim=others, correction=0)  # by Welford's sums
+        variance, mean = (one.double() for one in found)
+        count = batch.numel() // batch.shape[1]
+        total = self.count + count
         shift = mean - self.mean
-        self.mean = self.mean + shift * (values.shape[1] / total)
-        self.squares = self.squares + squares + shift**2 * (self.count * values.shape[1] / total)
+        self.mean = self.mean + shift * (count / total)
+        self.squares = self.squares + variance * count + shift**2 * (self.count * count / total)
         self.count = total
 
     @property
