@@ -39,7 +39,7 @@ Batch norm on CIFAR-10
 ----------------------
 
 Four convolutions with batch norm, and a ResNet-8 with 16, 32 and 64 channels, trained on 10,000
-images without augmentation (Adam at 3e-3, 20 epochs)."""
+images without augmentation (Adam at 3e-3, 20 epochs). Repairs see 2,000 images."""
 
 ALL = """\
 More than two
