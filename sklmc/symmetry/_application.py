@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ import torch
 from sklmc.symmetry._blocks import Block, BlockAxis
 from sklmc.symmetry._group import PermutationGroup
 
-CACHED_BYTES = 2**18  # how much of a tensor is moved at a time
+CACHED = 2**16  # how many entries of a large matrix are moved at a time
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class TensorPlan:
 
     groups: frozenset[str]  # the groups that move something in it
     axes: tuple[tuple[int, int], ...] | None  # (axis, number of its MovedAxis); None: by block
-    rows_and_columns: bool = False  # whether the first two axes move, and no others
+    at_once: bool = True  # False: a part at a time, by block or because it is large
 
 
 @dataclass(frozen=True)
@@ -77,38 +78,45 @@ class Mover:
         """
         aliases = aliases or {}
         indices: dict[torch.device, list[torch.Tensor | None]] = {}
+        device = None
         found: dict[str, torch.Tensor] = {}
         for name, tensor in state.items():
-            first = aliases.get(name, name)
-            if first in found:
-                found[name] = found[first]
+            if name in aliases and aliases[name] in found:
+                found[name] = found[aliases[name]]
                 continue
-            along = indices.get(tensor.device)
-            if along is None:
-                along = indices[tensor.device] = self._indices(arrays, tensor.device)
-            found[name] = self._moved(name, tensor, arrays, along)
+            if tensor.device != device:
+                device = tensor.device
+                if device not in indices:
+                    indices[device] = self._indices(arrays, device)
+                along = indices[device]
+            plan = self.plans[name]
+            if plan.at_once:
+                for dim, number in plan.axes:
+                    index = along[number]
+                    if index is not None:
+                        tensor = tensor.index_select(dim, index)
+                found[name] = tensor
+            else:
+                found[name] = self._by_parts(name, tensor, arrays, along)
         return found
 
     def tensor(self, name: str, tensor: torch.Tensor, arrays) -> torch.Tensor:
         """Return one tensor of the state with its units in their new places."""
-        return self._moved(name, tensor, arrays, self._indices(arrays, tensor.device))
+        return self.state({name: tensor}, arrays)[name]
 
-    def _moved(self, name: str, tensor: torch.Tensor, arrays, along) -> torch.Tensor:
-        """Move one tensor by the index arrays of all axes."""
+    def _by_parts(self, name: str, tensor: torch.Tensor, arrays, along) -> torch.Tensor:
+        """Move a tensor block by block, or a large matrix some rows at a time."""
         plan = self.plans[name]
+        if plan.groups.isdisjoint(arrays):
+            return tensor
         if plan.axes is None:
-            if plan.groups.isdisjoint(arrays):
-                return tensor
             return _gather(tensor, self.blocks[name], self.groups, arrays)
-        if plan.rows_and_columns and tensor.nbytes > CACHED_BYTES:
-            (_, columns), (_, rows) = plan.axes
-            if along[rows] is not None and along[columns] is not None:
-                return _select_both(tensor, along[rows], along[columns])
-        for dim, number in plan.axes:
-            index = along[number]
-            if index is not None:
-                tensor = tensor.index_select(dim, index)
-        return tensor
+        columns, rows = (along[number] for _, number in plan.axes)
+        if rows is None:
+            return tensor.index_select(1, columns)
+        if columns is None:
+            return tensor.index_select(0, rows)
+        return _select_both(tensor, rows, columns)
 
     def _indices(self, arrays, device: torch.device) -> list[torch.Tensor | None]:
         """Return an index array for every kind of axis, None where nothing moves along it."""
@@ -131,10 +139,12 @@ class Mover:
                     and np.array_equal(other.positions, axis.positions)
                 )
                 if not same or self._depends_on_others(axis):
-                    return TensorPlan(moving, None)
+                    return TensorPlan(moving, None, at_once=False)
             if any(name in moving for axis in parts.values() for name in axis.factors):
                 axes.append((dim, self._number(list(parts.values()))))
-        return TensorPlan(moving, tuple(axes), [dim for dim, _ in axes] == [1, 0])
+        entries = sum(math.prod(axis.positions.size for axis in block.axes) for block in blocks)
+        large_matrix = entries > CACHED and [dim for dim, _ in axes] == [1, 0]
+        return TensorPlan(moving, tuple(axes), at_once=not large_matrix)
 
     def _depends_on_others(self, axis: BlockAxis) -> bool:
         """Say whether a permutation on this axis depends on an index of another axis."""
@@ -174,7 +184,7 @@ def _select_both(tensor: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor
     """Select along the first two axes, so many rows at a time as stay in the cache."""
     if tensor.device.type != "cpu" or tensor.requires_grad:
         return tensor.index_select(1, columns).index_select(0, rows)
-    height = max(1, CACHED_BYTES * len(tensor) // tensor.nbytes)
+    height = max(1, CACHED * len(tensor) // tensor.numel())
     new = torch.empty(tensor.shape, dtype=tensor.dtype)
     for start in range(0, len(tensor), height):
         part = slice(start, start + height)

@@ -198,7 +198,7 @@ class PermutationSymmetry:
         moving = {
             name: array
             for name, array in permutation.items()
-            if (array != np.arange(array.shape[-1])).any()
+            if np.count_nonzero(array != np.arange(array.shape[-1]))
         }
         foreign = [g for g in permutation.groups if g.name in moving and not self._has(g)]
         if foreign:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from sklmc.symmetry import discover_symmetry
-from sklmc.symmetry._application import CACHED_BYTES, Mover
+from sklmc.symmetry._application import CACHED, Mover
 from tests.symmetry.zoo import ZOO
 
 
@@ -24,12 +24,15 @@ def test_a_large_matrix_is_moved_part_by_part_to_the_same_places():
     symmetry, mover = mover_of(net)
     arrays = {name: array.copy() for name, array in symmetry.random_permutation(0).items()}
     large = net[2].weight.detach()
-    assert large.nbytes > CACHED_BYTES
-    assert len(large) % (CACHED_BYTES * len(large) // large.nbytes)  # the last part is smaller
+    assert large.numel() > CACHED
+    assert len(large) % (CACHED * len(large) // large.numel())  # the last part is smaller
     expected = large[arrays["2"]][:, arrays["0"]]
     assert torch.equal(mover.tensor("2.weight", large, arrays), expected)
     rows_only = mover.tensor("2.weight", large, {"2": arrays["2"]})
     assert torch.equal(rows_only, large[arrays["2"]])
+    columns_only = mover.tensor("2.weight", large, {"0": arrays["0"]})
+    assert torch.equal(columns_only, large[:, arrays["0"]])
+    assert mover.tensor("2.weight", large, {}) is large
 
 
 def test_groups_that_are_left_out_do_not_move():
