@@ -137,7 +137,7 @@ def trained(
             optimizer=found.optimizer, lr=found.rate,
             **{f"optimizer__{key}": value for key, value in found.settings.items()},
             batch_size=found.batch_size, max_epochs=found.epochs, callbacks=[("decay", decay)],
-            random_state=seed,
+            random_state=seed, classes=np.unique(data.y_train),
         ).fit(X, y)  # fmt: skip
         path.parent.mkdir(parents=True, exist_ok=True)
         write_state(path, fitted.module_.state_dict())
