@@ -19,6 +19,7 @@ from sklmc.symmetry._extraction import Structure, extract
 from sklmc.symmetry._fusion import fusions
 from sklmc.symmetry._graph import Graph, export_graph, trace_input
 from sklmc.symmetry._labelling import label_graphs
+from sklmc.symmetry._origin import Origin
 from sklmc.symmetry._spec import structure_from_axes
 from sklmc.symmetry._symmetry import PermutationSymmetry
 from sklmc.symmetry._trial import Moved, Trial
@@ -191,7 +192,7 @@ def symmetry_of(
     if trial is not None:
         prover = Prover(graphs, subject.sample, subject.state, subject.aliases, subject.buffers)
         structure, proof = proved(prover, structure, subject.caller, fuse=True)
-        found = evidence(proof, trial.moved(structure, subject.caller))
+        found = evidence(proof, own_change(trial, structure, subject.caller))
     return _wrapped(subject, structure, found, graphs[0].hash)
 
 
@@ -218,7 +219,7 @@ def symmetry_from_axes(spec, model, X, verify: bool) -> PermutationSymmetry:
                 f"function (relative error {error:.1e}); all groups that fail: "
                 f"{', '.join(map(repr, proof.failed))}. Compare with discover_symmetry(model, X)."
             )
-        found = evidence(proof, subject.trial().moved(structure, caller))
+        found = evidence(proof, own_change(subject.trial(), structure, caller))
     return _wrapped(subject, structure, found, graph_hash)
 
 
@@ -234,6 +235,7 @@ def _wrapped(subject: Subject, structure: Structure, found, graph_hash) -> Permu
         constants=constant_digests(subject.view.original),
         graph_hash=graph_hash,
         evidence=found,
+        origin=Origin(subject.view.original, subject.sample) if found else None,
     )
 
 
@@ -271,6 +273,20 @@ def proved(
         group.marked(proof.unobservable.get(group.name, ())) for group in structure.groups
     )
     return Structure(groups, structure.blocks, structure.frozen), proof
+
+
+def own_change(trial: Trial, structure: Structure, caller: str) -> Moved:
+    """Move the net itself; refuse it where it does what its trace does not."""
+    own = trial.moved(Mover(structure.blocks, structure.groups), structure.groups)
+    if own.worst is not None:
+        raise SymmetryError(
+            f"{caller}: run as it is, the net changes when the units of group {own.worst!r} move "
+            f"(relative error {own.error:.1e}), although its trace does not: forward takes another "
+            "path while it is traced. Let both paths compute the same (look for torch.compiler."
+            "is_compiling and for tensors kept from an earlier call), or trust the trace: "
+            "verify=False."
+        )
+    return own
 
 
 def _passes(prover: Prover, structure: Structure) -> bool:

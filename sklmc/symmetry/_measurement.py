@@ -14,7 +14,7 @@ def function_change(symmetry, model, X, random_state) -> float:
     import torch
 
     subject = Subject(model, X, "PermutationSymmetry.verify")
-    symmetry.check(subject.view)
+    symmetry.check_tensors(subject.view)
     state = {name: widen(tensor) for name, tensor in subject.state.items()}
     runner = GraphRunner(subject.graph(False), subject.sample)
     mover = Mover(symmetry.blocks, symmetry.groups)

@@ -9,11 +9,12 @@ import torch
 
 from sklmc._sklearn import check_random_state
 from sklmc.exceptions import ArchitectureMismatchError, SymmetryError
-from sklmc.models import view
+from sklmc.models import ModelView, view
 from sklmc.symmetry._application import Mover
 from sklmc.symmetry._blocks import Block
 from sklmc.symmetry._extraction import FrozenAxis
 from sklmc.symmetry._group import PermutationGroup
+from sklmc.symmetry._origin import Origin
 from sklmc.symmetry._permutation import Permutation
 from sklmc.symmetry._spec import arguments_from_dict, axes_to_perm, symmetry_to_dict
 from sklmc.symmetry._summary import as_frame, as_html, as_text
@@ -23,7 +24,7 @@ class PermutationSymmetry:
     """The permutations of hidden units that leave a net's function unchanged.
 
     Made by `discover_symmetry`. It belongs to an architecture, not to one set of weights: it
-    applies to every model with the same tensors and the same constants.
+    applies to every model with the same tensors, the same constants and the same forward pass.
 
     Attributes
     ----------
@@ -72,6 +73,7 @@ class PermutationSymmetry:
         constants: Mapping[str, str] | None = None,
         graph_hash: str | None = None,
         evidence: dict | None = None,
+        origin: Origin | None = None,
     ):
         self.groups = tuple(groups)
         self.blocks = {name: tuple(found) for name, found in blocks.items()}
@@ -82,6 +84,7 @@ class PermutationSymmetry:
         self.constants = dict(constants or {})
         self.graph_hash = graph_hash
         self.evidence = evidence
+        self._origin = origin  # what tells nets with another forward pass; not kept in to_dict
         self._by_name = {group.name: group for group in self.groups}
         self._mover = Mover(self.blocks, self.groups)
 
@@ -226,13 +229,22 @@ class PermutationSymmetry:
         Raises
         ------
         ArchitectureMismatchError
-            If names, shapes or constants differ; the first difference is named.
+            If names, shapes or constants differ, the first difference is named; or if the
+            forward pass differs and the model's function changes when its units move. That is
+            looked at only where modules or settings are not those of the net that the symmetry
+            was found on.
         SymmetryError
             If a tensor is on the meta device, quantised or sparse.
         """
+        seen = view(model, caller="PermutationSymmetry.check")
+        self.check_tensors(seen)
+        if self._origin is not None:
+            self._origin.check(seen, self._mover, self.groups)
+
+    def check_tensors(self, seen: ModelView) -> None:
+        """Refuse a model by its tensors and constants, whatever its forward pass."""
         from sklmc.symmetry._discovery import check_dense, constant_digests
 
-        seen = view(model, caller="PermutationSymmetry.check")
         check_dense(seen.original, "PermutationSymmetry.check")
         self._check_shapes(seen.state, "check")
         found = constant_digests(seen.original)

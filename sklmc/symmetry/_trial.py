@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,12 +11,11 @@ import torch
 from torch import nn
 
 from sklmc._torch import single_thread
-from sklmc.exceptions import SymmetryError
 from sklmc.models import module_with_state
 from sklmc.symmetry._application import Mover
 from sklmc.symmetry._execution import widen
-from sklmc.symmetry._extraction import Structure
 from sklmc.symmetry._graph import flatten
+from sklmc.symmetry._group import PermutationGroup
 from sklmc.symmetry._verification import output_change
 
 _LARGEST = 1e-5  # relative change of an output that rounding in float32 may cause
@@ -29,6 +28,7 @@ class Moved:
 
     error: float  # largest change of an output, relative to the largest output
     dtype: str  # in which it was measured
+    worst: str | None  # the group that changes most, where that is more than rounding
 
 
 class Trial:
@@ -45,6 +45,7 @@ class Trial:
         self.inputs = inputs
         self.state = state
         self.aliases = aliases
+        self.dtype = dtype_of(state.values())
         self.before = self.outputs(module)
 
     def outputs(self, module: nn.Module) -> list[torch.Tensor]:
@@ -54,38 +55,25 @@ class Trial:
         found = found.to_tuple() if hasattr(found, "to_tuple") else found
         return [value for value in flatten(found) if isinstance(value, torch.Tensor)]
 
-    def moved(self, structure: Structure, caller: str) -> Moved:
-        """Move all units at once and say what the outputs did; refuse a net that changes.
+    def moved(self, mover: Mover, groups: Sequence[PermutationGroup]) -> Moved:
+        """Move all units at once and say what the outputs did.
 
         What the net's own dtype cannot tell from rounding is decided in float64.
         """
-        mover = Mover(structure.blocks, structure.groups)
         random = np.random.RandomState(0)
-        arrays = {group.name: group.derangement(random) for group in structure.groups}
+        arrays = {group.name: group.derangement(random) for group in groups}
         error, trial, largest = self._change(mover, arrays), self, _LARGEST
         if error > largest:
             wide = self._wide()
             if wide is None:
-                largest = max(largest, _STEPS * torch.finfo(self._dtype).eps)
+                largest = max(largest, _STEPS * torch.finfo(self.dtype).eps)
             else:
                 error, trial = wide._change(mover, arrays), wide
+        worst = None
         if arrays and error > largest:
             alone = {name: trial._change(mover, {name: arrays[name]}) for name in arrays}
             worst = max(alone, key=lambda name: alone[name])
-            raise SymmetryError(
-                f"{caller}: run as it is, the net changes when the units of group {worst!r} move "
-                f"(relative error {error:.1e}), although its trace does not: forward takes another "
-                "path while it is traced. Let both paths compute the same (look for torch.compiler."
-                "is_compiling and for tensors kept from an earlier call), or trust the trace: "
-                "verify=False."
-            )
-        return Moved(error, str(trial._dtype).removeprefix("torch."))
-
-    @property
-    def _dtype(self) -> torch.dtype:
-        """The dtype of the weights."""
-        floating = (tensor.dtype for tensor in self.state.values() if tensor.is_floating_point())
-        return next(floating, torch.float32)
+        return Moved(error, str(trial.dtype).removeprefix("torch."), worst)
 
     def _change(self, mover: Mover, arrays: Mapping[str, np.ndarray]) -> float:
         """Return the largest relative change of an output when some groups move."""
@@ -100,3 +88,9 @@ class Trial:
             return Trial(module, tuple(map(widen, self.inputs)), state, self.aliases)
         except (RuntimeError, TypeError, ValueError):
             return None
+
+
+def dtype_of(tensors: Iterable[torch.Tensor]) -> torch.dtype:
+    """Return the dtype of the first floating tensor; float32 where there is none."""
+    floating = (tensor.dtype for tensor in tensors if tensor.is_floating_point())
+    return next(floating, torch.float32)

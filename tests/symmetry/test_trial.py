@@ -9,8 +9,8 @@ from torch import nn
 
 from sklmc.exceptions import SymmetryError
 from sklmc.symmetry import PermutationSymmetry, discover_symmetry
+from sklmc.symmetry._application import Mover
 from sklmc.symmetry._blocks import Block, BlockAxis
-from sklmc.symmetry._extraction import Structure
 from sklmc.symmetry._trial import Trial
 from tests.symmetry.zoo import ZOO, Net
 
@@ -101,8 +101,11 @@ def test_a_tensor_left_behind_is_seen_whatever_runs_it(name, left):
     (left,) = [key for key in state if key.endswith(left)][:1]
     shape = state[left].shape
     still = Block(left, tuple(BlockAxis(np.arange(size), (None,)) for size in shape))
-    wrong = Structure(symmetry.groups, {**symmetry.blocks, left: (still,)}, ())
+    right, wrong = symmetry.blocks, {**symmetry.blocks, left: (still,)}
     trial = Trial(net, (X.float(),), state, {})
-    assert trial.moved(Structure(symmetry.groups, symmetry.blocks, ()), "f").error < 1e-5
-    with pytest.raises(SymmetryError, match="f: run as it is, the net changes"):
-        trial.moved(wrong, "f")
+    moved = trial.moved(Mover(right, symmetry.groups), symmetry.groups)
+    assert moved.error < 1e-5
+    assert moved.worst is None
+    moved = trial.moved(Mover(wrong, symmetry.groups), symmetry.groups)
+    assert moved.error > 1e-3
+    assert moved.worst in {group.name for group in symmetry.groups}

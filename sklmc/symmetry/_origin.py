@@ -1,0 +1,78 @@
+"""Where a symmetry comes from, and whether another net with equal tensors has it as well."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Hashable, Sequence
+
+import torch
+from torch import nn
+
+from sklmc.exceptions import ArchitectureMismatchError
+from sklmc.models import ModelView
+from sklmc.symmetry._application import Mover
+from sklmc.symmetry._group import PermutationGroup
+from sklmc.symmetry._trial import Trial, dtype_of
+
+_SETTINGS = (bool, int, float, str, types.NoneType, types.FunctionType)
+
+
+class Origin:
+    """The modules of the net that a symmetry was found on, and a sample to run other nets on.
+
+    A net of the same modules with the same settings has the same forward pass. Any other is put
+    to the test, once: its units are moved and its function must not change.
+    """
+
+    def __init__(self, module: nn.Module, sample: tuple[torch.Tensor, ...]):
+        self.sample = sample
+        self._dtype = dtype_of(module.parameters())
+        self._known = {make_of(module)}
+
+    def __getstate__(self) -> dict:
+        return {**vars(self), "_known": set()}  # classes and functions may not travel
+
+    def check(self, seen: ModelView, mover: Mover, groups: Sequence[PermutationGroup]) -> None:
+        """Refuse a model whose function changes when its units move."""
+        make = make_of(seen.original)
+        if make in self._known:
+            return
+        dtype = dtype_of(seen.state.values())
+        inputs = tuple(
+            part.to(seen.device, dtype if part.dtype == self._dtype else part.dtype)
+            for part in self.sample
+        )
+        try:
+            moved = Trial(seen.module, inputs, seen.state, {}).moved(mover, groups)
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            raise _other(f"it does not take the samples that were used there ({error})") from error
+        if moved.worst is not None:
+            raise _other(
+                f"its function changes when the units of group {moved.worst!r} move (relative "
+                f"error {moved.error:.1e})"
+            )
+        self._known.add(make)
+
+
+def make_of(module: nn.Module) -> Hashable:
+    """Return what tells the forward pass of a module: classes and plain settings, by path."""
+    return tuple(
+        (
+            path,
+            type(part),
+            frozenset(
+                (name, value)
+                for name, value in vars(part).items()
+                if isinstance(value, _SETTINGS) and name != "training"
+            ),
+        )
+        for path, part in module.named_modules()
+    )
+
+
+def _other(what: str) -> ArchitectureMismatchError:
+    """Say that a model has another forward pass, and how that was seen."""
+    return ArchitectureMismatchError(
+        "PermutationSymmetry.check: the model has the tensors of the net that the symmetry was "
+        f"found on, but another forward pass: {what}; use discover_symmetry on this model."
+    )
