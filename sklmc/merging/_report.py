@@ -8,18 +8,15 @@ import numpy as np
 import torch
 from scipy.stats import binom
 from sklearn.metrics import r2_score
-from torch.utils.flop_counter import FlopCounterMode
 
-from sklmc._torch import single_thread
 from sklmc.models import (
     ModelView,
     as_logits,
-    input_blocks,
+    count_multiply_adds,
     is_classification,
     per_sample_error,
     per_sample_loss,
     predict_outputs,
-    run_module,
 )
 
 N_BINS = 15  # of confidence, in the expected calibration error
@@ -34,7 +31,7 @@ class MergeReport:
         self.inputs = inputs
         self.target = target
         self.n_parameters = sum(parameter.numel() for parameter in view.original.parameters())
-        self.n_multiply_adds = _count_multiply_adds(view, inputs)
+        self.n_multiply_adds = count_multiply_adds(view, inputs)
         self.rows: list[dict] = []  # the last one is the merged net
         self._errors: list[torch.Tensor] = []  # per sample, row by row
 
@@ -119,11 +116,3 @@ class MergeReport:
         logits = torch.stack([(as_logits(one) if single else one).double() for one in outputs])
         logs = torch.log_softmax(logits, dim=-1)
         return torch.logsumexp(logs, dim=0) - np.log(len(outputs))
-
-
-def _count_multiply_adds(view: ModelView, inputs) -> int:
-    """Return the multiplications that one sample costs, as torch counts them."""
-    (first, *_) = input_blocks(inputs, 1)
-    with FlopCounterMode(display=False) as counter, single_thread():
-        run_module(view, first)
-    return counter.get_total_flops() // 2

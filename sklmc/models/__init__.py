@@ -10,6 +10,7 @@ from sklmc.models._losses import is_classification, per_sample_error, per_sample
 from sklmc.models._outputs import (
     as_logits,
     capture_activations,
+    count_multiply_adds,
     input_blocks,
     predict_outputs,
     run_module,
@@ -37,6 +38,7 @@ __all__ = [
     "check_finite",
     "check_same_tensors",
     "common_input",
+    "count_multiply_adds",
     "fit_inverse_temperature",
     "fit_inverse_temperatures",
     "input_blocks",

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch.func import functional_call
+from torch.utils.flop_counter import FlopCounterMode
 
 from sklmc._torch import plain_attention, single_thread, to_device
 from sklmc.models._inputs import leading_width
@@ -63,6 +64,14 @@ def predict_outputs(
     with single_thread():
         blocks = [run_module(view, args, state).cpu() for args in input_blocks(inputs, batch_size)]
     return torch.cat(blocks)
+
+
+def count_multiply_adds(view: ModelView, inputs) -> int:
+    """Return the multiplications that one sample costs, as torch counts them."""
+    (first, *_) = input_blocks(inputs, 1)
+    with FlopCounterMode(display=False) as counter, single_thread():
+        run_module(view, first)
+    return counter.get_total_flops() // 2
 
 
 def as_logits(outputs: torch.Tensor) -> torch.Tensor:
