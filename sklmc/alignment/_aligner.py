@@ -47,12 +47,16 @@ class PermutationAligner(BaseEstimator):
         - "activation": the summed similarity of what A's and B's units answer to `X`, read where
           they go into the next weights. Groups that no module shows are matched by weight.
         - "straight_through": minus the loss halfway between A and gB on `X` and `y`, by gradient
-          steps on a free copy of B's weights ([1]_, algorithm 2). For nets small enough to match
-          their weights at every step.
+          steps on a free copy of B's weights ([1]_, algorithm 2), from weight matching or from
+          `init`, whichever has the lower loss. For nets small enough to match their weights at
+          every other step.
         - "auto": weight and activation matching from several starts, and the two combined; half
           of `X` chooses, by the loss halfway when `y` is given and else by how near the outputs
           halfway are to the mean of A's and B's. The objective of a matching does not tell how
-          good the merged net will be. Without `X`: "weight".
+          good the merged net will be. With `y`, and a net that is small enough (see Notes),
+          straight-through matching goes on from the best of these and from weight matching; it
+          is kept where it lowers the loss on the rows that choose, and then learned once more
+          on all rows. Without `X`: "weight".
         - a callable ``method(model_a, model_b, symmetry, X, y)`` that returns a Permutation, or
           a mapping from group names to index arrays.
     symmetry : "auto" or PermutationSymmetry, default="auto"
@@ -71,7 +75,8 @@ class PermutationAligner(BaseEstimator):
         Number of starts of weight matching; the first is deterministic, each further one a random
         permutation. The best objective is kept.
     max_iter : int, default=100
-        Largest number of sweeps over all groups in each start; of epochs for "straight_through".
+        Largest number of sweeps over all groups in each start; of epochs for "straight_through",
+        which "auto" ends after 30 at the latest.
     random_state : int, RandomState instance or None, default=None
         Draws further starts, the order of samples, and the rows that choose. Weight matching with
         ``n_init=1`` and activation matching draw nothing.
@@ -121,6 +126,14 @@ class PermutationAligner(BaseEstimator):
 
     Activation matching passes once over X and keeps an n x n matrix for each reading, whatever
     the number of samples.
+
+    An epoch of straight-through matching is a training epoch in batches of 100 and a sweep of
+    weight matching for every 200 rows; it stops after 10 epochs without a lower loss. "auto" runs
+    it twice on half of `X` and, if that gained, once on all: about half a minute on one core at
+    most, as an epoch may cost 5e9 multiplications. Of a larger `X` it takes the rows that these
+    pay for; where they are fewer than 2,000 and not all, straight-through matching is left out.
+    On 784 features, 7 layers of 128 get 6,300 rows and 3 layers of 256 get 3,100; 3 layers of 512
+    go without, unless `X` has no more than 766.
 
     References
     ----------

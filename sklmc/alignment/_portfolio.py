@@ -1,9 +1,10 @@
-"""The matching methods by name, and the portfolio that chooses among the cheap ones."""
+"""The matching methods by name, and the portfolio that chooses among them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -11,11 +12,14 @@ from sklmc._sklearn import check_random_state
 from sklmc.alignment._activation import match_activations
 from sklmc.alignment._midpoint import Midpoint
 from sklmc.alignment._problem import Match, Problem
-from sklmc.alignment._straight_through import match_straight_through
+from sklmc.alignment._straight_through import cost_per_row, match_straight_through
 from sklmc.alignment._weight import match_weights
 
 CHOICE_SHARE = 0.5  # of X that only chooses among the candidates of "auto"
 CHOICE_ROWS = 2000  # and no more rows than this
+LEARNING_EPOCHS = 30  # of straight-through matching within "auto", at most
+LEARNING_COST = 5e9  # multiplications of such an epoch, at most: X is cut to this
+LEARNING_ROWS = 2000  # where it would be cut below this, straight-through matching is left out
 
 
 def by_weight(problem: Problem, *, one_sided: bool = True) -> Match:
@@ -42,15 +46,13 @@ def by_activation(problem: Problem) -> Match:
     perms = result.perms
     remaining = [g for g in problem.groups if problem.refine or g.name in unseen]
     if remaining:
-        moved = problem.moved_state(perms)
-        rest = replace(problem, state_b=moved, groups=remaining, n_init=1)
-        on_top = problem.symmetry.permutation(by_weight(rest, one_sided=False).perms)
-        perms = dict(on_top.compose(problem.symmetry.permutation(perms)))
+        rest = replace(problem, groups=remaining, n_init=1)
+        perms = _gone_on(rest, perms, partial(by_weight, one_sided=False)).perms
     return Match(perms, result.objective_path, "activation")
 
 
 def by_portfolio(problem: Problem) -> Match:
-    """Try the cheap methods; keep the one whose midpoint with A is best on rows kept apart.
+    """Try several methods; keep the one whose midpoint with A is best on rows kept apart.
 
     With labels, best means the lowest loss; without, outputs nearest to the mean of A's and B's.
     Without X there is nothing to choose by: weight matching.
@@ -60,21 +62,59 @@ def by_portfolio(problem: Problem) -> Match:
     fit, choice = _divided(problem)
     midpoint = Midpoint(choice)
 
-    def badness(perms) -> float:
-        state = problem.moved_state(perms)
+    def badness(name: str, match: Match) -> float:
+        state = problem.moved_state(match.perms)
         if choice.target is None:
-            return midpoint.distance(state, choice.inputs)
-        return midpoint.loss(state, choice.inputs, choice.target)
+            value = midpoint.distance(state, choice.inputs)
+        else:
+            value = midpoint.loss(state, choice.inputs, choice.target)
+        if problem.progress is not None:
+            problem.progress(name, -value)
+        return value
 
     best, lowest = None, np.inf
     for name, candidate in _candidates(fit):
         match = candidate()
-        value = badness(match.perms)
-        if problem.progress is not None:
-            problem.progress(name, -value)
+        value = badness(name, match)
         if best is None or value < lowest:
             best, lowest = replace(match, method=name), value
-    return best
+    n_rows = 0 if fit is problem else _affordable_rows(problem)
+    if not n_rows:
+        return best
+    starts, chosen = {"weight": problem.identity(), best.method: best.perms}, None
+    for name, perms in starts.items():
+        value = badness(f"{name}, then straight_through", _learned(fit, n_rows, perms))
+        if value < lowest:
+            chosen, lowest = name, value
+    if chosen is None:
+        return best
+    match = _learned(problem, n_rows, starts[chosen])  # once more, with the rows that chose
+    return replace(match, method=f"{chosen}, then straight_through")
+
+
+def _gone_on(problem: Problem, perms, method: Callable[[Problem], Match]) -> Match:
+    """Return what a method finds from given permutations on, as permutations of B's start."""
+    match = method(replace(problem, state_b=problem.moved_state(perms)))
+    on_top = problem.symmetry.permutation(match.perms)
+    return replace(match, perms=dict(on_top.compose(problem.symmetry.permutation(perms))))
+
+
+def _learned(problem: Problem, n_rows: int, perms) -> Match:
+    """Return what straight-through matching makes of permutations, on so many rows at most."""
+    order = check_random_state(problem.random_state).permutation(len(problem.target))
+    short = replace(
+        _with_rows(problem, order[:n_rows]), max_iter=min(problem.max_iter, LEARNING_EPOCHS)
+    )
+    return _gone_on(short, perms, match_straight_through)
+
+
+def _affordable_rows(problem: Problem) -> int:
+    """Return how many rows straight-through matching may see within "auto"; 0 for none."""
+    if problem.target is None:
+        return 0
+    n = len(problem.target)
+    n_rows = min(n, int(LEARNING_COST / cost_per_row(problem)))
+    return n_rows if n_rows >= min(n, LEARNING_ROWS) else 0
 
 
 def _candidates(problem: Problem) -> list[tuple[str, Callable[[], Match]]]:
@@ -112,13 +152,16 @@ def _divided(problem: Problem) -> tuple[Problem, Problem]:
     n_choice = min(int(np.ceil(n * CHOICE_SHARE)), CHOICE_ROWS)
     if n < 4:
         return problem, problem
-    both = []
-    for rows in (order[n_choice:], order[:n_choice]):
-        cut = tuple(part[rows] for part in parts)
-        target = None if problem.target is None else problem.target[rows]
-        inputs = cut if isinstance(problem.inputs, tuple) else cut[0]
-        both.append(replace(problem, inputs=inputs, target=target))
-    return both[0], both[1]
+    return _with_rows(problem, order[n_choice:]), _with_rows(problem, order[:n_choice])
+
+
+def _with_rows(problem: Problem, rows: np.ndarray) -> Problem:
+    """Return the problem with some rows of X (and y)."""
+    parts = problem.inputs if isinstance(problem.inputs, tuple) else (problem.inputs,)
+    cut = tuple(part[rows] for part in parts)
+    inputs = cut if isinstance(problem.inputs, tuple) else cut[0]
+    target = None if problem.target is None else problem.target[rows]
+    return replace(problem, inputs=inputs, target=target)
 
 
 METHODS: dict[str, Callable[[Problem], Match]] = {

@@ -7,12 +7,16 @@ import torch
 
 from sklmc._sklearn import check_random_state
 from sklmc._torch import single_thread, to_device
+from sklmc.alignment._blocks import block_pairs
+from sklmc.alignment._descent import CoordinateDescent
 from sklmc.alignment._midpoint import Midpoint
 from sklmc.alignment._problem import Match, Problem
 from sklmc.alignment._weight import match_weights
-from sklmc.models import input_blocks, per_sample_loss
+from sklmc.models import count_multiply_adds, input_blocks, per_sample_loss
 
 BATCH_SIZE = 100
+STEPS_PER_MATCH = 2  # gradient steps between two searches for the nearest permutation
+MATCH_SWEEPS = 100  # at most, in such a search
 LEARNING_RATE = 0.1
 MOMENTUM = 0.9
 PATIENCE = 10  # epochs without a lower loss
@@ -21,30 +25,31 @@ PATIENCE = 10  # epochs without a lower loss
 def match_straight_through(problem: Problem) -> Match:
     """Return the permutation of B whose midpoint with A has the lowest mean loss seen.
 
-    A free copy of B's weights is kept. Each step takes the permuted B nearest to it, measures the
-    loss halfway between A and that net, and hands the gradient straight through to the free copy
-    (Ainsworth, Hayase, Srinivasa, algorithm 2). The true weights of B are what is scored.
+    A free copy of B's weights is kept. Every other step looks for the permuted B nearest to it;
+    each measures the loss halfway between A and that net, and hands the gradient straight through
+    to the free copy (Ainsworth, Hayase, Srinivasa, algorithm 2, which looks at every step). The
+    true weights of B are what is scored. It starts from weight matching, or from the problem's
+    own start where the loss is lower there.
     """
     midpoint = Midpoint(problem)
-    start = match_weights(
-        problem.a.state,
-        problem.state_b,
-        problem.symmetry,
-        start=problem.identity(),
-        groups=problem.groups,
-    ).perms
+
+    def value_of(perms) -> float:
+        return -midpoint.loss(problem.moved_state(perms), problem.inputs, problem.target)
+
+    starts = _starts(problem)
+    values = [value_of(start) for start in starts]
+    first = int(np.argmax(values))
+    perms = best = starts[first]
+    path = [values[first]]
     device = problem.a.device
     parameters = [name for name, _ in problem.a.module.named_parameters()]
-    moved = problem.moved_state(start)
+    moved = problem.moved_state(perms)
     free = {name: moved[name].clone().requires_grad_() for name in parameters}
     optimizer = torch.optim.SGD(free.values(), lr=LEARNING_RATE, momentum=MOMENTUM)
     order = check_random_state(problem.random_state)
     parts = problem.inputs if isinstance(problem.inputs, tuple) else (problem.inputs,)
-
-    perms = best = start
-    path = [-midpoint.loss(moved, problem.inputs, problem.target)]
-    waited = 0
     report = problem.report("straight-through matching")
+    steps = waited = 0
     for _ in range(problem.max_iter):
         rows = torch.from_numpy(order.permutation(len(problem.target)))
         shuffled = tuple(part[rows] for part in parts)
@@ -54,8 +59,10 @@ def match_straight_through(problem: Problem) -> Match:
             target = targets[done : done + len(args[0])]
             done += len(target)
             with single_thread():
-                perms = _nearest(problem, free, perms)
-                moved = problem.moved_state(perms)
+                if steps % STEPS_PER_MATCH == 0:
+                    perms = _nearest(problem, free, perms)
+                    moved = problem.moved_state(perms)
+                steps += 1
                 # the value is the permuted B, the gradient is the free copy's
                 through = {n: moved[n] + free[n] - free[n].detach() for n in parameters}
                 outputs = midpoint.outputs(midpoint.between(through), to_device(args, device))
@@ -64,7 +71,8 @@ def match_straight_through(problem: Problem) -> Match:
                 loss.backward()
                 optimizer.step()
         perms = _nearest(problem, free, perms)
-        value = -midpoint.loss(problem.moved_state(perms), problem.inputs, problem.target)
+        moved = problem.moved_state(perms)
+        value = value_of(perms)
         waited += 1
         if value > path[-1]:
             path.append(value)
@@ -76,15 +84,41 @@ def match_straight_through(problem: Problem) -> Match:
     return Match(best, path, "straight_through")
 
 
+def cost_per_row(problem: Problem) -> float:
+    """Return how many multiplications one row of X costs in an epoch, roughly.
+
+    One pass forward and two back for the row itself, and its share in a sweep of matching: each
+    tensor's size times the size of each group that moves it.
+    """
+    pairs = block_pairs(problem.state_b, problem.state_b, problem.symmetry)
+    match = sum(
+        pair.a.numel() * pair.a.shape[dim]
+        for pair in pairs
+        for name in pair.free
+        for dim in pair.dims(name)
+    )
+    return 3 * count_multiply_adds(problem.b, problem.inputs) + match / (
+        BATCH_SIZE * STEPS_PER_MATCH
+    )
+
+
+def _starts(problem: Problem) -> list[dict[str, np.ndarray]]:
+    """Return where a run may begin, weight matching first: it wins ties."""
+    by_weight = match_weights(
+        problem.a.state,
+        problem.state_b,
+        problem.symmetry,
+        start=problem.identity(),
+        groups=problem.groups,
+    ).perms
+    return [by_weight, problem.identity()]
+
+
 def _nearest(problem: Problem, free, perms):
     """Return the permutations of B nearest to the free weights, searched from the present ones."""
     target = {name: free[name].detach() if name in free else tensor for name, tensor in
               problem.state_b.items()}  # fmt: skip
-    return match_weights(
-        target,
-        problem.state_b,
-        problem.symmetry,
-        start=perms,
-        groups=problem.groups,
-        one_sided=False,
-    ).perms
+    with single_thread():
+        pairs = block_pairs(target, problem.state_b, problem.symmetry)
+        descent = CoordinateDescent(pairs, problem.groups)
+        return descent.run(perms, MATCH_SWEEPS, one_sided=False).perms

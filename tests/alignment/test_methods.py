@@ -5,6 +5,9 @@ import pytest
 import torch
 
 from sklmc import PermutationAligner, interpolate_models
+from sklmc.alignment import _portfolio
+from sklmc.alignment._problem import Match
+from sklmc.alignment._straight_through import cost_per_row, match_straight_through
 from sklmc.exceptions import PermutationError, SymmetryError
 from sklmc.nets import MLP
 from sklmc.symmetry import Permutation, discover_symmetry
@@ -20,15 +23,14 @@ def data():
     return X, which % 2
 
 
-@pytest.fixture(scope="module")
-def trained(data):
-    """Two nets of width 16 that learned the blobs from different starts."""
+def two_nets(data, **shape):
+    """Train two nets on the blobs from different starts."""
     X, y = (torch.from_numpy(part) for part in data)
     nets = []
     with torch.random.fork_rng():
         for seed in range(2):
             torch.manual_seed(seed)
-            net = MLP(n_features=8, n_outputs=2, width=16, depth=2)
+            net = MLP(n_features=8, n_outputs=2, **shape)
             optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
             for _ in range(150):
                 optimizer.zero_grad()
@@ -36,6 +38,18 @@ def trained(data):
                 optimizer.step()
             nets.append(net)
     return nets
+
+
+@pytest.fixture(scope="module")
+def trained(data):
+    """Two nets that are wide for the blobs."""
+    return two_nets(data, width=16, depth=2)
+
+
+@pytest.fixture(scope="module")
+def narrow(data):
+    """Two nets whose weights and activations do not say how to match them."""
+    return two_nets(data, width=6, depth=4)
 
 
 def midpoint_loss(a, b, data):
@@ -63,6 +77,14 @@ def test_straight_through_repeats_with_its_seed(trained, data):
         for _ in range(2)
     )
     assert first.permutation_ == second.permutation_
+
+
+def test_straight_through_goes_on_from_a_start_better_than_weight_matching(narrow, data):
+    found = PermutationAligner("straight_through", random_state=0).fit(*narrow, *data)
+    options = {"init": found.permutation_, "max_iter": 1, "random_state": 0}
+    further = PermutationAligner("straight_through", **options).fit(*narrow, *data)
+    assert found.objective_ > found.objective_path_[0]
+    assert further.objective_path_[0] == pytest.approx(found.objective_, rel=1e-6)
 
 
 def test_straight_through_needs_labels(trained, data):
@@ -101,6 +123,94 @@ def test_auto_without_labels_goes_by_the_mean_of_the_outputs(trained, data):
 
     moved = PermutationAligner("auto", random_state=0).fit_transform(a, b, data[0])
     assert distance(moved) <= distance(PermutationAligner().fit_transform(a, b)) + 1e-6
+
+
+class Learner:
+    """Straight-through matching, or in its place what moves nothing; keeps what it was given."""
+
+    def __init__(self, monkeypatch, learn=match_straight_through):
+        self.problems = []
+        self.learn = learn
+        monkeypatch.setattr(_portfolio, "match_straight_through", self)
+
+    def __call__(self, problem):
+        self.problems.append(problem)
+        return self.learn(problem)
+
+    @property
+    def n_rows(self):
+        return [len(problem.target) for problem in self.problems]
+
+
+def nothing(problem):
+    return Match(problem.identity(), [0.0], "nothing")
+
+
+@pytest.fixture(scope="module")
+def learned(narrow, data):
+    return PermutationAligner("auto", random_state=0).fit(*narrow, *data)
+
+
+def test_auto_learns_the_order_of_a_narrow_net(narrow, learned, data, monkeypatch):
+    a, b = narrow
+    monkeypatch.setattr(_portfolio, "LEARNING_COST", 0)
+    cheap = PermutationAligner("auto", random_state=0).fit(a, b, *data)
+    assert learned.method_.endswith(", then straight_through")
+    assert "straight_through" not in cheap.method_
+    losses = [midpoint_loss(a, one.transform(b), data) for one in (learned, cheap)]
+    assert losses[0] < losses[1]
+
+
+def test_auto_learns_apart_from_the_rows_that_choose_and_then_on_all(
+    narrow, learned, data, monkeypatch
+):
+    learner = Learner(monkeypatch)
+    again = PermutationAligner("auto", random_state=0).fit(*narrow, *data)
+    assert learner.n_rows == [200, 200, 400]  # two starts, then the better one
+    rows = [{bytes(x) for x in problem.inputs.numpy()} for problem in learner.problems]
+    chosen = {bytes(x) for x in data[0][choice_rows(400, 0)]}
+    assert not (rows[0] | rows[1]) & chosen
+    assert rows[2] == rows[0] | chosen
+    assert again.permutation_ == learned.permutation_  # repeats with its seed
+    np.testing.assert_array_equal(again.objective_path_, learned.objective_path_)
+
+
+def test_auto_keeps_what_learning_does_not_improve(narrow, learned, data, monkeypatch):
+    found = learned.permutation_
+    learner = Learner(monkeypatch, nothing)
+    best = {"init": found, "freeze": list(found), "random_state": 0}
+    again = PermutationAligner("auto", **best).fit(*narrow, *data)
+    assert learner.n_rows == [200]  # weight matching was the best already: one start
+    assert again.method_ == "weight"
+    assert again.permutation_ == found
+
+
+def test_auto_learns_within_its_limit_of_cost(narrow, data, monkeypatch):
+    learner = Learner(monkeypatch, nothing)
+    monkeypatch.setattr(_portfolio, "LEARNING_ROWS", 100)
+    PermutationAligner("auto", random_state=0).fit(*narrow, *data)
+    assert {problem.max_iter for problem in learner.problems} == {30}
+    per_row = cost_per_row(learner.problems[0])
+    for affordable, rows in ((150.5, {150}), (99.5, set())):
+        learner.problems.clear()
+        monkeypatch.setattr(_portfolio, "LEARNING_COST", affordable * per_row)
+        PermutationAligner("auto", random_state=0).fit(*narrow, *data)
+        assert set(learner.n_rows) == rows
+
+
+def test_cost_of_learning_counts_passes_and_matching(narrow, data, monkeypatch):
+    learner = Learner(monkeypatch, nothing)
+    PermutationAligner("auto", random_state=0).fit(*narrow, *data)
+    one_pass = 8 * 6 + 3 * 6 * 6 + 6 * 2
+    one_sweep = 6 * (8 * 6 + 2 * 3 * 6 * 6 + 6 * 2 + 4 * 6)  # weights in and out, and biases
+    assert cost_per_row(learner.problems[0]) == pytest.approx(3 * one_pass + one_sweep / 200)
+
+
+def test_auto_does_not_learn_without_labels(narrow, data, monkeypatch):
+    learner = Learner(monkeypatch, nothing)
+    aligner = PermutationAligner("auto", random_state=0).fit(*narrow, data[0])
+    assert not learner.problems
+    assert "straight_through" not in aligner.method_
 
 
 def test_auto_without_data_is_weight_matching(trained):
