@@ -43,9 +43,9 @@ def pair_rows(name, shape, nets, data, methods):
     for i, j in itertools.combinations(range(len(nets)), 2):
         loss = (ends[i][1] + ends[j][1]) / 2
         for method in methods:
-            start = time.perf_counter()
+            start = time.process_time()
             moved = align(method, nets[i], nets[j], X, y)
-            seconds = time.perf_counter() - start
+            seconds = time.process_time() - start
             accuracy, calibrated = quality(interpolate_models(nets[i], moved, 0.5), data)
             rows.append(
                 {
