@@ -7,8 +7,8 @@ products of each group's tensors and one assignment a group, once.
 
     python benchmarks/bench_matching.py [--quick] [--trained] [--peer]
 
-With --trained, nets 784-512-512-512-10 are first trained on MNIST (SKLMC_DATA). With --peer, rebasin
-runs as well, but for the widest pair: there it takes minutes a round.
+With --trained, nets 784-512-512-512-10 are first trained on MNIST (SKLMC_DATA). With --peer,
+rebasin runs as well, but for the widest pair: there it takes minutes a round.
 """
 
 from __future__ import annotations

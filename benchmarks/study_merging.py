@@ -66,11 +66,12 @@ What it says
   nets and adds little to wide ones.
 * On the same training data a merged net comes near its parts and does not pass them: averaging pays
   where it saves an ensemble, not where one net would do.
-* Sites with equal parts get a net that is better than each of theirs, from 100 unlabelled images on.
-  Where one site has most of the data, the merged net is about as good as that site's, not better.
-* Where classes are spread unequally the merged net passed the best site on MNIST and stayed below it
-  on Fashion-MNIST; there the ensemble is much better than any merge. No merge reaches a net that was
-  trained on all images."""
+* Sites with equal parts get a net that is better than theirs on average, from 100 unlabelled images
+  on, and better than the best of them from 300 on. Where one site has most of the data, the merged
+  net is nearly as good as that site's, not better.
+* Where classes are spread unequally the merged net passed the best site on MNIST and stayed below
+  it on Fashion-MNIST; there the ensemble is much better than any merge. No merge reaches a net that
+  was trained on all images."""
 
 NEEDED = """\
 How many unlabelled images a refit needs: test accuracy in percent after a refit on that many."""
