@@ -49,6 +49,9 @@ class PermutationSymmetry:
     evidence : dict or None
         What verification measured: modes, draws, seed, errors, versions, and the change of the
         net itself with its own weights (``own_error``, ``own_dtype``); None if it was not run.
+    origin : object or None
+        What tells nets with another forward pass from the net that the symmetry was found on;
+        not kept by `to_dict`.
 
     Examples
     --------
@@ -84,7 +87,7 @@ class PermutationSymmetry:
         self.constants = dict(constants or {})
         self.graph_hash = graph_hash
         self.evidence = evidence
-        self._origin = origin  # what tells nets with another forward pass; not kept in to_dict
+        self.origin = origin
         self._by_name = {group.name: group for group in self.groups}
         self._mover = Mover(self.blocks, self.groups)
 
@@ -238,11 +241,24 @@ class PermutationSymmetry:
         """
         seen = view(model, caller="PermutationSymmetry.check")
         self.check_tensors(seen)
-        if self._origin is not None:
-            self._origin.check(seen, self._mover, self.groups)
+        if self.origin is not None:
+            self.origin.check(seen, self._mover, self.groups)
 
     def check_tensors(self, seen: ModelView) -> None:
-        """Refuse a model by its tensors and constants, whatever its forward pass."""
+        """Refuse a model by its tensors and constants, whatever its forward pass.
+
+        Parameters
+        ----------
+        seen : ModelView
+            The model, unwrapped.
+
+        Raises
+        ------
+        ArchitectureMismatchError
+            If names, shapes or constants differ; the first difference is named.
+        SymmetryError
+            If a tensor is on the meta device, quantised or sparse.
+        """
         from sklmc.symmetry._discovery import check_dense, constant_digests
 
         check_dense(seen.original, "PermutationSymmetry.check")
