@@ -158,11 +158,14 @@ def cost_table(table: pd.DataFrame) -> list[str]:
 def origin(record: dict) -> str:
     """Return how some rows were made, as one point of a list."""
     source, parameters = dict(record["provenance"]), dict(record["parameters"])
-    command = parameters["command"]
+    command = parameters.pop("command")
+    for name, value in parameters.items():
+        values = value if isinstance(value, list) else [value]
+        command += f" --{name} " + " ".join(f'"{v}"' if " " in str(v) else str(v) for v in values)
     return (
-        f"* ``python benchmarks/{command} --nets FOLDER``, sklmc {source['sklmc']} at commit "
-        f"{source['commit']}, torch {source['torch']}, Python {source['python']}, "
-        f"{source['processor']}, one thread; seeds 0 to 4"
+        f"* ``python benchmarks/{command}``, sklmc {source['sklmc']} at commit {source['commit']}, "
+        f"torch {source['torch']}, Python {source['python']}, {source['processor']}, one thread; "
+        "seeds 0 to 4"
     )
 
 
