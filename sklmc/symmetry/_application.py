@@ -12,7 +12,8 @@ import torch
 from sklmc.symmetry._blocks import Block, BlockAxis
 from sklmc.symmetry._group import PermutationGroup
 
-CACHED = 2**16  # how many entries of a large matrix are moved at a time
+LARGE = 2**20  # entries above which a matrix is moved in parts
+CACHED = 2**18  # entries of such a part
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,7 @@ class Mover:
             if any(name in moving for axis in parts.values() for name in axis.factors):
                 axes.append((dim, self._number(list(parts.values()))))
         entries = sum(math.prod(axis.positions.size for axis in block.axes) for block in blocks)
-        large_matrix = entries > CACHED and [dim for dim, _ in axes] == [1, 0]
+        large_matrix = entries > LARGE and [dim for dim, _ in axes] == [1, 0]
         return TensorPlan(moving, tuple(axes), at_once=not large_matrix)
 
     def _depends_on_others(self, axis: BlockAxis) -> bool:
