@@ -36,11 +36,11 @@ class CrossMoments:
             self.cross = torch.zeros(a.shape[1], b.shape[1], dtype=torch.float64, device=a.device)
         centred = []
         for side, values in enumerate((a, b)):
-            values = values - self.shift[side].to(values.dtype)
-            self.sums[side] = self.sums[side] + values.double().sum(dim=0)
-            self.squares[side] = self.squares[side] + values.double().square().sum(dim=0)
+            values = values.double() - self.shift[side]
+            self.sums[side] = self.sums[side] + values.sum(dim=0)
+            self.squares[side] = self.squares[side] + values.square().sum(dim=0)
             centred.append(values)
-        self.cross += (centred[0].T @ centred[1]).double()
+        self.cross += centred[0].T @ centred[1]
         self.n_rows += len(a)
 
     def correlation(self) -> torch.Tensor:
