@@ -5,6 +5,8 @@ import pytest
 import torch
 from torch import nn
 
+from tests.merging.averagers import X, Y, averager
+
 
 def randomised(module, seed):
     """Give every tensor of a module numbers of its own."""
@@ -54,3 +56,9 @@ def rows():
 @pytest.fixture
 def images():
     return np.random.default_rng(0).normal(size=(20, 1, 5, 5)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    """An averager of three nets."""
+    return averager(3).fit(X, Y)
