@@ -118,11 +118,11 @@ class PermutationAligner(BaseEstimator):
     permutation is a linear assignment. A first pass in data-flow order matches each group on
     tensors whose other axes are matched already. A sweep costs, for each group of n units, the
     products of A's and B's weights over the other axes (2 n^2 K operations for tensors of n x K
-    entries) and one assignment of size n; what did not change is not computed again. Memory is
-    that of both models and one n x n matrix for each tensor and group. Groups within others
-    (heads and what lies within them) are solved together with them; a group on both axes of a
-    tensor (recurrent weights) moves only where the objective rises. There are local optima:
-    compare several starts with `n_init`.
+    entries) and one assignment of size n; in later sweeps, where few units move, only the
+    products over those. Memory is that of both models and one n x n matrix for each tensor and
+    group. Groups within others (heads and what lies within them) are solved together with them; a
+    group on both axes of a tensor (recurrent weights) moves only where the objective rises. There
+    are local optima: compare several starts with `n_init`.
 
     Activation matching passes once over X and keeps an n x n matrix for each reading, whatever
     the number of samples.

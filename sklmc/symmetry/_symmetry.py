@@ -235,7 +235,8 @@ class PermutationSymmetry:
             If names, shapes or constants differ, the first difference is named; or if the
             forward pass differs and the model's function changes when its units move. That is
             looked at only where modules or settings are not those of the net that the symmetry
-            was found on.
+            was found on, and only by a symmetry that was proved here: one that was not
+            verified, or was read from a dict, looks at tensors and constants alone.
         SymmetryError
             If a tensor is on the meta device, quantised or sparse.
         """
