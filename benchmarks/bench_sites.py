@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from bench_merging import merge_rows
+from bench_merging import MERGES, merge_rows
 from recipe import images, quality, trained
 from record import publish
 
@@ -25,13 +25,7 @@ EPOCHS = 20  # a site has few images: with 10 epochs its net is not trained to i
 SHARES = (0.40, 0.30, 0.15, 0.10, 0.05)  # of the images, where sizes are unequal
 CONCENTRATION = 0.5  # of the Dirichlet distribution of each class over the sites
 N_INPUTS = (100, 300, 1000, 5000)
-MERGES = {
-    "naive": {"aligner": None, "repair": None},
-    "aligned": {"repair": None},
-    "aligned, renormalize": {"repair": "renormalize"},
-    "aligned, refit": {"repair": "refit"},
-    "aligned, auto": {"repair": "auto"},
-}
+COMPARED = ("naive", "aligned", "aligned, renormalize", "aligned, refit", "aligned, auto")
 
 
 def divide(kind: str, y: np.ndarray, seed: int = 0) -> list[np.ndarray]:
@@ -71,7 +65,8 @@ def site_rows(folder: Path, name: str, kind: str) -> list[dict]:
     }  # fmt: skip
     rows = []
     for n in N_INPUTS:
-        merges = MERGES if n == max(N_INPUTS) else {"aligned, refit": MERGES["aligned, refit"]}
+        names = COMPARED if n == max(N_INPUTS) else ("aligned, refit",)
+        merges = {name: MERGES[name] for name in names}
         rows += merge_rows(nets, data, data.X_held[:n], merges, weights=sizes, **about)
     return rows
 
