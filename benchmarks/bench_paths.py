@@ -6,7 +6,7 @@ never changed. Both score a few pairs and count for all: pairs do not share anyt
 with one thread, in turn; each case has a process of its own, so that its peak memory is its own.
 "ratio" is plain / ours (more is better); CPU seconds are compared as well, since a shared machine
 moves them less. The nets are random: what a path costs does not depend on what they have learned.
-The last case takes three quarters of an hour for one round of ours, and has no more.
+The last case takes about 25 minutes for one round of ours, and has no more.
 
     python benchmarks/bench_paths.py [--quick]
 """
