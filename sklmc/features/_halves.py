@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +9,7 @@ import torch
 
 from sklmc.models import (
     ModelView,
+    State,
     as_logits,
     fit_inverse_temperature,
     is_classification,
@@ -19,8 +19,6 @@ from sklmc.models import (
 )
 
 MAX_FIT_ROWS = 2000  # samples that statistics and permutations are fitted on
-
-State = Mapping[str, torch.Tensor]
 
 
 class Score(NamedTuple):

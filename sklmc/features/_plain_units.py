@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from sklmc.features._follow import AFFINE
+from sklmc.features._layers import AFFINE
 from sklmc.features._linear_maps import weight_matrix
 from sklmc.models import ModelView, predict_outputs, view
 from sklmc.symmetry import PermutationSymmetry

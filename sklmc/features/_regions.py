@@ -12,7 +12,7 @@ from torch import nn
 
 from sklmc.features._layers import Layer, trace_layers
 from sklmc.features._polygons import area, centroid, cut_polygon
-from sklmc.features._readings import Tap
+from sklmc.features._readings import layer_reader
 from sklmc.models import ModelView, check_finite, predict_outputs, view
 
 ON_LINE = 1e-11  # of a unit's range over the box: nearer to zero counts as zero
@@ -189,9 +189,9 @@ def _switches(layers: Sequence[Layer], caller: str) -> list[tuple[Layer, list[fl
     """Return every activation with the values of its input at which it has a kink."""
     found, refused = [], []
     for layer in layers:
-        if layer.call.function is None or layer.call.kind not in ("relu", "activation"):
+        if layer.function is None or layer.kind not in ("relu", "activation"):
             continue
-        module = layer.call.module
+        module = layer.module
         plain = layer.name.split(":")[0].rpartition(".")[2]
         if isinstance(module, KINK_AT_ZERO) or plain in FUNCTIONS_AT_ZERO:
             found.append((layer, [0.0]))
@@ -212,9 +212,9 @@ def _switches(layers: Sequence[Layer], caller: str) -> list[tuple[Layer, list[fl
 
 def _inputs_at(look: ModelView, layer: Layer, points: np.ndarray) -> np.ndarray:
     """Return an activation's input (n_points, n_units) at points of the plane."""
-    with Tap(look, inputs=[layer.name]) as tap:
+    with layer_reader(look, inputs=[layer.name]) as reader:
         parts = [
-            tap.run((torch.from_numpy(points[start : start + BATCH]),)).inputs[layer.name]
+            reader.run((torch.from_numpy(points[start : start + BATCH]),)).inputs[layer.name]
             for start in range(0, len(points), BATCH)
         ]
     return torch.cat(parts).reshape(len(points), -1).numpy()

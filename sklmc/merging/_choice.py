@@ -9,6 +9,7 @@ import torch
 
 from sklmc.models import (
     ModelView,
+    State,
     as_logits,
     fit_inverse_temperature,
     is_classification,
@@ -16,7 +17,6 @@ from sklmc.models import (
     predict_outputs,
 )
 
-State = Mapping[str, torch.Tensor]
 JUDGED = 5  # every fifth sample is kept to judge by
 
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import torch
 
-from sklmc.merging._batch_norm import Moments
 from sklmc.merging._rows import choose_rows, count_rows, input_rows, output_rows
-from sklmc.merging._tape import Norm, Probe, Site, watch
-from sklmc.models import ModelView, input_blocks
+from sklmc.merging._sites import Norm, Probe, Site, watch
+from sklmc.models import ModelView, Moments, State, input_blocks
 
-State = Mapping[str, torch.Tensor]
 N_BLOCKS = 10  # at least, so that folds are of different samples
 
 
@@ -94,7 +92,7 @@ class MomentProbe(Probe):
             self._add(output)
 
     def _add(self, values: torch.Tensor) -> None:
-        self.moments.add(values if self.kind == "conv" else values.flatten(0, -2))
+        self.moments.add(values, unit_axis=1 if self.kind == "conv" else -1)
 
 
 def lone_statistics(
@@ -104,4 +102,4 @@ def lone_statistics(
     moments = Moments()
     for _, args in blocks:
         watch(view, args, state, {norm.call: MomentProbe(moments, "conv", of_input=True)})
-    return {norm.mean: moments.mean, norm.variance: moments.variance}
+    return {norm.mean: moments.mean, norm.variance: moments.variance(correction=1)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -17,10 +17,8 @@ from sklmc.merging._probes import (
     SiteProbe,
     lone_statistics,
 )
-from sklmc.merging._tape import Norm, Probe, Site, all_names, find_sites, watch
-from sklmc.models import ModelView
-
-State = Mapping[str, torch.Tensor]
+from sklmc.merging._sites import Norm, Probe, Site, all_names, find_sites, watch
+from sklmc.models import ModelView, State
 
 
 def refit_state(

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
-from sklmc.merging._batch_norm import Moments
 from sklmc.merging._probes import MomentProbe, SampleBlocks, lone_statistics
-from sklmc.merging._tape import Norm, Site, all_names, find_sites, watch
-from sklmc.models import ModelView
+from sklmc.merging._sites import Norm, Site, all_names, find_sites, watch
+from sklmc.models import ModelView, Moments, State
 
-State = Mapping[str, torch.Tensor]
 TINY = 1e-7  # a standard deviation below this part of the goal's is that of a constant unit
 
 
@@ -63,7 +61,10 @@ def _goals(
         for site in layers:
             own = moments[site.target]
             mean, std = goals.get(site.call, (0.0, 0.0))
-            goals[site.call] = mean + weight * own.mean, std + weight * own.variance.sqrt()
+            goals[site.call] = (
+                mean + weight * own.mean,
+                std + weight * own.variance(correction=1).sqrt(),
+            )
     return goals
 
 
@@ -71,12 +72,13 @@ def _rescaled(
     state: State, site: Site, moments: Moments, mean: torch.Tensor, std: torch.Tensor
 ) -> dict[str, torch.Tensor]:
     """Return the tensors of one layer, changed so that its units have this mean and spread."""
-    own = moments.variance.sqrt()
+    variance = moments.variance(correction=1)
+    own = variance.sqrt()
     varies = own > TINY * std.clamp_min(own.max() * TINY)
     if site.norm is not None:
-        changes = {site.norm.mean: moments.mean, site.norm.variance: moments.variance}
+        changes = {site.norm.mean: moments.mean, site.norm.variance: variance}
         if site.norm.scale is not None:
-            scale = std * (moments.variance + site.norm.eps).sqrt() / own.clamp_min(1e-300)
+            scale = std * (variance + site.norm.eps).sqrt() / own.clamp_min(1e-300)
             changes[site.norm.scale] = torch.where(varies, scale, state[site.norm.scale].double())
             changes[site.norm.shift] = torch.where(varies, mean, state[site.norm.shift].double())
         return changes

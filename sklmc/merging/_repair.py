@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -15,9 +15,8 @@ from sklmc.merging._batch_norm import reestimate_statistics, tracked_norms
 from sklmc.merging._choice import choose_state, count_samples, evenly_spaced, take_rows
 from sklmc.merging._refit import refit_state
 from sklmc.merging._renormalize import renormalize_state
-from sklmc.models import ModelView, check_compatible, view
+from sklmc.models import ModelView, State, check_compatible, view
 
-State = Mapping[str, torch.Tensor]
 METHODS = ("auto", "batch_norm", "refit", "renormalize")
 LEAST_FOR_CHOICE = 50  # samples; with fewer, "auto" does what needs no choice
 LEAST_FOR_REFIT = 100  # samples; with fewer, "auto" does not try it

@@ -6,10 +6,20 @@ from sklmc.models._calibration import (
     scaled_cross_entropy,
 )
 from sklmc.models._copying import module_with_state, named_tensors, private_copy
+from sklmc.models._forward import (
+    Call,
+    Reader,
+    Reading,
+    Watcher,
+    end_pass,
+    find_chain,
+    first_tensor,
+    read_once,
+)
 from sklmc.models._losses import is_classification, per_sample_error, per_sample_loss
+from sklmc.models._moments import CrossMoments, Moments, correlation
 from sklmc.models._outputs import (
     as_logits,
-    capture_activations,
     count_multiply_adds,
     input_blocks,
     predict_outputs,
@@ -17,6 +27,7 @@ from sklmc.models._outputs import (
 )
 from sklmc.models._pipelines import common_input, see_through, transform
 from sklmc.models._states import (
+    State,
     average_models,
     average_states,
     check_compatible,
@@ -29,16 +40,26 @@ from sklmc.models._storage import read_state, state_fingerprint, write_state
 from sklmc.models._view import ModelView, view
 
 __all__ = [
+    "Call",
+    "CrossMoments",
     "ModelView",
+    "Moments",
+    "Reader",
+    "Reading",
+    "State",
+    "Watcher",
     "as_logits",
     "average_models",
     "average_states",
-    "capture_activations",
     "check_compatible",
     "check_finite",
     "check_same_tensors",
     "common_input",
+    "correlation",
     "count_multiply_adds",
+    "end_pass",
+    "find_chain",
+    "first_tensor",
     "fit_inverse_temperature",
     "fit_inverse_temperatures",
     "input_blocks",
@@ -51,6 +72,7 @@ __all__ = [
     "per_sample_loss",
     "predict_outputs",
     "private_copy",
+    "read_once",
     "read_state",
     "run_module",
     "scaled_cross_entropy",
