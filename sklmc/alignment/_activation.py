@@ -9,7 +9,7 @@ from sklmc.alignment._descent import CoordinateDescent, DescentResult
 from sklmc.alignment._moments import MomentPair
 from sklmc.alignment._problem import Problem
 from sklmc.alignment._readings import Reading, find_readings
-from sklmc.models import CrossMoments, Moments, Reader, correlation, input_blocks
+from sklmc.models import CrossMoments, Moments, Reader, correlation
 
 INPUT_ROWS = 256  # samples in a forward pass
 STILL = 1e-6  # a deviation below this part of the largest is that of a unit that never changes
@@ -80,7 +80,7 @@ def stream_moments(problem: Problem) -> tuple[list[Reading], list[UnitMoments]]:
     }
     moments: dict[int, UnitMoments] = {}
     with Reader(problem.a, **sides) as reader_a, Reader(problem.b, **sides) as reader_b:
-        for args in input_blocks(problem.inputs, INPUT_ROWS):
+        for args in problem.inputs.blocks(INPUT_ROWS):
             seen = reader_a.run(args), reader_b.run(args, problem.state_b)
             if not moments:
                 moments = {index: UnitMoments() for index in _distinct(readings, seen[0])}

@@ -18,7 +18,6 @@ from sklmc.alignment._similarity import similarity_frame
 from sklmc.models import (
     ModelView,
     check_compatible,
-    input_blocks,
     run_module,
     state_fingerprint,
     view,
@@ -305,10 +304,10 @@ class PermutationAligner(BaseEstimator):
         if self.method == "weight" or callable(self.method):
             return None, None
         inputs = a.to_input(X)
-        run_module(a, next(input_blocks(inputs, 2)))  # says what is wrong with X, if anything is
+        run_module(a, inputs.first(2))  # says what is wrong with X, if anything is
         if y is None:
             return inputs, None
-        check_same_length(X[0] if isinstance(X, tuple) else X, y, caller)
+        check_same_length(inputs, y, caller)
         a.check_logits()
         return inputs, a.to_target(y)
 

@@ -28,6 +28,7 @@ from sklmc.connectivity._tally import Samples
 from sklmc.exceptions import NonFiniteLossWarning, PairFailedWarning, StaleStatisticsWarning
 from sklmc.merging import tracked_norms
 from sklmc.models import (
+    Inputs,
     ModelView,
     check_compatible,
     common_input,
@@ -134,14 +135,13 @@ def _samples(lead: ModelView, earlier, X, y, how: Settings) -> tuple[Samples, bo
 def checked_samples(lead: ModelView, X, y, caller: str) -> tuple[Samples, bool]:
     """Return inputs and targets as arrays, and whether they classify; clear errors otherwise."""
     inputs, target = lead.to_input(X), lead.to_target(y)
-    parts = inputs if isinstance(inputs, tuple) else (inputs,)
-    _check_fit(lead, parts, target, caller)
-    arrays = tuple(part.contiguous().numpy() for part in parts)
+    _check_fit(lead, inputs, target, caller)
+    arrays = tuple(part.contiguous().numpy() for part in inputs.args)
     samples = Samples(arrays, target.contiguous().numpy(), len(target))
     return samples, is_classification(target)
 
 
-def _check_fit(lead: ModelView, parts, target: torch.Tensor, caller: str) -> None:
+def _check_fit(lead: ModelView, inputs: Inputs, target: torch.Tensor, caller: str) -> None:
     """Run the first model on a few samples, the extreme labels among them, for clear messages."""
     flat = target.reshape(len(target), -1).double()
     rows = sorted(
@@ -151,8 +151,7 @@ def _check_fit(lead: ModelView, parts, target: torch.Tensor, caller: str) -> Non
             int(flat.amax(dim=1).argmax()),
         }
     )
-    probe = tuple(part[rows] for part in parts)
-    per_sample_loss(predict_outputs(lead, probe), target[rows], caller)
+    per_sample_loss(predict_outputs(lead, inputs[rows]), target[rows], caller)
 
 
 def _unfit_models(views, names, how: Settings) -> dict[int, str]:

@@ -21,6 +21,7 @@ from sklmc.connectivity._tally import Samples, target_values
 from sklmc.merging import reestimate_statistics
 from sklmc.merging._merge import align_models
 from sklmc.models import (
+    Inputs,
     average_states,
     check_compatible,
     common_input,
@@ -220,8 +221,8 @@ class _PlaneWork:
         state = average_states(states, weights)
         n = len(self.samples.target)
         if self.repair is not None and max(weights) != 1.0:
-            X = self.samples.block(0, n)
-            state = reestimate_statistics(skeleton, state, X)
+            inputs = Inputs(*self.samples.block(0, n))
+            state = reestimate_statistics(skeleton, state, inputs)
         total, n_values = np.zeros(2), 0
         for start, stop in self.samples.spans(ROWS):
             outputs = run_module(skeleton, self.samples.block(start, stop), state).cpu()

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from sklmc.models import (
+    Inputs,
     ModelView,
     State,
     as_logits,
@@ -32,13 +33,13 @@ class Score(NamedTuple):
 class Halves:
     """Samples cut at random into a part to fit on and a part to score on."""
 
-    def __init__(self, look: ModelView, data, target: torch.Tensor):
+    def __init__(self, look: ModelView, data: Inputs, target: torch.Tensor):
         self.look = look
         self.classify = is_classification(target)
         order = torch.from_numpy(np.random.RandomState(0).permutation(len(target)))
         fit, held_out = order[: len(order) // 2], order[len(order) // 2 :]
         fit = fit[:MAX_FIT_ROWS]
-        self.fit_data, self.data = take(data, fit), take(data, held_out)
+        self.fit_data, self.data = data[fit], data[held_out]
         self.fit_target, self.target = target[fit], target[held_out]
 
     def score(self, state: State) -> Score:
@@ -64,11 +65,6 @@ class Halves:
         shares = counts[counts > 0] / counts.sum()
         loss = float(-(shares * shares.log()).sum())
         return Score(loss, loss, 1.0 - float(shares.max()))
-
-
-def take(data, rows: torch.Tensor):
-    """Return some samples of a tensor, or of a tuple of tensors."""
-    return tuple(part[rows] for part in data) if isinstance(data, tuple) else data[rows]
 
 
 def mean_score(first: Score, second: Score) -> Score:

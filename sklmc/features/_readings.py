@@ -17,7 +17,6 @@ from sklmc.models import (
     Reading,
     check_compatible,
     check_finite,
-    input_blocks,
     interpolate_states,
     view,
 )
@@ -38,14 +37,13 @@ class Nets:
         else:
             check_finite(self.looks[0].state, caller, names[0])
         self.data = self.looks[0].to_input(X)
-        parts = self.data if isinstance(self.data, tuple) else (self.data,)
-        self.n_samples = len(parts[0])
+        self.n_samples = len(self.data)
         if self.n_samples < min_samples:
             raise ValueError(
                 f"{caller}: 'X' holds {self.n_samples} sample, too few: at least {min_samples} "
                 "are needed."
             )
-        sample = tuple(part[:TRACE_ROWS] for part in parts)
+        sample = self.data.first(TRACE_ROWS)
         if self.n_samples == 1:
             sample = tuple(part.expand(2, *part.shape[1:]) for part in sample)
         self.layers = trace_layers(self.looks[0], sample)
@@ -75,7 +73,7 @@ class Nets:
         modules = {layer.name: layer.module for layer in self.layers}
         with contextlib.ExitStack() as stack:
             readers = [stack.enter_context(layer_reader(look, **wanted)) for look in self.looks]
-            for args in input_blocks(self.data, rows):
+            for args in self.data.blocks(rows):
                 found = [reader.run(args) for reader in readers]
                 found += [readers[0].run(args, state) for state in between]
                 yield [_by_sample(one, modules, len(args[0])) for one in found]

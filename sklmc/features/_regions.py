@@ -13,7 +13,7 @@ from torch import nn
 from sklmc.features._layers import Layer, trace_layers
 from sklmc.features._polygons import area, centroid, cut_polygon
 from sklmc.features._readings import layer_reader
-from sklmc.models import ModelView, check_finite, predict_outputs, view
+from sklmc.models import Inputs, ModelView, check_finite, predict_outputs, view
 
 ON_LINE = 1e-11  # of a unit's range over the box: nearer to zero counts as zero
 AFFINE_ERROR = 1e-6  # of the outputs' range: more than rounding makes of an affine function
@@ -233,7 +233,8 @@ def _check_affine(look: ModelView, polygons: list[np.ndarray], caller: str) -> N
     weights /= np.repeat(np.add.reduceat(weights, starts), sizes)
 
     def run(x: np.ndarray) -> np.ndarray:
-        return predict_outputs(look, torch.from_numpy(x), batch_size=BATCH).flatten(1).numpy()
+        outputs = predict_outputs(look, Inputs(torch.from_numpy(x)), batch_size=BATCH)
+        return outputs.flatten(1).numpy()
 
     corners = run(points)
     expected = np.add.reduceat(weights[:, None] * corners, starts)

@@ -24,7 +24,7 @@ from sklmc.estimators._seeds import resolve_seed
 from sklmc.exceptions import MergeWarning
 from sklmc.merging._batch_norm import reestimate_statistics
 from sklmc.merging._calibrate import calibrated_state
-from sklmc.merging._choice import count_samples, evenly_spaced, misfit, take_rows
+from sklmc.merging._choice import misfit
 from sklmc.merging._holdout import check_rows, split_rows
 from sklmc.merging._merge import align_models, merge_views
 from sklmc.merging._repair import METHODS, needs_repair
@@ -305,7 +305,7 @@ def _validation_loss(views: list, inputs, judged, target) -> Callable[[np.ndarra
     """Return the loss of the plain mean as a function of its weights."""
     first = views[0]
     states = [one.state for one in views]
-    few = take_rows(inputs, evenly_spaced(count_samples(inputs), ROWS_FOR_STATISTICS))
+    few = inputs[inputs.spread(ROWS_FOR_STATISTICS)]
 
     def loss(weights: np.ndarray) -> float:
         state = average_states(states, weights)

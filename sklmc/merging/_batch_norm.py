@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from sklmc.models import Call, ModelView, Moments, State, Watcher, end_pass, input_blocks
+from sklmc.models import BLOCK_ROWS, Call, Inputs, ModelView, Moments, State, Watcher, end_pass
 
 
 def tracked_norms(module: nn.Module) -> dict[nn.Module, list[str]]:
@@ -21,7 +21,7 @@ def tracked_norms(module: nn.Module) -> dict[nn.Module, list[str]]:
 
 
 def reestimate_statistics(
-    view: ModelView, state: State, inputs, batch_size: int | None = None
+    view: ModelView, state: State, inputs: Inputs, batch_size: int | None = None
 ) -> dict[str, torch.Tensor]:
     """Return a copy of `state` whose batch-norm statistics are those of `inputs`.
 
@@ -34,7 +34,7 @@ def reestimate_statistics(
     new = dict(state)
     names = tracked_norms(view.module)
     statistics = _Statistics(view, new, names)
-    whole = len(list(input_blocks(inputs, batch_size))) == 1
+    whole = len(inputs) <= (batch_size or BLOCK_ROWS)
     settled: set[str] = set()  # calls whose layer has had its statistics from all samples
     reached: Call | None = None
 
@@ -53,7 +53,7 @@ def reestimate_statistics(
     with Watcher(view, before, modules=[first for first, *_ in names.values()]) as watcher:
         while True:
             reached = None
-            for args in input_blocks(inputs, batch_size):
+            for args in inputs.blocks(batch_size):
                 watcher.run(args, new)
             if reached is None:
                 return new

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from sklmc.merging._probes import MomentProbe, SampleBlocks, lone_statistics
+from sklmc.merging._probes import MomentProbe, fold_blocks, lone_statistics
 from sklmc.merging._sites import Norm, Site, all_names, find_sites, watch
-from sklmc.models import ModelView, Moments, State
+from sklmc.models import Inputs, ModelView, Moments, State
 
 TINY = 1e-7  # a standard deviation below this part of the goal's is that of a constant unit
 
 
 def renormalize_state(
-    view: ModelView, state: State, endpoints: Sequence[State], inputs, weights: np.ndarray
+    view: ModelView, state: State, endpoints: Sequence[State], inputs: Inputs, weights: np.ndarray
 ) -> tuple[dict[str, torch.Tensor], list[str]]:
     """Return a renormalised copy of a merged state, and the weights that were left averaged.
 
@@ -23,20 +23,19 @@ def renormalize_state(
     one) is moved to the weighted mean of the end points' means and standard deviations, by
     scaling its weights and shifting its bias. Units that are constant stay as they are.
     """
-    blocks = SampleBlocks(inputs)
-    sites, left = find_sites(view, state, blocks.first())
+    sites, left = find_sites(view, state, inputs.first(2))
     hidden = [site for site in sites if isinstance(site, Norm) or not site.is_output]
     layers = [site for site in hidden if isinstance(site, Site)]
     used = [(end, float(w)) for end, w in zip(endpoints, weights, strict=True) if w > 0]
-    goals = _goals(view, used, layers, blocks)
+    goals = _goals(view, used, layers, inputs)
     names = all_names(view)
     new = dict(state)
     for site in hidden:
         if isinstance(site, Norm):
-            changes = lone_statistics(view, new, site, blocks)
+            changes = lone_statistics(view, new, site, inputs)
         else:
             moments = Moments()
-            for _, args in blocks:
+            for _, args in fold_blocks(inputs):
                 watch(view, args, new, {site.call: MomentProbe(moments, site.kind)})
             changes = _rescaled(new, site, moments, *goals[site.call])
         for name, tensor in changes.items():
@@ -49,13 +48,13 @@ def _goals(
     view: ModelView,
     endpoints: Sequence[tuple[State, float]],
     layers: Sequence[Site],
-    blocks: SampleBlocks,
+    inputs: Inputs,
 ) -> dict[int, tuple[torch.Tensor, torch.Tensor]]:
     """Return mean and standard deviation of each layer's units: the end points' weighted mean."""
     goals: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
     for state, weight in endpoints if layers else ():
         moments = {site.target: Moments() for site in layers}
-        for _, args in blocks:
+        for _, args in fold_blocks(inputs):
             probes = {site.target: MomentProbe(moments[site.target], site.kind) for site in layers}
             watch(view, args, state, probes)
         for site in layers:

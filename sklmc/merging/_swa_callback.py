@@ -12,7 +12,7 @@ from skorch.dataset import unpack_data
 from torch.optim.swa_utils import AveragedModel
 
 from sklmc.merging._batch_norm import reestimate_statistics, tracked_norms
-from sklmc.models import view
+from sklmc.models import Inputs, view
 
 ANNEAL_FROM, ANNEAL_TO = 0.5, 0.9  # parts of the epochs before averaging, as in the paper
 
@@ -250,7 +250,7 @@ def _decayed(decay: float, mean: torch.Tensor, new: torch.Tensor, count) -> torc
     return decay * mean + (1 - decay) * new
 
 
-def _all_inputs(net, dataset) -> torch.Tensor:
+def _all_inputs(net, dataset) -> Inputs:
     """Return the inputs of all samples of a dataset."""
     batches = [unpack_data(batch)[0] for batch in net.get_iterator(dataset, training=False)]
     if not all(isinstance(batch, torch.Tensor) for batch in batches):
@@ -258,4 +258,4 @@ def _all_inputs(net, dataset) -> torch.Tensor:
             "StochasticWeightAveraging: batch-norm statistics need inputs that are one tensor, got "
             f"{type(batches[0]).__name__}; set update_batch_norm=False."
         )
-    return torch.cat(batches).cpu()
+    return Inputs(torch.cat(batches).cpu())

@@ -16,12 +16,12 @@ from sklmc.models._forward import (
     first_tensor,
     read_once,
 )
+from sklmc.models._inputs import BLOCK_ROWS, Inputs
 from sklmc.models._losses import is_classification, per_sample_error, per_sample_loss
 from sklmc.models._moments import CrossMoments, Moments, correlation
 from sklmc.models._outputs import (
     as_logits,
     count_multiply_adds,
-    input_blocks,
     predict_outputs,
     run_module,
 )
@@ -40,8 +40,10 @@ from sklmc.models._storage import read_state, state_fingerprint, write_state
 from sklmc.models._view import ModelView, view
 
 __all__ = [
+    "BLOCK_ROWS",
     "Call",
     "CrossMoments",
+    "Inputs",
     "ModelView",
     "Moments",
     "Reader",
@@ -62,7 +64,6 @@ __all__ = [
     "first_tensor",
     "fit_inverse_temperature",
     "fit_inverse_temperatures",
-    "input_blocks",
     "interpolate_models",
     "interpolate_states",
     "is_classification",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 import torch
@@ -11,6 +13,50 @@ from torch import nn
 from sklmc.exceptions import NonFiniteError
 
 SAMPLE_ROWS = 8  # rows of X that a trace sees
+BLOCK_ROWS = 1024  # default number of samples in a forward pass
+
+
+class Inputs:
+    """The samples that flow through a net: forward's arguments, one row of each for a sample.
+
+    An argument of another length than the first that is longer than one (a mask that all samples
+    share, a number) goes with every block as it is.
+    """
+
+    def __init__(self, *args: torch.Tensor):
+        self.args = args
+        lengths = [len(part) for part in args if part.ndim]
+        self._n_samples = next((n for n in lengths if n > 1), max(lengths, default=0))
+
+    def __len__(self) -> int:
+        return self._n_samples
+
+    @property
+    def given(self) -> torch.Tensor | tuple[torch.Tensor, ...]:
+        """What `ModelView.to_input` takes: a tensor, or a tuple of several."""
+        return self.args[0] if len(self.args) == 1 else self.args
+
+    def __getitem__(self, rows) -> Inputs:
+        """Return some samples, by a slice or by their indices."""
+        return Inputs(*(part[rows] if self._has_rows(part) else part for part in self.args))
+
+    def blocks(self, size: int | None = None) -> Iterator[tuple[torch.Tensor, ...]]:
+        """Yield forward's arguments for one block of samples after the other."""
+        size = size or BLOCK_ROWS
+        for start in range(0, len(self), size):
+            yield self[start : start + size].args
+
+    def first(self, n: int) -> tuple[torch.Tensor, ...]:
+        """Return forward's arguments for the first samples."""
+        return self[:n].args
+
+    def spread(self, most: int) -> torch.Tensor:
+        """Return rows at even distances: all of them, or `most`."""
+        n_rows = min(len(self), most)
+        return torch.linspace(0, len(self) - 1, n_rows, dtype=torch.float64).round().long()
+
+    def _has_rows(self, part: torch.Tensor) -> bool:
+        return part.ndim > 0 and len(part) == len(self)
 
 
 def module_input(X, module: nn.Module, caller: str) -> torch.Tensor:

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
 from sklmc._torch import single_thread, to_device
-from sklmc.models._inputs import leading_width
+from sklmc.models._inputs import Inputs, leading_width
 from sklmc.models._view import ModelView
-
-BLOCK_ROWS = 1024  # default number of samples in a forward pass
-
-
-def input_blocks(inputs, batch_size: int | None = None) -> Iterator[tuple[torch.Tensor, ...]]:
-    """Cut forward's argument, or a tuple of them, into blocks of samples."""
-    parts = inputs if isinstance(inputs, tuple) else (inputs,)
-    for start in range(0, len(parts[0]), batch_size or BLOCK_ROWS):
-        yield tuple(part[start : start + (batch_size or BLOCK_ROWS)] for part in parts)
 
 
 def run_module(
@@ -56,21 +47,20 @@ def run_module(
 
 def predict_outputs(
     view: ModelView,
-    inputs,
+    inputs: Inputs,
     state: Mapping[str, torch.Tensor] | None = None,
     batch_size: int | None = None,
 ) -> torch.Tensor:
     """Return a module's outputs (n_samples, ...) in eval mode, on the CPU, one thread."""
     with single_thread():
-        blocks = [run_module(view, args, state).cpu() for args in input_blocks(inputs, batch_size)]
+        blocks = [run_module(view, args, state).cpu() for args in inputs.blocks(batch_size)]
     return torch.cat(blocks)
 
 
-def count_multiply_adds(view: ModelView, inputs) -> int:
+def count_multiply_adds(view: ModelView, inputs: Inputs) -> int:
     """Return the multiplications that one sample costs, as torch counts them."""
-    (first, *_) = input_blocks(inputs, 1)
     with FlopCounterMode(display=False) as counter, single_thread():
-        run_module(view, first)
+        run_module(view, inputs.first(1))
     return counter.get_total_flops() // 2
 
 

@@ -24,6 +24,7 @@ from sklmc.models._copying import (
 )
 from sklmc.models._inputs import (
     SAMPLE_ROWS,
+    Inputs,
     floating_dtype,
     leading_width,
     module_input,
@@ -73,13 +74,13 @@ class ModelView:
             else None
         )
 
-    def to_input(self, X) -> torch.Tensor | tuple[torch.Tensor, ...]:
-        """Return forward's argument (a tuple of them where X is a tuple of tensors)."""
+    def to_input(self, X) -> Inputs:
+        """Return forward's arguments on the CPU; a tuple of tensors holds several."""
         if _several_arguments(X):
-            return tuple(part.detach().cpu() for part in X)
+            return Inputs(*(part.detach().cpu() for part in X))
         if hasattr(self.net, "_model_input"):
-            return torch.from_numpy(np.array(self.net._model_input(X)))
-        return module_input(X, self.original, self.caller)
+            return Inputs(torch.from_numpy(np.array(self.net._model_input(X))))
+        return Inputs(module_input(X, self.original, self.caller))
 
     def to_target(self, y) -> torch.Tensor:
         """Return int64 class codes or float targets: the dtype decides on the loss."""
@@ -100,9 +101,10 @@ class ModelView:
         stays as it is.
         """
         if X is not None:
-            inputs = self.to_input(_first_rows(X))
-            parts = inputs if isinstance(inputs, tuple) else (inputs,)
-            return parts if _batch_length(parts) > 1 else tuple(map(_twice, parts))
+            few = X[:SAMPLE_ROWS] if _is_long(X) else X
+            inputs = self.to_input(few)
+            few_args = inputs.first(SAMPLE_ROWS)
+            return few_args if len(inputs) > 1 else tuple(map(_twice, few_args))
         if hasattr(self.net, "_model_sample"):
             sample = torch.from_numpy(np.array(self.net._model_sample()))
             if not sample.is_floating_point():
@@ -174,17 +176,9 @@ def _several_arguments(X) -> bool:
     return isinstance(X, tuple) and bool(X) and all(isinstance(p, torch.Tensor) for p in X)
 
 
-def _first_rows(X):
-    """Return as many samples as a trace needs."""
-    if _several_arguments(X):
-        length = _batch_length(X)
-        return tuple(p[:SAMPLE_ROWS] if p.ndim and len(p) == length else p for p in X)
-    return X[:SAMPLE_ROWS] if hasattr(X, "__len__") and len(X) > SAMPLE_ROWS else X
-
-
-def _batch_length(parts: tuple[torch.Tensor, ...]) -> int:
-    """Return the length of the first argument that is longer than one; one where none is."""
-    return next((len(part) for part in parts if part.ndim and len(part) > 1), 1)
+def _is_long(X) -> bool:
+    """Say whether X holds more samples than a trace needs, as rows that can be cut off."""
+    return not _several_arguments(X) and hasattr(X, "__len__") and len(X) > SAMPLE_ROWS
 
 
 def _twice(part: torch.Tensor) -> torch.Tensor:

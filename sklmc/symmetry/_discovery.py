@@ -60,7 +60,7 @@ class Subject:
         if self._given is None:
             return True
         whole, self._given = self.view.to_input(self._given), None
-        self.sample = whole if isinstance(whole, tuple) else (whole,)
+        self.sample = whole.args
         return False
 
     def trial(self) -> Trial:

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from sklmc.models import Reader, Watcher, end_pass, find_chain, input_blocks, read_once, view
+from sklmc.models import Reader, Watcher, end_pass, find_chain, read_once, view
 from tests.models.conftest import X, chain, snapshot
 
 
@@ -57,7 +57,7 @@ def test_functions_are_calls_where_they_are_asked_for():
     calls = watched(module, torch.ones(2, 3), functions=lambda func: func is functional.relu)
     assert [call.name for call in calls if call.function] == ["body.2.relu()", "relu()"]
     (last,) = [call for call in calls if call.name == "relu()"]
-    torch.testing.assert_close(last.kwargs["input"], module.body(torch.ones(2, 3)))
+    torch.testing.assert_close(last.input, module.body(torch.ones(2, 3)))
     assert not [call for call in watched(module, torch.ones(2, 3)) if call.function]
 
 
@@ -145,7 +145,7 @@ def test_readings_are_what_the_layers_saw():
     module = chain(0)
     look, before = look_at(module), snapshot(module)
     with Reader(look, inputs=["3"], outputs=["0", "3"]) as reader:
-        found = [reader.run(args) for args in input_blocks(look.to_input(X), 8)]
+        found = [reader.run(args) for args in look.to_input(X).blocks(8)]
     assert [len(one.outputs["0"]) for one in found] == [8, 8, 8, 6]
     first = torch.cat([one.outputs["0"] for one in found])
     into, last = (torch.cat([getattr(one, s)["3"] for one in found]) for s in ("inputs", "outputs"))

@@ -8,7 +8,6 @@ from torch import nn
 from sklmc._torch import single_thread
 from sklmc.models import (
     as_logits,
-    input_blocks,
     interpolate_states,
     predict_outputs,
     view,
@@ -25,14 +24,6 @@ class Twice(nn.Module):
 
     def forward(self, x, shift):
         return self.linear(self.linear(x) + shift), x
-
-
-def test_blocks_cover_all_samples_in_order():
-    x, index = torch.randn(10, 2), torch.arange(10)
-    blocks = list(input_blocks((x, index), batch_size=4))
-    assert [len(block[1]) for block in blocks] == [4, 4, 2]
-    assert torch.equal(torch.cat([block[1] for block in blocks]), index)
-    assert [len(part) for (part,) in input_blocks(torch.zeros(2500, 1))] == [1024, 1024, 452]
 
 
 @pytest.mark.parametrize("batch_size", [None, 1, 7, 30])
