@@ -12,8 +12,8 @@ import numpy as np
 from sklmc.exceptions import SymmetryError
 from sklmc.symmetry._blocks import Block, BlockAxis
 from sklmc.symmetry._extraction import FrozenAxis, Structure
+from sklmc.symmetry._graph_origin import GraphOrigin
 from sklmc.symmetry._group import PermutationGroup
-from sklmc.symmetry._origin import GraphOrigin
 
 VERSION = 2  # version 1 had no checksum: a changed digit could not be told from a true one
 _CALLER = "PermutationSymmetry.from_dict"

@@ -13,8 +13,9 @@ from sklmc.models import ModelView, view
 from sklmc.symmetry._application import Mover
 from sklmc.symmetry._blocks import Block
 from sklmc.symmetry._extraction import FrozenAxis
+from sklmc.symmetry._graph_origin import GraphOrigin
 from sklmc.symmetry._group import PermutationGroup
-from sklmc.symmetry._origin import GraphOrigin, Origin
+from sklmc.symmetry._origin import Origin
 from sklmc.symmetry._permutation import Permutation
 from sklmc.symmetry._spec import arguments_from_dict, axes_to_perm, symmetry_to_dict
 from sklmc.symmetry._summary import as_frame, as_html, as_text
@@ -229,8 +230,8 @@ class PermutationSymmetry:
         model : skorch net, fitted; sklmc estimator, fitted; or torch.nn.Module
             The model.
         X : array-like, tensor, or tuple of tensors, default=None
-            A few samples to compare forward passes on; without, those that the symmetry was
-            found on, and after `from_dict` those of a shape that the model itself tells.
+            A few samples to trace the model with, for a symmetry that was read from a dict; one
+            that was found here has samples of its own.
 
         Raises
         ------
@@ -248,8 +249,10 @@ class PermutationSymmetry:
         """
         seen = view(model, caller="PermutationSymmetry.check")
         self.check_tensors(seen)
-        if self.origin is not None:
+        if isinstance(self.origin, GraphOrigin):
             self.origin.check(seen, self._mover, self.groups, X)
+        elif self.origin is not None:
+            self.origin.check(seen, self._mover, self.groups)
 
     def check_tensors(self, seen: ModelView) -> None:
         """Refuse a model by its tensors and constants, whatever its forward pass.

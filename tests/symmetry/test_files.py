@@ -209,7 +209,7 @@ def test_guess_that_the_net_does_not_take_is_no_reason():
 def test_graph_is_compared_once(monkeypatch):
     symmetry = kept(Chain())
     symmetry.check(Chain())
-    monkeypatch.setattr("sklmc.symmetry._origin.export_graph", None)
+    monkeypatch.setattr("sklmc.symmetry._graph_origin.export_graph", None)
     symmetry.check(Chain())
 
 
