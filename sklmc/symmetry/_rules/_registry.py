@@ -118,7 +118,7 @@ class Operation:
         self._count += 1
         reason = None if kind is None else self.reason(kind)
         beside = [axis for tensor in self.tensors for axis in tensor.axes] if reason is None else ()
-        return self.labels.axis((self.node, self._count), size, reason, beside)
+        return self.labels.axis((self.node, self._count, size, kind), size, reason, beside)
 
     def held(self, axis: Axis | None, size: int, kind: str) -> Axis:
         """Return an axis that may not move, also where the operand is uniform along it."""
