@@ -11,6 +11,7 @@ from sklearn.base import clone, is_classifier
 from sklearn.metrics import log_loss, mean_squared_error, r2_score
 from skorch import NeuralNet
 
+from sklmc._torch import torch_defaults
 from sklmc.estimators._cache import locked, read_records, restore_net, store_net
 from sklmc.estimators._fingerprint import fingerprint
 from sklmc.estimators._members import fit_members, inner_net, make_member
@@ -89,6 +90,7 @@ class SpanTask:
         members = fit_members(members, X, y, span, self.stacked, self.must, seed)
         return [(member, *score_member(member, X, y)) for member in members]
 
+    @torch_defaults(None)
     def _complete(self, X, y) -> list[tuple[object, float, float]]:
         """Read what is stored and train the rest; every finished net is stored at once.
 
