@@ -13,9 +13,8 @@ from skorch import NeuralNet
 
 from sklmc._torch import torch_defaults
 from sklmc.estimators._cache import locked, read_records, restore_net, store_net
-from sklmc.estimators._fingerprint import fingerprint
 from sklmc.estimators._members import fit_members, inner_net, make_member
-from sklmc.models import per_sample_error, per_sample_loss, predict_outputs, view
+from sklmc.models import name_fingerprint, per_sample_error, per_sample_loss, predict_outputs, view
 
 _LARGEST = np.iinfo(np.int32).max
 
@@ -52,10 +51,7 @@ class Cell:
 
 def cell_seeds(root: int, params: dict, n_members: int) -> list[int]:
     """Return the seeds of a cell's members: of the root, the parameters and the index alone."""
-    return [
-        int(fingerprint(root, params, index, source=False), 16) % _LARGEST
-        for index in range(n_members)
-    ]
+    return [int(name_fingerprint(root, params, index), 16) % _LARGEST for index in range(n_members)]
 
 
 @dataclass(frozen=True)
