@@ -16,7 +16,7 @@ from sklearn.model_selection import ParameterGrid
 from sklmc._sklearn import HasMethods, Interval, Options, StrOptions, check_is_fitted, delayed
 from sklmc._validation import check_integer
 from sklmc.estimators._arguments import nearest
-from sklmc.estimators._cache import versions
+from sklmc.estimators._cache import keeping, versions
 from sklmc.estimators._cell import Cell, SpanTask, cell_seeds, score_members
 from sklmc.estimators._folders import cell_folders
 from sklmc.estimators._members import (
@@ -160,9 +160,10 @@ class ModelGrid(MetaEstimatorMixin, BaseEstimator):
         points = list_points(self.param_grid)
         populations = [with_params(self.estimator, params) for params in points]
         root = self._root_seed()
-        folders = cell_folders(
-            self.cache_dir, points, populations, (X, y, root, self._n_shared_epochs)
-        )
+        with keeping(self.cache_dir):
+            folders = cell_folders(
+                self.cache_dir, points, populations, (X, y, root, self._n_shared_epochs)
+            )
         plans = [
             self._plan(params, estimator, folder, X, y, root)
             for params, estimator, folder in zip(points, populations, folders)
@@ -379,12 +380,8 @@ class ModelGrid(MetaEstimatorMixin, BaseEstimator):
 
 def _run(task: SpanTask, X, y):
     """Run a task, wherever."""
-    try:
+    with keeping(task.folder):
         return task.run(X, y)
-    except OSError as error:
-        if task.folder is not None:
-            error.add_note(f"ModelGrid: what is finished stays good in {str(task.folder)!r}.")
-        raise
 
 
 def _report_diverged(cells: list[Cell]) -> None:

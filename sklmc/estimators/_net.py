@@ -6,7 +6,6 @@ import contextlib
 import warnings
 from collections.abc import Iterator
 
-import numpy as np
 import torch
 from skorch.callbacks.scoring import ScoringBase
 from torch import nn
@@ -367,7 +366,7 @@ class ArrayNet(NetData, NetParameters):
         check_is_fitted(self)
         return super().forward_iter(self._check_input(X), training=training, device=device)
 
-    def predict_proba(self, X) -> np.ndarray:
+    def predict_proba(self, X):
         """Return the module's outputs, sent through `predict_nonlinearity`.
 
         Parameters
