@@ -283,8 +283,9 @@ class ModelGrid(MetaEstimatorMixin, BaseEstimator):
         DataFrame
             The cell's parameters (see Notes), ``n_estimators``, ``n_diverged``, and ``mean`` and
             ``std`` of ``train_loss``, ``train_accuracy``, ``test_loss`` and ``test_accuracy``
-            (``r2`` in place of accuracy for regressors). Losses are cross entropies in nats or mean squared
-            errors; members that diverged are left out; the standard deviation divides by n.
+            (``r2`` in place of accuracy for regressors). Losses are cross entropies in nats or
+            mean squared errors; members that diverged are left out; the standard deviation
+            divides by n.
 
         Notes
         -----

@@ -60,7 +60,7 @@ def test_tables_can_be_grouped_and_merged(moons):
             {"optimizer": [torch.optim.SGD, torch.optim.Adam], "module__width": [2]},
             {
                 "module": [net_with(0.0), net_with(0.5)],
-                "callbacks": [[EarlyStopping("train_loss")]],
+                "callbacks": [stopping],
             },
         ],
         n_estimators=2,
