@@ -127,9 +127,10 @@ def _no_score(callback, monitored: str, no_split: bool, caller: str, known=()) -
     kind = type(callback).__name__
     text = f"{caller}: 'callbacks' holds {kind}, which monitors {monitored!r}, but "
     if no_split:
+        other = "train_loss_best" if monitored.endswith("_best") else "train_loss"
         return (
             f"{text}there is no validation set; set train_split=skorch.dataset.ValidSplit(5), or "
-            "monitor='train_loss'."
+            f"monitor={other!r}."
         )
     names = ", ".join(map(repr, known))
     return f"{text}the history of an epoch holds {names} only.{nearest(monitored, known)}"
