@@ -47,6 +47,11 @@ class Problem:
         target = None if self.target is None else self.target[rows]
         return replace(self, inputs=self.inputs[rows], target=target)
 
+    def is_solved(self, perms) -> bool:
+        """Say whether permutations on top of the start make B equal to A, to the bit."""
+        moved = self.moved_state(perms)
+        return all(torch.equal(tensor, moved[name]) for name, tensor in self.a.state.items())
+
     def report(self, what: str) -> Callable[[float], None] | None:
         """Return a callback for the progress bar under the name of a method."""
         progress = self.progress

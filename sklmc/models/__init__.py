@@ -6,6 +6,8 @@ from sklmc.models._calibration import (
     scaled_cross_entropy,
 )
 from sklmc.models._copying import module_with_state, named_tensors, private_copy
+from sklmc.models._data import read_data, read_target
+from sklmc.models._fingerprint import Unreadable, fingerprint, name_fingerprint
 from sklmc.models._forward import (
     Call,
     Reader,
@@ -50,6 +52,7 @@ __all__ = [
     "Reading",
     "State",
     "Watcher",
+    "Unreadable",
     "as_logits",
     "average_models",
     "average_states",
@@ -62,19 +65,23 @@ __all__ = [
     "end_pass",
     "find_chain",
     "first_tensor",
+    "fingerprint",
     "fit_inverse_temperature",
     "fit_inverse_temperatures",
     "interpolate_models",
     "interpolate_states",
     "is_classification",
     "module_with_state",
+    "name_fingerprint",
     "named_tensors",
     "per_sample_error",
     "per_sample_loss",
     "predict_outputs",
     "private_copy",
     "read_once",
+    "read_data",
     "read_state",
+    "read_target",
     "run_module",
     "scaled_cross_entropy",
     "see_through",

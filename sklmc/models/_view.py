@@ -25,10 +25,13 @@ from sklmc.models._copying import (
 from sklmc.models._inputs import (
     SAMPLE_ROWS,
     Inputs,
+    check_input,
+    check_target,
     floating_dtype,
     leading_width,
     module_input,
     module_target,
+    several_arguments,
 )
 
 
@@ -76,7 +79,8 @@ class ModelView:
 
     def to_input(self, X) -> Inputs:
         """Return forward's arguments on the CPU; a tuple of tensors holds several."""
-        if _several_arguments(X):
+        check_input(X, self.caller)
+        if several_arguments(X):
             return Inputs(*(part.detach().cpu() for part in X))
         if hasattr(self.net, "_model_input"):
             return Inputs(torch.from_numpy(np.array(self.net._model_input(X))))
@@ -84,6 +88,7 @@ class ModelView:
 
     def to_target(self, y) -> torch.Tensor:
         """Return int64 class codes or float targets: the dtype decides on the loss."""
+        check_target(y, self.caller)
         if hasattr(self.net, "_model_target"):
             target = torch.from_numpy(np.array(self.net._model_target(y)))
         else:
@@ -101,10 +106,10 @@ class ModelView:
         stays as it is.
         """
         if X is not None:
-            few = X[:SAMPLE_ROWS] if _is_long(X) else X
-            inputs = self.to_input(few)
-            few_args = inputs.first(SAMPLE_ROWS)
-            return few_args if len(inputs) > 1 else tuple(map(_twice, few_args))
+            check_input(X, self.caller)
+            inputs = self.to_input(X[:SAMPLE_ROWS] if _is_long(X) else X)
+            few = inputs.first(SAMPLE_ROWS)
+            return few if len(inputs) > 1 else tuple(map(_twice, few))
         if hasattr(self.net, "_model_sample"):
             sample = torch.from_numpy(np.array(self.net._model_sample()))
             if not sample.is_floating_point():
@@ -171,14 +176,10 @@ def _holds_many(model) -> bool:
     return hasattr(model, "estimators_") and not ours
 
 
-def _several_arguments(X) -> bool:
-    """Say whether X is a tuple of tensors: forward's arguments, one by one."""
-    return isinstance(X, tuple) and bool(X) and all(isinstance(p, torch.Tensor) for p in X)
-
-
 def _is_long(X) -> bool:
     """Say whether X holds more samples than a trace needs, as rows that can be cut off."""
-    return not _several_arguments(X) and hasattr(X, "__len__") and len(X) > SAMPLE_ROWS
+    sized = hasattr(X, "__len__") and getattr(X, "ndim", 1) > 0
+    return sized and not several_arguments(X) and len(X) > SAMPLE_ROWS
 
 
 def _twice(part: torch.Tensor) -> torch.Tensor:
