@@ -16,6 +16,16 @@ from sklmc.models._outputs import (
     run_module,
 )
 from sklmc.models._pipelines import common_input, see_through, transform
+from sklmc.models._records import (
+    STAYS_GOOD,
+    Record,
+    locked,
+    open_folder,
+    read_record,
+    versions,
+    write_json,
+    write_record,
+)
 from sklmc.models._states import (
     average_models,
     average_states,
@@ -30,6 +40,8 @@ from sklmc.models._view import ModelView, view
 
 __all__ = [
     "ModelView",
+    "Record",
+    "STAYS_GOOD",
     "as_logits",
     "average_models",
     "average_states",
@@ -45,18 +57,24 @@ __all__ = [
     "interpolate_models",
     "interpolate_states",
     "is_classification",
+    "locked",
     "module_with_state",
     "named_tensors",
+    "open_folder",
     "per_sample_error",
     "per_sample_loss",
     "predict_outputs",
     "private_copy",
+    "read_record",
     "read_state",
     "run_module",
     "scaled_cross_entropy",
     "see_through",
     "state_fingerprint",
     "transform",
+    "versions",
     "view",
+    "write_json",
+    "write_record",
     "write_state",
 ]

@@ -29,6 +29,8 @@ def write_state(path, state: Mapping[str, torch.Tensor], metadata: Mapping | Non
             metadata={METADATA_KEY: json.dumps(dict(metadata or {}))},
         )
         os.replace(temporary, path)
+    except SafetensorError as error:  # a full disk, say, is no OSError to safetensors
+        raise OSError(f"write_state: {str(path)!r} cannot be written ({error}).") from None
     finally:
         temporary.unlink(missing_ok=True)
 
