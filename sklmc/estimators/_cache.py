@@ -44,9 +44,7 @@ def read_nets(folder: Path, span: range, seeds: list[int], caller: str) -> dict[
     """Return the good records of a span."""
     records = {}
     for index in span:
-        record = read_record(
-            member_path(folder, index), lambda notes: notes["seed"] == seeds[index], caller
-        )
+        record = read_record(member_path(folder, index), {"seed": seeds[index]}, caller)
         if record is not None:
             records[index] = record
     return records

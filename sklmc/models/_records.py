@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,10 +90,10 @@ def write_record(path: Path, tensors: Mapping[str, torch.Tensor], notes: Mapping
     write_state(path, tensors, {**notes, "digest": _digest(tensors, notes)})
 
 
-def read_record(path: Path, fits: Callable[[dict], bool], caller: str) -> Record | None:
+def read_record(path: Path, expected: Mapping, caller: str) -> Record | None:
     """Return what a file holds; a damaged one is named, moved aside and counts as missing.
 
-    `fits` says whether notes are those of what is looked for. The caller holds the lock, so that
+    Its notes must hold what is `expected`. The caller holds the lock, so that
     no other process writes: files that are half written are of one that was killed.
     """
     for left in path.parent.glob(f".{path.name}.*.part"):
@@ -103,7 +103,7 @@ def read_record(path: Path, fits: Callable[[dict], bool], caller: str) -> Record
     try:
         tensors, notes = read_state(path)
         digest = notes.pop("digest", None)
-        if digest != _digest(tensors, notes) or not fits(notes):
+        if digest != _digest(tensors, notes) or not expected.items() <= notes.items():
             raise ValueError("its content does not fit its checksum")
     except (ValueError, KeyError) as error:
         _move_aside(path, error, caller)
