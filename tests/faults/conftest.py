@@ -94,7 +94,7 @@ class Disturbed:
             warnings.simplefilter("error")  # nothing half-written is ever seen
             found = jobs.run(self.name, self.cache)
         assert not list(self.folder.rglob("*.part"))
-        return found, len(again.read_text().split())
+        return found, len(again.read_text().split()) if again.exists() else 0
 
     def join(self):
         """Wait for the end and return the exit code."""

@@ -7,6 +7,7 @@ import functools
 import hashlib
 import os
 import resource
+import signal
 import time
 import warnings
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.datasets import make_moons
 from skorch.callbacks import Callback
+from torch import nn
 
 from sklmc import DeepEnsemble, LMCScorer, ModelGrid, NetClassifier, WidthSearchCV
 
@@ -90,10 +92,24 @@ def grid(folder, n_jobs):
     return [part for cell in fitted for part in weights(cell.estimators)]
 
 
+class Gated(nn.Module):
+    """A net that is no chain of layers: its pairs are scored one by one."""
+
+    def __init__(self, n_features, n_outputs, width=4):
+        super().__init__()
+        self.hidden = nn.Linear(n_features, width)
+        self.gate = nn.Linear(width, width)
+        self.output = nn.Linear(width, n_outputs)
+
+    def forward(self, x):
+        hidden = self.hidden(x)
+        return self.output(hidden * self.gate(hidden).sigmoid())
+
+
 @functools.cache
 def cells(n):
     """Return three populations of n nets, whose training is no part of the job."""
-    net, widths = NetClassifier(max_epochs=1), {"module__width": [2, 4, 8]}
+    net, widths = NetClassifier(Gated, max_epochs=1), {"module__width": [2, 4, 8]}
     return ModelGrid(net, widths, n_estimators=n, random_state=0).fit(X, y)
 
 
@@ -160,6 +176,7 @@ def workers(backend):
 
 def main(name, folder, backend):
     """Run a job on two workers, once more after Ctrl-C, and write down what it found."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # background shells ignore it
     with workers(backend):
         try:
             found = run(name, Path(folder) / "cache", n_jobs=2)
