@@ -96,11 +96,11 @@ def score_pairs(
         wanted = [pairs[k] for k in todo]
         return _compute(views, good, wanted, seen_X, y, names, how, samples=samples, **shared)
 
-    if how.folder is None:
-        found = compute()
-    else:
-        key = score_key(views, pairs, todo, seen_X, y, vars(samples), shared)
-        found = kept_curves(how.folder, key, compute, how.caller)
+    key = None
+    if how.folder is not None:
+        everything = (pairs, todo, seen_X, y, vars(samples), shared)
+        key = score_key(views, *everything, caller=how.caller)
+    found = compute() if key is None else kept_curves(how.folder, key, compute, how.caller)
     curves.values[:, todo] = found.values
     curves.failures.update({todo[k]: reason for k, reason in found.failures.items()})
     _report(curves, pairs, names, how)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from numbers import Integral
 from pathlib import Path
@@ -9,8 +10,17 @@ from pathlib import Path
 import torch
 
 from sklmc.connectivity._path_job import Curves
-from sklmc.estimators._fingerprint import fingerprint
-from sklmc.models import ModelView, locked, read_record, versions, write_record
+from sklmc.exceptions import SklmcWarning
+from sklmc.models import (
+    ModelView,
+    Unreadable,
+    fingerprint,
+    keeping,
+    locked,
+    read_record,
+    versions,
+    write_record,
+)
 
 
 def check_aligner_seed(aligner, caller: str) -> None:
@@ -25,12 +35,24 @@ def check_aligner_seed(aligner, caller: str) -> None:
             )
 
 
-def score_key(views: Sequence[ModelView], *others) -> str:
-    """Return what stands for models and everything else that their curves depend on."""
+def score_key(views: Sequence[ModelView], *others, caller: str) -> str | None:
+    """Return what stands for models and everything else that their curves depend on.
+
+    None, with a warning, where something cannot be told from others.
+    """
     models = [
         (view.module, str(view.device), view.task, view.classes, _settings(view)) for view in views
     ]
-    return fingerprint(models, others, versions("numpy", "scipy"))
+    try:
+        return fingerprint(models, others, versions("numpy", "scipy"))
+    except Unreadable as error:
+        warnings.warn(
+            f"{caller}: the scores are not stored in 'cache_dir', since something that they depend "
+            f"on cannot be told from others: {error}. They are computed every time.",
+            SklmcWarning,
+            stacklevel=6,
+        )
+        return None
 
 
 def _settings(view: ModelView):
@@ -47,7 +69,7 @@ def kept_curves(folder: Path, key: str, compute: Callable[[], Curves], caller: s
     Curves with a pair that failed are not stored: what failed once may succeed the next time.
     """
     path = folder / f"scores-{key[:24]}.safetensors"
-    with locked(path.with_suffix(".lock"), caller):
+    with keeping(folder, caller), locked(path.with_suffix(".lock")):
         record = read_record(path, {"key": key}, caller)
         if record is not None:
             return Curves(record.tensors["values"].numpy().copy(), failures={})

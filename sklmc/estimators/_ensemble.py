@@ -197,7 +197,7 @@ class DeepEnsemble(MetaEstimatorMixin, BaseEstimator):
         if self.cache_dir is not None:
             check_cache_seed(self.random_state, "DeepEnsemble")
             home = PopulationFolders(self.cache_dir, X, y, int(self.random_state), "DeepEnsemble")
-            folder = home.make(self.estimator, ("DeepEnsemble", stacked), {})
+            folder = home.make(self.estimator, {}, {}, ("DeepEnsemble", stacked))
         tasks = (
             delayed(
                 SpanTask(

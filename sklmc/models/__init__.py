@@ -6,6 +6,7 @@ from sklmc.models._calibration import (
     scaled_cross_entropy,
 )
 from sklmc.models._copying import module_with_state, named_tensors, private_copy
+from sklmc.models._fingerprint import Unreadable, fingerprint, name_fingerprint
 from sklmc.models._losses import is_classification, per_sample_error, per_sample_loss
 from sklmc.models._outputs import (
     as_logits,
@@ -19,6 +20,7 @@ from sklmc.models._pipelines import common_input, see_through, transform
 from sklmc.models._records import (
     STAYS_GOOD,
     Record,
+    keeping,
     locked,
     open_folder,
     read_record,
@@ -42,6 +44,7 @@ __all__ = [
     "ModelView",
     "Record",
     "STAYS_GOOD",
+    "Unreadable",
     "as_logits",
     "average_models",
     "average_states",
@@ -51,14 +54,17 @@ __all__ = [
     "check_same_tensors",
     "common_input",
     "count_multiply_adds",
+    "fingerprint",
     "fit_inverse_temperature",
     "fit_inverse_temperatures",
     "input_blocks",
     "interpolate_models",
     "interpolate_states",
     "is_classification",
+    "keeping",
     "locked",
     "module_with_state",
+    "name_fingerprint",
     "named_tensors",
     "open_folder",
     "per_sample_error",

@@ -59,17 +59,23 @@ def open_folder(path, caller: str) -> Path:
 
 
 @contextlib.contextmanager
-def locked(path: Path, caller: str) -> Iterator[None]:
-    """Hold a file that no other process or thread holds at the same time; a killed one lets go.
-
-    A disk that is full, or gone, is reported with what that means for the work done so far.
-    """
+def keeping(folder: Path, caller: str) -> Iterator[None]:
+    """Say of whatever cannot be written that nothing is lost, and where it is."""
     try:
-        with FileLock(path):
-            yield
+        yield
     except OSError as error:
-        error.add_note(f"{caller}: {STAYS_GOOD} {str(path.parent)!r}.")
+        error.add_note(
+            f"{caller}: {STAYS_GOOD} {str(folder)!r}; mend this, or choose another 'cache_dir', "
+            "and start again."
+        )
         raise
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Wait until no other process (or thread) holds a file, and hold it; a killed one lets go."""
+    with FileLock(path):
+        yield
 
 
 def write_json(path: Path, value) -> None:
