@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import enum
 import functools
 import importlib
@@ -377,3 +378,16 @@ def reads_anything():
 def test_what_cannot_be_read_is_said(value, match):
     with pytest.raises(Unreadable, match=match):
         fingerprint(value)
+
+
+def test_what_was_pickled_reads_as_before():
+    """As every net is that goes to a worker."""
+
+    class Loss(nn.Module):
+        pass
+
+    loss = Loss()
+    before = fingerprint(loss)
+    copy.deepcopy(loss)
+    assert "__slotnames__" in vars(Loss)
+    assert fingerprint(loss) == before
