@@ -112,15 +112,6 @@ def wait_until(condition):
         time.sleep(0.01)
 
 
-def lives(pid: int) -> bool:
-    """Say whether a process runs; one that nobody has waited for does not."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state != "Z"
-
-
 @pytest.fixture
 def disturb(tmp_path):
     """Return a maker of disturbed jobs whose processes end with the test."""

@@ -1,4 +1,4 @@
-"""Worker processes of loky are killed, or left behind, or get Ctrl-C with their parent."""
+"""Worker processes are killed, or left behind, or their parent gets Ctrl-C."""
 
 from __future__ import annotations
 
@@ -8,38 +8,48 @@ import signal
 import pytest
 
 from tests.faults import jobs
-from tests.faults.conftest import lives, wait_until
 
-IN_TEST = {"killed": "scores", "interrupted": "ensemble", "orphaned": "grid"}
+USUAL = ("loky", "killed", "scores")  # the others take long
 CASES = [
-    pytest.param(what, name, marks=pytest.mark.slow if name == usual else pytest.mark.nightly)
-    for what, usual in IN_TEST.items()
+    pytest.param(
+        backend,
+        what,
+        name,
+        marks=pytest.mark.slow if (backend, what, name) == USUAL else pytest.mark.nightly,
+    )
+    for backend in ("loky", "dask")
+    for what in ("killed", "orphaned", "interrupted")
     for name in jobs.JOBS
 ]
 
 
-@pytest.mark.parametrize("what, name", CASES)
-def test_loky(what, name, truth, disturb, monkeypatch):
-    """A killed worker is an error, Ctrl-C ends cleanly, a killed parent leaves no process."""
+@pytest.mark.parametrize("backend, what, name", CASES)
+def test_what_workers_finished_is_kept(backend, what, name, truth, disturb, monkeypatch):
+    if backend == "dask":
+        pytest.importorskip("dask.distributed")
     wanted = truth(name)
     job = disturb(name)
-    job.program("loky")
+    job.program(backend)
     job.wait_for(3)
     parent = job.process.pid
     if what == "killed":
         os.kill(next(pid for pid in job.begun() if pid != parent), signal.SIGKILL)
-        assert job.join() == 1
-        assert "TerminatedWorkerError" in (job.folder / "stderr").read_text()
-    elif what == "interrupted":  # a terminal sends it to all
-        os.killpg(parent, signal.SIGINT)
-        assert job.found() == wanted  # of the second attempt, in the same process
-        assert (job.folder / "interrupted").exists()
-    else:
+        if backend == "dask":  # another worker takes its place
+            assert job.found() == wanted
+        else:
+            assert job.join() == 1
+            assert "TerminatedWorkerError" in (job.folder / "stderr").read_text()
+    elif what == "orphaned":
         os.kill(parent, signal.SIGKILL)
         assert job.join() == -signal.SIGKILL
-    wait_until(lambda: what == "orphaned" or not any(lives(pid) for pid in job.begun()))
+    else:  # a terminal sends Ctrl-C to workers too, which those of dask take for the end
+        os.kill(parent, signal.SIGINT) if backend == "dask" else os.killpg(parent, signal.SIGINT)
+        assert job.found() == wanted  # of the second attempt, in the same process
+        assert (job.folder / "interrupted").exists()
     found, begun = job.resumed(monkeypatch)
     assert found == wanted
-    if name in jobs.KEEPS:  # the two workers may have lost what was under way
-        assert 0 <= len(job.begun()) + begun - jobs.PIECES[name] <= 2 * jobs.LOST[name]
-        assert begun == 0 or what != "interrupted"
+    if name in jobs.KEEPS:
+        # each worker loses what it does; an interrupted one begins what is queued for it, too
+        lost = len(job.begun()) + begun - jobs.PIECES[name]
+        assert 0 <= lost <= 2 * jobs.LOST[name] * (2 if what == "interrupted" else 1)
+        assert begun == 0 or not (job.folder / "found").exists()

@@ -381,13 +381,13 @@ def test_what_cannot_be_read_is_said(value, match):
 
 
 def test_what_was_pickled_reads_as_before():
-    """As every net is that goes to a worker."""
+    """As every callback is that goes to a worker."""
 
-    class Loss(nn.Module):
+    class Callback:
         pass
 
-    loss = Loss()
-    before = fingerprint(loss)
-    copy.deepcopy(loss)
-    assert "__slotnames__" in vars(Loss)
-    assert fingerprint(loss) == before
+    callback = Callback()
+    before = fingerprint(callback)
+    copy.deepcopy(callback)
+    assert "__slotnames__" in vars(Callback)
+    assert fingerprint(callback) == before
