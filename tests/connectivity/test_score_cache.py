@@ -40,6 +40,10 @@ def count(monkeypatch):
     return done
 
 
+def reads_anything(x):
+    return eval("x")
+
+
 def stored(folder):
     return sorted(folder.rglob("*.safetensors"))
 
@@ -183,6 +187,16 @@ def test_dead_nets_are_warned_of_again_and_the_others_read(cells, data, tmp_path
             frames.append(scorer.grid(cells, *data))
     pd.testing.assert_frame_equal(*frames, check_exact=True)
     assert len(count) == 2
+
+
+def test_scores_of_nets_that_cannot_be_told_apart_are_not_stored(cells, data, tmp_path, count):
+    wanted = LMCScorer().grid(cells, *data)
+    count.clear()
+    cells.cells_[0].estimators[0].activation = reads_anything
+    with pytest.warns(SklmcWarning, match="width.: 4.*scores are not stored in 'cache_dir'"):
+        frame = LMCScorer(cache_dir=tmp_path).grid(cells, *data)
+    pd.testing.assert_frame_equal(frame, wanted, check_exact=True)
+    assert len(stored(tmp_path)) == 1
 
 
 @pytest.mark.parametrize("random_state", [None, np.random.RandomState(0)])
