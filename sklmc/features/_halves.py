@@ -31,6 +31,9 @@ class Score(NamedTuple):
     error: float
 
 
+MEASURES = ("loss", "calibrated_loss", "error")  # a score's three, as tables call them
+
+
 class Halves:
     """Samples cut at random into a part to fit on and a part to score on."""
 
