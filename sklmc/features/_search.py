@@ -73,8 +73,9 @@ class CauseSearch:
         if self.normed:
             self._refresh_ends()
         self.mean = mean_score(*self.ends)
-        rises = self._rises()
-        self._choose_measures([name for name, rose in zip(Score._fields, rises.rose) if rose])
+        rises = rises_between(self.mean, self.midpoint, self.constant)
+        self.measure, self.inner = measures_of(rises)
+        self.total = self._rise(self.measure)
         skill = self._training()
         if skill >= NO_SKILL and rises.rose.any():
             if self.normed:
@@ -123,23 +124,6 @@ class CauseSearch:
             words = {"kind": "unequal", "end": worse}
             self.causes.append(cause("under_trained", np.nan, low, high, **words))
         return low
-
-    def _rises(self) -> pd.DataFrame:
-        """Return each measure at the ends and at the midpoint, and whether it rose."""
-        scores = zip(MEASURES, self.mean, self.midpoint, self.constant)
-        return pd.DataFrame(
-            [
-                [name, ends, middle, middle - ends > CONNECTED * max(constant - ends, 0.0)]
-                for name, ends, middle, constant in scores
-            ],
-            columns=["measure", "ends", "midpoint", "rose"],
-        )
-
-    def _choose_measures(self, rose: Sequence[str]) -> None:
-        """Settle what the barrier is measured in, and what is left of it beyond scale."""
-        self.measure = rose[0] if rose else "loss"
-        self.inner = "error" if rose and set(rose) <= {"loss", "error"} else "calibrated"
-        self.total = self._rise(self.measure)
 
     def _rise(self, measure: str) -> float:
         """Return how far the midpoint, as mended so far, is above the ends."""
@@ -267,6 +251,25 @@ class CauseSearch:
         models = self.look.rebuild(self.a), self.look.rebuild(self.b if b is None else b)
         found = list(unit_correlation(models[0], models[1], self.halves.fit_data).values())
         return np.nan_to_num(found[:-1] or found)
+
+
+def rises_between(ends: Score, midpoint: Score, constant: Score) -> pd.DataFrame:
+    """Return each measure at the ends (mean) and at the midpoint, and whether it rose."""
+    scores = zip(MEASURES, ends, midpoint, constant)
+    return pd.DataFrame(
+        [
+            [name, low, high, high - low > CONNECTED * max(worst - low, 0.0)]
+            for name, low, high, worst in scores
+        ],
+        columns=["measure", "ends", "midpoint", "rose"],
+    )
+
+
+def measures_of(rises: pd.DataFrame) -> tuple[str, str]:
+    """Return what a barrier is measured in, and what is left of it beyond the scale of logits."""
+    rose = [name for name, up in zip(Score._fields, rises.rose) if up]
+    beyond = [name for name in rose if name != "loss"]
+    return (rose or ["loss"])[0], (beyond or ["calibrated"])[0]
 
 
 def ranked(causes: Sequence[BarrierCause]) -> tuple[BarrierCause, ...]:

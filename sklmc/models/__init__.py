@@ -6,7 +6,12 @@ from sklmc.models._calibration import (
     scaled_cross_entropy,
 )
 from sklmc.models._copying import module_with_state, named_tensors, private_copy
-from sklmc.models._losses import is_classification, per_sample_error, per_sample_loss
+from sklmc.models._losses import (
+    class_logits,
+    is_classification,
+    per_sample_error,
+    per_sample_loss,
+)
 from sklmc.models._outputs import (
     as_logits,
     capture_activations,
@@ -37,6 +42,7 @@ __all__ = [
     "check_compatible",
     "check_finite",
     "check_same_tensors",
+    "class_logits",
     "common_input",
     "count_multiply_adds",
     "fit_inverse_temperature",

@@ -181,7 +181,8 @@ def test_batch_norm_statistics_are_estimated_again_at_inner_alphas(make_mlps, da
             logits = net(torch.from_numpy(X)).double()
         wanted = nn.functional.cross_entropy(logits, torch.from_numpy(y))
         assert loss == pytest.approx(float(wanted), rel=1e-5)
-    with pytest.warns(StaleStatisticsWarning, match=r"2 batch-norm layers .* repair='batch_norm'"):
+    said = r"2 batch-norm layers .* was not measured: set repair='batch_norm'"
+    with pytest.warns(StaleStatisticsWarning, match=said):
         bare = LMCScorer(n_alphas=5).path(a, b, X, y)
     np.testing.assert_allclose(bare.loss[[0, -1]], score.loss[[0, -1]], rtol=1e-6)
     assert not np.allclose(bare.loss, score.loss)

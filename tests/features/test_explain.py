@@ -3,6 +3,7 @@
 import copy
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.pipeline import make_pipeline
@@ -10,8 +11,8 @@ from sklearn.preprocessing import FunctionTransformer
 
 from sklmc import NetRegressor
 from sklmc.features import explain_barrier
-from sklmc.features._halves import Halves
-from sklmc.features._search import frozen_share, order_share
+from sklmc.features._halves import Halves, Score
+from sklmc.features._search import frozen_share, measures_of, order_share, rises_between
 from sklmc.models import view
 from sklmc.symmetry import discover_symmetry
 from tests.features import planted
@@ -118,15 +119,30 @@ def test_barrier_that_over_confident_ends_hide_in_the_loss(width, seed, order):
     assert "Over-confident ends hide the barrier" in text
 
 
-def test_barrier_in_the_error_alone():
-    """Several tokens of a sample have no calibrated loss of their own."""
-    a, b = (Twice(net.module_) for net in hidden_barrier(64, 0, 0))
+def test_barrier_of_several_tokens_is_calibrated_too():
     X, y = planted.data()[2:]
-    report = explain_barrier(a, b, X, np.stack([y, y], axis=1))
-    assert report.rises.set_index("measure").rose.to_dict() == {
-        "loss": False, "calibrated_loss": False, "error": True,
-    }  # fmt: skip
-    assert [cause.name for cause in report.causes] == ["not_aligned"]
+    pair = hidden_barrier(64, 0, 0)
+    one = explain_barrier(*pair, X, y)
+    two = explain_barrier(*(Twice(net.module_) for net in pair), X, np.stack([y, y], axis=1))
+    assert [cause.name for cause in two.causes] == ["not_aligned"]
+    # the prior of the inverse temperature weighs half as much among twice as many
+    pd.testing.assert_frame_equal(two.rises, one.rises, rtol=0.01)
+
+
+@pytest.mark.parametrize(
+    "midpoint, measures",
+    [
+        (Score(0.2, 0.21, 0.10), ("error", "error")),
+        (Score(0.2, 0.40, 0.10), ("calibrated", "calibrated")),
+        (Score(0.9, 0.40, 0.10), ("loss", "calibrated")),
+        (Score(0.9, 0.21, 0.10), ("loss", "error")),
+        (Score(0.9, 0.21, 0.05), ("loss", "calibrated")),
+        (Score(0.3, 0.21, 0.05), ("loss", "calibrated")),
+    ],
+)
+def test_a_barrier_is_measured_in_what_rises(midpoint, measures):
+    rises = rises_between(Score(0.3, 0.2, 0.05), midpoint, Score(2.0, 2.0, 0.9))
+    assert measures_of(rises) == measures
 
 
 def test_each_measure_is_judged_and_the_first_that_rises_counts():
