@@ -38,10 +38,10 @@ def fit_inverse_temperatures(
 
     Cross entropy is convex in beta; Newton's method runs on log beta inside a bracket that
     shrinks. With ``held_out=True`` it is the most probable beta under a normal prior of log beta:
-    the *summed* loss is raised by ``(log(beta) / PRIOR_DEVIATION) ** 2 / 2``, worth about two
-    samples of a nearly linear loss, and the bounds are narrower. Few separable samples cannot
-    make it run away, and from some fifty others on it is hardly shrunk. Where no beta is better
-    than another (or logits are not finite) it is 1.
+    the *summed* loss is raised by ``(log(beta) / PRIOR_DEVIATION) ** 2 / 2``, half a nat for a
+    factor of two, and the bounds are narrower. Few separable samples cannot make it run away,
+    and from some fifty others on it is hardly shrunk. Where no beta is better than another (or
+    logits are not finite) it is 1.
     """
     k, n_classes, n = logits.shape
     step = max(1, GROUP_ELEMENTS // max(1, n_classes * n))
