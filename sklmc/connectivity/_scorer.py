@@ -54,9 +54,9 @@ class LMCScorer(BaseEstimator):
         Adds the calibrated loss: one inverse temperature for each net on the path, the end points
         included [3]_. "in_sample" fits it on X itself, by plain minimisation; "crossfit" scores
         each of five folds of X with the inverse temperature of the others; (X_cal, y_cal) fits it
-        on held-out data. Classifiers only. The last two shrink its logarithm towards 0, so that
-        few separable samples cannot make it run away: a factor of two costs half a nat of the
-        summed loss, however many samples there are.
+        on held-out data. Classifiers only. The last two add half an imagined sample whose labels
+        are spread evenly over the classes, so that few or separable samples cannot make it run
+        away.
     output : str, default="all"
         What calling the scorer returns: "all" for a dict, or one of its keys for that float.
     error_score : "raise" or float, default="raise"

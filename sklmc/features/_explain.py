@@ -63,9 +63,10 @@ def explain_barrier(a, b, X, y) -> BarrierReport:
     2. *under_trained*: an end removes less than half of a constant prediction's error, or the
        ends differ by more than 0.1 in that share. It comes first in the report if it is found;
        below a quarter the search ends here. So it does if there is no barrier.
-    3. *logit_scale*, where the loss itself rises: named only if one inverse temperature for each net leaves at most 15 % of
-       the barrier, and the midpoint makes hardly more errors than the ends. The search then
-       ends. Otherwise everything below is measured in calibrated loss.
+    3. *logit_scale*: named only if the loss itself rises, one inverse temperature for each net
+       leaves at most 15 % of the barrier, and the midpoint makes hardly more errors than the ends.
+       The search then ends. Otherwise everything below is measured in calibrated loss, or in
+       errors if these alone rise.
     4. *not_aligned* or *local_optimum*: B is aligned with A (``method="auto"``). If that gains,
        the sum of products of weights tells which: B's own order reaches less than a fifth of
        what alignment adds to random orders (not aligned), or more (a local optimum). An order

@@ -158,14 +158,19 @@ def overconfident():
     return cases
 
 
-def test_few_rows_cannot_make_calibration_worse_than_none(overconfident):
+def test_few_rows_make_calibration_hardly_worse_than_none(overconfident):
+    """One parameter and half an imagined sample cost about 1 / n, n being the rows that fit it."""
     for nets, X, y in overconfident:
         score = LMCScorer(calibration="crossfit").path(*nets, X, y)
-        assert (score.calibrated_loss <= 1.01 * score.loss).all()
+        assert (score.calibrated_loss <= score.loss + 1.25 / (0.8 * 85)).all()
         given = LMCScorer(calibration=(X[:40], y[:40])).path(*nets, X, y)
-        assert (given.calibrated_loss <= 1.01 * given.loss).all()
+        assert (given.calibrated_loss <= given.loss + 1.25 / 40).all()
         in_sample = LMCScorer(calibration="in_sample").path(*nets, X, y)
         assert (in_sample.calibrated_loss < 0.95 * in_sample.loss).any()
+        over = in_sample.loss - in_sample.calibrated_loss  # confidence that is too much
+        worst = over.argmax()
+        if over[worst] > 0.03:  # most of it goes, though 85 rows are few
+            assert score.loss[worst] - score.calibrated_loss[worst] > 0.8 * over[worst]
 
 
 # Repair

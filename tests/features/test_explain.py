@@ -125,7 +125,7 @@ def test_barrier_of_several_tokens_is_calibrated_too():
     one = explain_barrier(*pair, X, y)
     two = explain_barrier(*(Twice(net.module_) for net in pair), X, np.stack([y, y], axis=1))
     assert [cause.name for cause in two.causes] == ["not_aligned"]
-    # the prior of the inverse temperature weighs half as much among twice as many
+    # the half sample imagined for the inverse temperature weighs less among twice as many
     pd.testing.assert_frame_equal(two.rises, one.rises, rtol=0.01)
 
 
