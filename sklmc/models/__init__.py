@@ -6,6 +6,8 @@ from sklmc.models._calibration import (
     scaled_cross_entropy,
 )
 from sklmc.models._copying import module_with_state, named_tensors, private_copy
+from sklmc.models._data import read_data, read_target
+from sklmc.models._fingerprint import Unreadable, fingerprint, name_fingerprint
 from sklmc.models._losses import (
     class_logits,
     is_classification,
@@ -35,6 +37,7 @@ from sklmc.models._view import ModelView, view
 
 __all__ = [
     "ModelView",
+    "Unreadable",
     "as_logits",
     "average_models",
     "average_states",
@@ -45,6 +48,7 @@ __all__ = [
     "class_logits",
     "common_input",
     "count_multiply_adds",
+    "fingerprint",
     "fit_inverse_temperature",
     "fit_inverse_temperatures",
     "input_blocks",
@@ -52,12 +56,15 @@ __all__ = [
     "interpolate_states",
     "is_classification",
     "module_with_state",
+    "name_fingerprint",
     "named_tensors",
     "per_sample_error",
     "per_sample_loss",
     "predict_outputs",
     "private_copy",
+    "read_data",
     "read_state",
+    "read_target",
     "run_module",
     "scaled_cross_entropy",
     "see_through",
