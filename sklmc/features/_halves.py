@@ -6,12 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from sklmc.models import (
     Inputs,
     ModelView,
     State,
-    as_logits,
+    class_logits,
     fit_inverse_temperature,
     is_classification,
     per_sample_error,
@@ -28,6 +29,9 @@ class Score(NamedTuple):
     loss: float
     calibrated: float
     error: float
+
+
+MEASURES = ("loss", "calibrated_loss", "error")  # a score's three, as tables call them
 
 
 class Halves:
@@ -48,12 +52,14 @@ class Halves:
         caller = self.look.caller
         loss = float(per_sample_loss(outputs, self.target, caller).mean())
         error = float(per_sample_error(outputs, self.target, caller).mean())
-        if not self.classify or self.target.ndim > 1:
+        if not self.classify:
             return Score(loss, loss, error)
-        fitted = as_logits(predict_outputs(self.look, self.fit_data, state))
-        beta = fit_inverse_temperature(fitted, self.fit_target, held_out=True)
-        scaled = per_sample_loss(beta * as_logits(outputs).double(), self.target, caller)
-        return Score(loss, float(scaled.mean()), error)
+        fitted = predict_outputs(self.look, self.fit_data, state)
+        beta = fit_inverse_temperature(
+            *class_logits(fitted, self.fit_target, caller), held_out=True
+        )
+        logits, codes = class_logits(outputs, self.target, caller)
+        return Score(loss, float(functional.cross_entropy(beta * logits, codes)), error)
 
     def constant(self) -> Score:
         """Score the best constant prediction."""

@@ -19,7 +19,12 @@ from sklmc.models._forward import (
     read_once,
 )
 from sklmc.models._inputs import BLOCK_ROWS, Inputs
-from sklmc.models._losses import is_classification, per_sample_error, per_sample_loss
+from sklmc.models._losses import (
+    class_logits,
+    is_classification,
+    per_sample_error,
+    per_sample_loss,
+)
 from sklmc.models._moments import CrossMoments, Moments, correlation
 from sklmc.models._outputs import (
     as_logits,
@@ -28,6 +33,17 @@ from sklmc.models._outputs import (
     run_module,
 )
 from sklmc.models._pipelines import common_input, see_through, transform
+from sklmc.models._records import (
+    STAYS_GOOD,
+    Record,
+    keeping,
+    locked,
+    open_folder,
+    read_record,
+    versions,
+    write_json,
+    write_record,
+)
 from sklmc.models._states import (
     State,
     average_models,
@@ -50,36 +66,43 @@ __all__ = [
     "Moments",
     "Reader",
     "Reading",
+    "Record",
+    "STAYS_GOOD",
     "State",
-    "Watcher",
     "Unreadable",
+    "Watcher",
     "as_logits",
     "average_models",
     "average_states",
     "check_compatible",
     "check_finite",
     "check_same_tensors",
+    "class_logits",
     "common_input",
     "correlation",
     "count_multiply_adds",
     "end_pass",
     "find_chain",
-    "first_tensor",
     "fingerprint",
+    "first_tensor",
     "fit_inverse_temperature",
     "fit_inverse_temperatures",
     "interpolate_models",
     "interpolate_states",
     "is_classification",
+    "keeping",
+    "locked",
     "module_with_state",
     "name_fingerprint",
     "named_tensors",
+    "open_folder",
     "per_sample_error",
     "per_sample_loss",
     "predict_outputs",
     "private_copy",
-    "read_once",
     "read_data",
+    "read_once",
+    "read_record",
     "read_state",
     "read_target",
     "run_module",
@@ -87,6 +110,9 @@ __all__ = [
     "see_through",
     "state_fingerprint",
     "transform",
+    "versions",
     "view",
+    "write_json",
+    "write_record",
     "write_state",
 ]
