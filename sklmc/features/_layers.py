@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from sklmc._validation import check_names
 from sklmc.features._follow import AFFINE, Call, follow_once
 from sklmc.models import ModelView
 
@@ -103,7 +104,7 @@ def choose_layers(
                 f"(layers={layers!r}); name some of {_names(found)!r} in 'layers'."
             )
         return chosen
-    names = [layers] if isinstance(layers, str) else list(layers)
+    names = check_names(layers, caller, "layers")
     by_name = {layer.name: layer for layer in found}
     for name in names:
         if name not in by_name:
