@@ -11,10 +11,10 @@ from sklearn.base import clone, is_classifier
 from sklearn.metrics import log_loss, mean_squared_error, r2_score
 from skorch import NeuralNet
 
+from sklmc._torch import torch_defaults
 from sklmc.estimators._cache import locked, read_records, restore_net, store_net
-from sklmc.estimators._fingerprint import fingerprint
 from sklmc.estimators._members import fit_members, inner_net, make_member
-from sklmc.models import per_sample_error, per_sample_loss, predict_outputs, view
+from sklmc.models import name_fingerprint, per_sample_error, per_sample_loss, predict_outputs, view
 
 _LARGEST = np.iinfo(np.int32).max
 
@@ -51,10 +51,7 @@ class Cell:
 
 def cell_seeds(root: int, params: dict, n_members: int) -> list[int]:
     """Return the seeds of a cell's members: of the root, the parameters and the index alone."""
-    return [
-        int(fingerprint(root, params, index, source=False), 16) % _LARGEST
-        for index in range(n_members)
-    ]
+    return [int(name_fingerprint(root, params, index), 16) % _LARGEST for index in range(n_members)]
 
 
 @dataclass(frozen=True)
@@ -89,6 +86,7 @@ class SpanTask:
         members = fit_members(members, X, y, span, self.stacked, self.must, seed)
         return [(member, *score_member(member, X, y)) for member in members]
 
+    @torch_defaults(None)
     def _complete(self, X, y) -> list[tuple[object, float, float]]:
         """Read what is stored and train the rest; every finished net is stored at once.
 

@@ -6,10 +6,10 @@ import warnings
 from pathlib import Path
 
 from sklmc.estimators._cache import open_folder, versions, write_json
-from sklmc.estimators._fingerprint import fingerprint
 from sklmc.estimators._net import ArrayNet
 from sklmc.estimators._points import shown
 from sklmc.exceptions import SklmcWarning
+from sklmc.models import Unreadable, fingerprint
 
 
 def cell_folders(cache_dir, points, populations, source) -> list[Path | None]:
@@ -27,15 +27,31 @@ def cell_folders(cache_dir, points, populations, source) -> list[Path | None]:
                 f"{type(estimator).__name__}; set it to None."
             )
     top = open_folder(cache_dir, "ModelGrid")
-    here = top / fingerprint(X, y, root, versions())[:16]
-    folders = []
+    try:
+        parts = [_read(value, name, "all nets") for name, value in (("X", X), ("y", y))]
+    except Unreadable as error:
+        _report_unreadable(error)
+        return [None] * len(points)
+    here = top / fingerprint(*parts, root, versions())[:16]
+    folders: list[Path | None] = []
     for params, estimator in zip(points, populations):
         settings = {
             name: value
             for name, value in estimator.get_params(deep=False).items()
             if name not in ("random_state", "verbose")
         }
-        key = fingerprint(type(estimator), settings, n_shared_epochs, params)
+        cell = f"the nets of {shown(params)}"
+        try:
+            settings_read = [
+                [name, _read(value, name, cell)]
+                for name, value in sorted({**settings, **params}.items())
+            ]
+            kind = _read(type(estimator), "estimator", cell)
+        except Unreadable as error:
+            _report_unreadable(error)
+            folders.append(None)
+            continue
+        key = fingerprint(kind, settings_read, n_shared_epochs)
         folder = here / key[:24]
         folder.mkdir(parents=True, exist_ok=True)
         write_json(
@@ -52,8 +68,26 @@ def cell_folders(cache_dir, points, populations, source) -> list[Path | None]:
     return folders
 
 
-def _report_others(top: Path, here: Path, folders: list[Path]) -> None:
+def _read(value, name: str, nets: str) -> str:
+    """Return the fingerprint of a parameter; name it where there is none."""
+    try:
+        return fingerprint(value)
+    except Unreadable as error:
+        raise Unreadable(
+            f"ModelGrid: {nets} are not stored in 'cache_dir', since {name!r} cannot be told from "
+            f"others: {error}. They are trained in every fit."
+        ) from None
+
+
+def _report_unreadable(error: Unreadable) -> None:
+    """Say why something is not stored."""
+    warnings.warn(str(error), SklmcWarning, stacklevel=4)
+
+
+def _report_others(top: Path, here: Path, folders: list[Path | None]) -> None:
     """Say that the folder also holds nets of something else."""
+    if not here.exists():
+        return
     others = sum(1 for path in top.iterdir() if path.is_dir() and path != here)
     cells = sum(1 for path in here.iterdir() if path.is_dir() and path not in set(folders))
     parts = [f"{others} of other data, seeds or versions"] * (others > 0)

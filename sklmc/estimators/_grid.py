@@ -18,7 +18,6 @@ from sklmc._validation import check_integer
 from sklmc.estimators._arguments import nearest
 from sklmc.estimators._cache import versions
 from sklmc.estimators._cell import Cell, SpanTask, cell_seeds, score_members
-from sklmc.estimators._fingerprint import fingerprint
 from sklmc.estimators._folders import cell_folders
 from sklmc.estimators._members import (
     inner_net,
@@ -28,7 +27,7 @@ from sklmc.estimators._members import (
     needs_seeding,
 )
 from sklmc.estimators._net import ArrayNet
-from sklmc.estimators._points import list_points, shown, with_params
+from sklmc.estimators._points import identity, list_points, shown, with_params
 from sklmc.estimators._progress import run_parallel
 from sklmc.estimators._stacking import choose_road
 from sklmc.exceptions import DivergedMemberWarning
@@ -57,7 +56,8 @@ class ModelGrid(MetaEstimatorMixin, BaseEstimator):
         Folder where every finished net is stored at once, and from where a fit that was cut off,
         even killed, goes on: it ends with the same bytes as an undisturbed one. Files are kept
         apart by fingerprints of the data, the seed, the versions and all parameters; nets of
-        anything else stay untouched. Several processes may fill one folder together.
+        anything else stay untouched. Several processes may fill one folder together. See Notes
+        on modules and losses of your own.
     n_jobs : int, default=None
         Members (or chunks of them) trained at the same time. None means 1 unless in a joblib
         context, -1 all processors.
@@ -86,6 +86,11 @@ class ModelGrid(MetaEstimatorMixin, BaseEstimator):
     as a whole, since rounding depends on what a chunk holds. Files are safetensors with weights,
     optimizer state, history and a checksum; one whose checksum is wrong is named in a warning,
     moved aside and trained again. Beside them lies ``cell.json`` with the parameters and versions.
+
+    Classes and functions of your own count with what they do: bytecode, bases, defaults, what they
+    captured, and the globals that they name. What they read from files or from the environment
+    does not count. A parameter that cannot be told from others in this way (it holds a lock, an
+    open file, or calls ``eval``) is named in a warning, and the nets of its cell are not stored.
 
     Examples
     --------
@@ -238,11 +243,11 @@ class ModelGrid(MetaEstimatorMixin, BaseEstimator):
                     f"ModelGrid.cell: {name!r} is no parameter of the grid, which has "
                     f"{', '.join(map(repr, known)) or 'none'}.{nearest(name, known)}"
                 )
-        wanted = {name: fingerprint(value) for name, value in params.items()}
+        wanted = {name: identity(value) for name, value in params.items()}
         found = [
             cell
             for cell in self.cells_
-            if all(n in cell.params and fingerprint(cell.params[n]) == w for n, w in wanted.items())
+            if all(n in cell.params and identity(cell.params[n]) == w for n, w in wanted.items())
         ]
         if len(found) != 1:
             among = ", ".join(str(cell.params) for cell in (found or self.cells_)[:10])

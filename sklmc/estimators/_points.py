@@ -9,9 +9,9 @@ from sklearn.base import clone
 from sklearn.model_selection import ParameterGrid
 
 from sklmc.estimators._arguments import check_arguments, nearest
-from sklmc.estimators._fingerprint import fingerprint
 from sklmc.estimators._members import inner_net
 from sklmc.estimators._net import ArrayNet
+from sklmc.models import Unreadable, fingerprint
 
 
 def list_points(param_grid) -> list[dict]:
@@ -37,13 +37,21 @@ def list_points(param_grid) -> list[dict]:
         raise ValueError("ModelGrid: 'param_grid' has no point.")
     seen = set()
     for params in points:
-        key = fingerprint(params)
+        key = tuple((name, identity(params[name])) for name in sorted(params))
         if key in seen:
             raise ValueError(
                 f"ModelGrid: {params!r} is in 'param_grid' twice; both would be the same nets."
             )
         seen.add(key)
     return points
+
+
+def identity(value) -> str | int:
+    """Return what is equal for equal values: a fingerprint, or else the object's own id."""
+    try:
+        return fingerprint(value)
+    except Unreadable:
+        return id(value)
 
 
 def with_params(estimator, params: dict):

@@ -6,6 +6,7 @@ from sklmc.models._calibration import (
     scaled_cross_entropy,
 )
 from sklmc.models._copying import module_with_state, named_tensors, private_copy
+from sklmc.models._fingerprint import Unreadable, fingerprint, name_fingerprint
 from sklmc.models._losses import is_classification, per_sample_error, per_sample_loss
 from sklmc.models._outputs import (
     as_logits,
@@ -30,6 +31,7 @@ from sklmc.models._view import ModelView, view
 
 __all__ = [
     "ModelView",
+    "Unreadable",
     "as_logits",
     "average_models",
     "average_states",
@@ -39,6 +41,7 @@ __all__ = [
     "check_same_tensors",
     "common_input",
     "count_multiply_adds",
+    "fingerprint",
     "fit_inverse_temperature",
     "fit_inverse_temperatures",
     "input_blocks",
@@ -46,6 +49,7 @@ __all__ = [
     "interpolate_states",
     "is_classification",
     "module_with_state",
+    "name_fingerprint",
     "named_tensors",
     "per_sample_error",
     "per_sample_loss",

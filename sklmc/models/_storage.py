@@ -13,6 +13,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from sklmc._torch import torch_defaults
+
 METADATA_KEY = "sklmc"
 
 
@@ -33,6 +35,7 @@ def write_state(path, state: Mapping[str, torch.Tensor], metadata: Mapping | Non
         temporary.unlink(missing_ok=True)
 
 
+@torch_defaults(None)
 def read_state(path) -> tuple[dict[str, torch.Tensor], dict]:
     """Read what `write_state` wrote; a damaged or foreign file is named in a ValueError."""
     path = Path(path)

@@ -20,7 +20,6 @@ from skorch.callbacks import LRScheduler
 from sklmc import ModelGrid, NetClassifier, NetRegressor
 from sklmc.estimators import _cache
 from sklmc.estimators._cache import member_path
-from sklmc.estimators._fingerprint import fingerprint
 from sklmc.exceptions import SklmcWarning
 from sklmc.nets import MLP
 from tests.estimators.test_grid import NET, WIDTHS, bits
@@ -261,21 +260,3 @@ def test_two_processes_fill_one_folder_together(moons, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert bits(make(tmp_path, n_estimators=6).fit(*moons)) == truth
-
-
-def settings(value):
-    return fingerprint(value)
-
-
-def test_fingerprints_tell_values_apart_and_equal_ones_not():
-    values = [
-        *(None, True, 1, 1.5, "1", [1], (1,), {1: 2}, {"1": 2}, {1}),
-        *(np.arange(3), np.arange(3.0), np.arange(4), torch.arange(3), np.array(["a"], object)),
-        *(MLP, torch.optim.SGD, torch.float32, settings, lambda x: x, lambda x: x + 1),
-        *(LRScheduler("StepLR", step_size=1), LRScheduler("StepLR", step_size=2)),
-    ]
-    digits = [fingerprint(value) for value in values]
-    assert len(set(digits)) == len(values)
-    assert digits == [fingerprint(value) for value in values]
-    assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
-    assert fingerprint(np.int64(3)) == fingerprint(3)
