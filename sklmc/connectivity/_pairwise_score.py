@@ -214,7 +214,7 @@ class PairwiseScore:
         interval : MedianInterval
             The named tuple (estimate, low, high); NaN where a pair is.
         """
-        return self._interval(self._values(on), confidence, n_resamples, random_state)
+        return self._interval(self._values(on), confidence, n_resamples, random_state, lowest=0.0)
 
     def compare(
         self, other, confidence=0.95, n_resamples=1000, random_state=None, *, on="barrier"
@@ -324,14 +324,16 @@ class PairwiseScore:
             return self.barriers(metric="calibrated_loss")
         return self.barriers("max" if on == "epsilon" else None)
 
-    def _interval(self, values, confidence, n_resamples, random_state) -> MedianInterval:
+    def _interval(
+        self, values, confidence, n_resamples, random_state, lowest=-np.inf
+    ) -> MedianInterval:
         """Check what is common to interval and compare, and resample."""
         check_number(confidence, "PairwiseScore", "confidence")
         if not 0.0 < confidence < 1.0:
             raise ValueError(f"PairwiseScore: 'confidence' must lie in (0, 1), got {confidence!r}.")
         check_integer(n_resamples, "PairwiseScore", "n_resamples", 1)
         rng = check_seed(random_state, "PairwiseScore")
-        return median_interval(values, self.n_models, confidence, n_resamples, rng)
+        return median_interval(values, self.n_models, confidence, n_resamples, rng, lowest)
 
     def _curves(self, metric: str | None) -> np.ndarray:
         """Return the paths (n_pairs, n_alphas) of one metric."""
