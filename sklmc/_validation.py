@@ -14,6 +14,9 @@ import numpy as np
 from sklmc._sklearn import _num_samples, check_random_state
 
 
+LARGEST_RATE = float(np.finfo(np.float32).max)  # learning rate that torch's optimizers can take
+
+
 def check_alpha(value, caller: str, name: str = "alpha") -> float:
     """Return `value` as a float in [0, 1]."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):

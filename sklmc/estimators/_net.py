@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from skorch.callbacks.scoring import ScoringBase
 from torch import nn
+from torch.utils.data import DataLoader
 
 from sklmc._sklearn import check_is_fitted
 from sklmc._torch import seeded, single_thread, torch_defaults
@@ -240,6 +241,9 @@ class ArrayNet(NetData, NetParameters):
         options.setdefault("batch_size", self.batch_size)
         if options["batch_size"] == -1:
             options["batch_size"] = len(dataset)
+        if not training and iterator is DataLoader:
+            # else each pass over a Dataset draws from torch's own generator
+            options.setdefault("generator", torch.Generator().manual_seed(0))
         if training and self._has_batch_norm() and may_leave_one(options, len(dataset)):
             options["drop_last"] = True
         batches = array_batches(iterator, dataset, options)

@@ -209,7 +209,7 @@ class WeightAverager(SingleNet):
         check_aligner(self.aligner, "WeightAverager")
         weights = self.weights
         if not isinstance(weights, str):
-            weights = check_weights(weights, self.n_estimators, "WeightAverager")
+            weights = check_weights(weights, int(self.n_estimators), "WeightAverager")
         check_net(self.estimator, "WeightAverager")
         X, y = check_rows(X, y, "WeightAverager")
         seed = resolve_seed(self.random_state)

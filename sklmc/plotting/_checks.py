@@ -9,6 +9,8 @@ import pandas as pd
 
 from sklmc._validation import check_array, check_number
 
+LARGEST = float(np.finfo(np.float32).max)
+
 
 def check_keywords(caller: str, **given) -> None:
     """Refuse keywords for an artist that are no dict."""
@@ -18,9 +20,9 @@ def check_keywords(caller: str, **given) -> None:
 
 
 def check_finite_number(value, caller: str, name: str) -> None:
-    """Refuse what is neither None nor a finite number."""
+    """Refuse what is neither None nor a number that matplotlib can scale."""
     if value is not None:
-        check_number(value, caller, name, -np.finfo(float).max, np.finfo(float).max)
+        check_number(value, caller, name, -LARGEST, LARGEST)
 
 
 def check_text(value, caller: str, name: str) -> str:
@@ -48,8 +50,10 @@ def check_square(matrix, caller: str, name: str = "matrix") -> np.ndarray:
     return check_array(matrix, caller, name, (n, n))
 
 
-def check_frame(frame, caller: str, name: str, columns: Sequence[str], source: str) -> pd.DataFrame:
-    """Return a table that has rows and these columns; `source` makes such tables."""
+def check_frame(
+    frame, caller: str, name: str, columns: Sequence[str], source: str, rows: bool = True
+) -> pd.DataFrame:
+    """Return a table that has these columns, and `rows`; `source` makes such tables."""
     if not isinstance(frame, pd.DataFrame):
         raise TypeError(
             f"{caller}: '{name}' must be a DataFrame as {source} gives it, got "
@@ -60,6 +64,6 @@ def check_frame(frame, caller: str, name: str, columns: Sequence[str], source: s
         raise ValueError(
             f"{caller}: '{name}' has no column {lacking[0]!r}; it must come from {source}."
         )
-    if frame.empty:
+    if frame.empty and rows:
         raise ValueError(f"{caller}: '{name}' holds no rows.")
     return frame

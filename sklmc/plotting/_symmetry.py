@@ -137,9 +137,8 @@ class SymmetryDisplay:
         for name in ("tensors", "groups"):
             names = getattr(self, name)
             check_labels(names, caller, len(names) if isinstance(names, list) else 1, name)
-        if not isinstance(self.places, pd.DataFrame) or len(self.places):
-            columns = ["row", "column", "axis", "observable"]
-            check_frame(self.places, caller, "places", columns, "from_symmetry")
+        columns = ["row", "column", "axis", "observable"]
+        check_frame(self.places, caller, "places", columns, "from_symmetry", rows=False)
         height = 1.2 + ROW_HEIGHT * len(self.tensors)
         width = 2.4 + 0.22 * len(self.groups)
         self.ax_, self.figure_ = new_axes(caller, ax, width=width, height=height)

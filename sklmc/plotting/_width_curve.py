@@ -200,7 +200,9 @@ class WidthCurveDisplay:
         check_keywords(caller, line_kw=line_kw, band_kw=band_kw)
         check_flag(log_x, caller, "log_x")
         n = len(check_array(self.x, caller, "x", (None,)))
-        for curve in check_mapping(self.curves, caller, "curves").values():
+        if not check_mapping(self.curves, caller, "curves"):
+            raise ValueError(f"{caller}: 'curves' is empty; pass at least one.")
+        for curve in self.curves.values():
             for part in ("center", *check_mapping(curve, caller, "curves")):
                 check_array(curve.get(part), caller, "curves", (n,))
         for name in ("x_name", "y_name"):

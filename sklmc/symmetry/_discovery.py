@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.parameter import UninitializedTensorMixin
 
 from sklmc._torch import to_device
+from sklmc._validation import check_flag
 from sklmc.exceptions import SymmetryError, TraceError
 from sklmc.models import view
 from sklmc.symmetry._application import Mover
@@ -71,7 +72,7 @@ class Subject:
         )
         try:
             return Trial(self.module, inputs, self.state, self.aliases)
-        except (RuntimeError, ValueError, IndexError) as error:
+        except (RuntimeError, ValueError, IndexError, TypeError) as error:
             shapes = [tuple(v.shape) for v in self.sample if isinstance(v, torch.Tensor)]
             raise SymmetryError(
                 f"{self.caller}: the net does not take 'X' (traced as {shapes[0]}, "
@@ -173,6 +174,7 @@ def discover_symmetry(model, X=None, verify: bool = True) -> PermutationSymmetry
     >>> bool(torch.allclose(net.eval()(x), permuted.eval()(x), atol=1e-6))
     True
     """
+    check_flag(verify, "discover_symmetry", "verify")
     subject = Subject(model, X, "discover_symmetry")
     graphs = subject.graphs() if verify else [subject.graph(False)]
     if not verify:
@@ -199,6 +201,7 @@ def symmetry_of(
 def symmetry_from_axes(spec, model, X, verify: bool) -> PermutationSymmetry:
     """Return the symmetry of an axes_to_perm spec; refuse it with the group that breaks it."""
     caller = "PermutationSymmetry.from_axes_to_perm"
+    check_flag(verify, caller, "verify")
     subject = Subject(model, X, caller)
     structure = structure_from_axes(spec, subject.shapes, subject.aliases)
     found = graph_hash = None

@@ -152,7 +152,10 @@ class PermutationGroup:
         PermutationError
             If it has another shape or dtype, or is no permutation.
         """
-        array = np.asarray(perm)
+        try:
+            array = np.asarray(perm)
+        except ValueError:  # rows of different length
+            array = np.empty(0, dtype=object)
         if array.dtype.kind not in "iu":
             raise PermutationError(
                 f"{caller}: the index array of group {self.name!r} must hold integers, got dtype "

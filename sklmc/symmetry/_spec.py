@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from sklmc._validation import check_mapping
 from sklmc.exceptions import SymmetryError
 from sklmc.symmetry._blocks import Block, BlockAxis
 from sklmc.symmetry._extraction import FrozenAxis, Structure
@@ -155,10 +156,11 @@ def structure_from_axes(
 ) -> Structure:
     """Return groups and blocks of an axes_to_perm spec; sizes come from the tensors."""
     caller = "PermutationSymmetry.from_axes_to_perm"
-    unknown = [name for name in spec if name not in shapes]
+    unknown = [name for name in check_mapping(spec, caller, "spec") if name not in shapes]
     if unknown:
         raise SymmetryError(
-            f"{caller}: the model has no tensor {unknown[0]!r}; names are those of its state_dict."
+            f"{caller}: the model has no tensor {unknown[0]!r}, which is in 'spec'; names are those "
+            "of its state_dict."
         )
     sizes: dict[str, tuple[int, str]] = {}
     places: dict[str, list[tuple[str, int]]] = {}

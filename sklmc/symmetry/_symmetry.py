@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from sklmc._sklearn import check_random_state
+from sklmc._validation import check_flag, check_mapping, check_seed
 from sklmc.exceptions import ArchitectureMismatchError, SymmetryError
 from sklmc.models import ModelView, view
 from sklmc.symmetry._application import Mover
@@ -104,7 +104,7 @@ class PermutationSymmetry:
         group : PermutationGroup
             The group.
         """
-        if name not in self._by_name:
+        if not isinstance(name, str) or name not in self._by_name:
             raise SymmetryError(
                 f"PermutationSymmetry: there is no group {name!r}; the groups are "
                 f"{', '.join(map(repr, self._by_name)) or 'none'}."
@@ -153,7 +153,7 @@ class PermutationSymmetry:
         permutation : Permutation
             Independent over groups and copies.
         """
-        random = check_random_state(random_state)
+        random = check_seed(random_state, "PermutationSymmetry.random_permutation")
         return Permutation({group.name: group.draw(random) for group in self.groups}, self.groups)
 
     # -- application -----------------------------------------------------------------------
@@ -198,7 +198,14 @@ class PermutationSymmetry:
         state : dict of str to tensor
             New tensors where something moves, the same tensors elsewhere.
         """
+        caller = "PermutationSymmetry.apply_state"
+        for name, tensor in check_mapping(state, caller, "state").items():
+            if not isinstance(tensor, torch.Tensor):
+                raise TypeError(
+                    f"{caller}: 'state' must hold tensors, got {type(tensor).__name__} at {name!r}."
+                )
         self._check_shapes(state, "apply_state")
+        check_mapping(permutation, caller, "permutation")
         if not isinstance(permutation, Permutation):
             permutation = self.permutation(permutation)
         moving = {
@@ -305,7 +312,8 @@ class PermutationSymmetry:
         """
         from sklmc.symmetry._measurement import function_change
 
-        return function_change(self, model, X, check_random_state(random_state))
+        random = check_seed(random_state, "PermutationSymmetry.verify")
+        return function_change(self, model, X, random)
 
     # -- plain values ----------------------------------------------------------------------
 
@@ -354,6 +362,7 @@ class PermutationSymmetry:
         SymmetryError
             If groups would be lost and `lossy` is False; the axes are named.
         """
+        check_flag(lossy, "PermutationSymmetry.to_axes_to_perm", "lossy")
         return axes_to_perm(self, lossy)
 
     @classmethod

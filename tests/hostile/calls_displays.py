@@ -47,7 +47,7 @@ ENTRIES = {  # display -> (classmethod that makes it, its arguments)
         lambda w: {"model": w.a, "bounds": ((-1, 1), (-1, 1)), "X": w.X, "y": w.y, "n_points": 5},
     ),
     "FeatureConnectivityDisplay": ("from_frames", lambda w: {"frames": linear(w)}),
-    "FeatureSimilarityDisplay": ("from_models", lambda w: {"a": w.a, "b": w.b, "X": w.X}),
+    "FeatureSimilarityDisplay": ("from_models", lambda w: {"a": w.a, "b": w.b, "X": w.X, "on": "activation"}),
     "LossPlaneDisplay": ("from_scores", lambda w: {"plane": w.plane}),
     "PathDisplay": ("from_scores", lambda w: {"scores": w.path}),
     "PreactivationDisplay": ("from_frames", lambda w: {"frames": scales(w)}),
@@ -68,18 +68,18 @@ OTHER_ENTRIES = {
     "WidthCurveDisplay.from_cv_results": lambda w: {"cv_results": CV_RESULTS},
 }
 KINDS = {
-    "BarrierMatrixDisplay": {"labels": "curve", "name": "text"},
+    "BarrierMatrixDisplay": {"labels": "labels", "name": "text"},
     "ClusterDisplay": {"clusters": "result", "vmax": "real", "name": "text"},
     "DecisionRegionDisplay": {
-        "x0": "curve", "x1": "curve", "scores": "curve", "classes": "curve", "regions": "result",
-        "X": "matrix", "y": "curve",
+        "x0": "curve", "x1": "curve", "scores": "curve", "classes": "labels", "regions": "result",
+        "X": "matrix", "y": "labels",
     },
     "FeatureConnectivityDisplay": {"frames": "table", "label": "any"},
     "FeatureSimilarityDisplay": {},
-    "LossPlaneDisplay": {"labels": "curve", "n_levels": "count"},
+    "LossPlaneDisplay": {"labels": "labels", "n_levels": "count"},
     "PathDisplay": {"alphas": "curve", "curves": "table", "label": "any"},
     "PreactivationDisplay": {"models": "model"},
-    "SymmetryDisplay": {"tensors": "curve", "groups": "curve", "places": "table"},
+    "SymmetryDisplay": {"tensors": "labels", "groups": "labels", "places": "table"},
     "WidthCurveDisplay": {
         "x": "curve", "curves": "table", "y": "text", "by": "text", "cv_results": "table",
     },
@@ -91,7 +91,9 @@ MAY_PASS = {
     "color_threshold": {"zero", "two", "1e300", "negative", "inf"},
     "annotate": set(),
     "models": {"another architecture", "too many"},
-    "model": {"another architecture"},
+    "model": {"another architecture", "nan weights"},
+    "X": {"fewer rows", "1e300"},
+    "groups": {"too few", "too many"}, "tensors": {"too few", "too many"},
 }  # fmt: skip
 
 

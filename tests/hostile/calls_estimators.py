@@ -30,8 +30,8 @@ SKORCH = dict.fromkeys(
 OTHERS = {
     sklmc.NetClassifier: SKORCH,
     sklmc.NetRegressor: SKORCH,
-    sklmc.WidthSearchCV: {"scoring": "option", "refit": "option", "cv": "factory"},
-    sklmc.GreedySoup: {"scoring": "option"},
+    sklmc.WidthSearchCV: {"scoring": "callable", "refit": "option", "cv": "factory"},
+    sklmc.GreedySoup: {"scoring": "callable"},
 }
 MAY_PASS = {
     "lr": {"zero", "two"},
@@ -39,7 +39,8 @@ MAY_PASS = {
     "batch_size": {"negative"},
     "cv": {"a number"},
     "repair": {"None"},
-    "scoring": {"a class"},
+    "validation_fraction": {"None"},
+    "cache_dir": {"no such file", "a folder"},
     "max_epochs": {"zero"},
     "classes": {"a list"},
     "device": set(),
@@ -47,7 +48,6 @@ MAY_PASS = {
     "factor": {"two", "inf", "1e300"},
     "target_barrier": {"zero", "two", "inf", "1e300"},
     "min_skill": {"zero"},
-    "validation_fraction": set(),
     "error_score": {"nan", "a number"},
     "estimator": {"an estimator"},
 }
@@ -155,7 +155,8 @@ add("sklmc.datasets.load_moons", datasets.load_moons, lambda w: {"n_train": 10, 
     may_pass={"noise": {"zero", "two", "inf", "1e300"}})
 add("sklmc.datasets.load_digits_split", datasets.load_digits_split, lambda w: {})
 add("sklmc.datasets.load_images", datasets.load_images,
-    lambda w: {"name": "mnist", "data_home": w.images})
+    lambda w: {"name": "mnist", "data_home": w.images},
+    data_home="folder", may_pass={"data_home": {"a folder"}})
 add("sklmc.nets.MLP", lambda **options: built(nets.MLP, **options), lambda w: {"n_features": 2, "n_outputs": 2},
     signature=nets.MLP, may_pass={"depth": {"zero"}, "norm": {"None"}})
 for cls in (nets.VGG11, nets.ResNet20):

@@ -91,7 +91,7 @@ def _complaints_about(error, named) -> list[str]:
     by_sklearn = "sklearn" in where.parts and where.name in VALIDATION
     by_joblib = where.name == "_parallel_backends.py" and "n_jobs" in str(error)
     # Python itself refuses an unknown keyword, where the call is made
-    by_python = where.parent == HERE and isinstance(error, TypeError)
+    by_python = (where.parent == HERE or where.name == "inspect.py") and isinstance(error, TypeError)
     if not (PACKAGE in where.parents or by_sklearn or by_joblib or by_python):
         found.append(f"raised from {place}: {said!r}")
     elif not by_sklearn and not any(names(str(error), name) for name in named):

@@ -247,7 +247,7 @@ ESTIMATOR = {
     "text": lambda w: "net",
     "a number": lambda w: 3,
     "a list": lambda w: [net()],
-    "wrong options": lambda w: net(lr=-1.0),
+    "wrong options": lambda w: net(batch_size=-5),
     "a module instance inside": lambda w: net(module=w.a),
     "an unknown option": lambda w: net(module__widht=3),
     **NOT_A_THING,
@@ -257,7 +257,7 @@ GRID = {
     "text": lambda w: "lr",
     "a number": lambda w: 3,
     "no values": lambda w: {"lr": []},
-    "a bare value": lambda w: {"lr": 0.1},
+    "a bare text": lambda w: {"lr": "ab"},
     "an unknown name": lambda w: {"learning_rate": [0.1]},
     "a typo": lambda w: {"module__widht": [3]},
     "a list of numbers": lambda w: [1, 2],
@@ -340,6 +340,16 @@ CURVE = {
     "a dict": lambda w: {"a": 1},
     **NOT_A_THING,
 }
+LABELS = {
+    "a number": lambda w: 3,
+    "text": lambda w: "ABC",
+    "too few": lambda w: ["A"],
+    "too many": lambda w: list("ABCDEFGHIJKLMNOPQRS"),
+    "nested": lambda w: [["A"], ["B"], ["C"]],
+    "objects": lambda w: [object(), object(), object()],
+    "a dict": lambda w: {"A": 1},
+    **{name: make for name, make in NOT_A_THING.items() if name != "a generator"},
+}
 TABLE = {
     "None": lambda w: None,
     "text": lambda w: "table",
@@ -365,6 +375,8 @@ KEYWORDS = {
     "a list": lambda w: [1],
     **NOT_A_THING,
 }
+CALLABLE = {name: make for name, make in OPTION.items() if name != "a class"}  # may be a class
+FOLDER = {name: make for name, make in PATH.items() if name not in ("None", "no such file")}
 FACTORY = {name: make for name, make in KEYWORDS.items() if name != "a class"}
 RESULT = {  # what another callable of sklmc returns
     "None": lambda w: None,
@@ -393,7 +405,7 @@ KINDS = {
     "real": REAL, "alphas": ALPHAS, "seed": SEED, "jobs": JOBS, "verbose": VERBOSE,
     "option": OPTION, "flag": FLAG, "weights": WEIGHTS, "aligner": ALIGNER, "scorer": SCORER,
     "estimator": ESTIMATOR, "grid": GRID, "path": PATH, "text": TEXT, "layers": LAYERS,
-    "bounds": BOUNDS, "matrix": MATRIX, "curve": CURVE, "table": TABLE, "axes": AXES,
+    "bounds": BOUNDS, "matrix": MATRIX, "curve": CURVE, "labels": LABELS, "callable": CALLABLE, "folder": FOLDER, "table": TABLE, "axes": AXES,
     "keywords": KEYWORDS, "factory": FACTORY, "result": RESULT, "arrays": ARRAYS,
 }  # fmt: skip
 
@@ -416,10 +428,13 @@ MAY_PASS = {
 ALSO_NAMED = {
     "model": {"tensor", "X", "layers"},
     "models": {"tensor", "X", "endpoints"},
-    "estimator": {"module", "module__widht", "lr"},
+    "estimator": {"module", "module__widht", "batch_size"},
     "grid": {"module__widht", "lr", "learning_rate"},
     "data": {"y", "model", "n_features", "batch"},
-    "text": {"group"},
+    "text": {"group", "layers"},
+    "curve": {"scores", "curves", "loss", "group"},
+    "matrix": {"y"},
+    "labels": {"classes"},
     "arrays": {"group", "groups"},
     "layers": {"group", "layer"},
     "target": {"X"},
