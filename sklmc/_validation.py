@@ -42,8 +42,11 @@ def check_weights(weights, n: int, caller: str, name: str = "weights") -> np.nda
     if weights is None:
         return np.full(n, 1.0 / n)
     try:
-        values = np.asarray(weights, dtype=np.float64)
-    except (TypeError, ValueError):
+        given = np.asarray(weights)
+        if given.dtype.kind not in "biufO" or not all(map(_is_number, given.flat)):
+            raise TypeError
+        values = given.astype(np.float64)
+    except (TypeError, ValueError, RuntimeError):
         raise TypeError(
             f"{caller}: '{name}' must be a sequence of {n} numbers, got {weights!r}."
         ) from None
@@ -53,10 +56,11 @@ def check_weights(weights, n: int, caller: str, name: str = "weights") -> np.nda
         )
     if not np.isfinite(values).all() or (values < 0).any():
         raise ValueError(f"{caller}: '{name}' must be finite and not negative, got {weights!r}.")
-    total = values.sum()
-    if total <= 0:
-        raise ValueError(f"{caller}: '{name}' sum to {total!r}; at least one must be positive.")
-    return values / total
+    largest = values.max()
+    if largest <= 0:
+        raise ValueError(f"{caller}: '{name}' sum to {largest!r}; at least one must be positive.")
+    values = values / largest  # first, so that the sum of huge weights is finite
+    return values / values.sum()
 
 
 def check_option(value, options: Iterable, caller: str, name: str):
@@ -121,7 +125,9 @@ def check_number(value, caller: str, name: str, minimum=-math.inf, maximum=math.
 
 def check_jobs(n_jobs, caller: str) -> int | None:
     """Return a number of jobs as joblib takes it."""
-    if n_jobs is not None and (isinstance(n_jobs, bool) or not isinstance(n_jobs, numbers.Integral)):
+    if n_jobs is not None and (
+        isinstance(n_jobs, bool) or not isinstance(n_jobs, numbers.Integral)
+    ):
         raise TypeError(f"{caller}: 'n_jobs' must be an integer or None, got {n_jobs!r}.")
     if n_jobs == 0:
         raise ValueError(f"{caller}: 'n_jobs' must not be 0; None means 1, -1 all processors.")
@@ -193,3 +199,8 @@ def check_array(values, caller: str, name: str, shape: Sequence[int | None]) -> 
 def _is_collection(value) -> bool:
     """Say whether a value is a list of things: no mapping, no text."""
     return isinstance(value, Iterable) and not isinstance(value, (str, bytes, Mapping, type))
+
+
+def _is_number(value) -> bool:
+    """Say whether a value is a number, and no text that could be read as one."""
+    return isinstance(value, (numbers.Number, np.generic))

@@ -16,7 +16,6 @@ from tqdm.auto import tqdm
 from sklmc._sklearn import Parallel, delayed
 from sklmc._validation import check_same_length
 from sklmc.connectivity._path_job import (
-    PROBE_ROWS,
     Curves,
     PathJob,
     cut_into_tasks,
@@ -32,8 +31,7 @@ from sklmc.models import (
     check_compatible,
     common_input,
     is_classification,
-    per_sample_loss,
-    predict_outputs,
+    read_data,
     see_through,
     transform,
     view,
@@ -68,7 +66,6 @@ def score_pairs(
     for one in views:
         one.check_logits()
     earlier = [steps for steps, _ in seen]
-    check_same_length(X, y, how.caller)
     seen_X = common_input(earlier, X, how.caller, names)
     bad = _unfit_models(views, names, how)
     good = [index for index in range(len(views)) if index not in bad]
@@ -108,7 +105,7 @@ def score_pairs(
 
 def _samples(lead: ModelView, earlier, X, y, how: Settings) -> tuple[Samples, bool, str | None]:
     """Return inputs and targets, the calibration samples behind those that count."""
-    samples, classify = checked_samples(lead, X, y, how.caller)
+    samples, classify = checked_samples(lead, X, y)
     kind = how.calibration
     if kind is not None and not classify:
         raise ValueError(
@@ -125,34 +122,19 @@ def _samples(lead: ModelView, earlier, X, y, how: Settings) -> tuple[Samples, bo
         return samples, classify, kind
     X_cal, y_cal = tuple(kind)
     check_same_length(X_cal, y_cal, f"{how.caller}, 'calibration'")
-    more, _ = checked_samples(lead, transform(earlier, X_cal), y_cal, how.caller)
+    more, _ = checked_samples(lead, transform(earlier, X_cal), y_cal)
     inputs = tuple(np.concatenate(pair) for pair in zip(samples.inputs, more.inputs))
     target = np.concatenate([samples.target, more.target])
     return Samples(inputs, target, samples.n_scored), classify, "given"
 
 
-def checked_samples(lead: ModelView, X, y, caller: str) -> tuple[Samples, bool]:
+def checked_samples(lead: ModelView, X, y) -> tuple[Samples, bool]:
     """Return inputs and targets as arrays, and whether they classify; clear errors otherwise."""
-    inputs, target = lead.to_input(X), lead.to_target(y)
+    inputs, target = read_data(lead, X, y)
     parts = inputs if isinstance(inputs, tuple) else (inputs,)
-    _check_fit(lead, parts, target, caller)
     arrays = tuple(part.contiguous().numpy() for part in parts)
     samples = Samples(arrays, target.contiguous().numpy(), len(target))
     return samples, is_classification(target)
-
-
-def _check_fit(lead: ModelView, parts, target: torch.Tensor, caller: str) -> None:
-    """Run the first model on a few samples, the extreme labels among them, for clear messages."""
-    flat = target.reshape(len(target), -1).double()
-    rows = sorted(
-        {
-            *range(min(PROBE_ROWS, len(target))),
-            int(flat.amin(dim=1).argmin()),
-            int(flat.amax(dim=1).argmax()),
-        }
-    )
-    probe = tuple(part[rows] for part in parts)
-    per_sample_loss(predict_outputs(lead, probe), target[rows], caller)
 
 
 def _unfit_models(views, names, how: Settings) -> dict[int, str]:

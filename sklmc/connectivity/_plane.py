@@ -18,7 +18,6 @@ from sklmc._validation import (
     check_models,
     check_number,
     check_option,
-    check_same_length,
     check_verbose,
 )
 from sklmc.alignment import check_aligner
@@ -175,15 +174,14 @@ def loss_plane(
     check_aligner(aligner, caller)
     check_jobs(n_jobs, caller)
     check_verbose(verbose, caller)
-    check_same_length(X, y, caller)
     names = [f"models[{k}]" for k in range(3)]
     seen = [see_through(model) for model in models]
     X = common_input([earlier for earlier, _ in seen], X, caller, names)
     inner = [view(model, caller=caller, name=name) for (_, model), name in zip(seen, names)]
     check_compatible(inner, caller, names)
+    samples, classify = checked_samples(inner[0], X, y)
     aligned = align_models([one.model for one in inner], aligner, X, y)
     views = [view(model, caller=caller, name=name) for model, name in zip(aligned, names)]
-    samples, classify = checked_samples(views[0], X, y, caller)
     positions, axes = _frame(views, caller)
     x, across = (
         np.linspace(low - margin * (high - low), high + margin * (high - low), n_points)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from sklmc._validation import check_same_length
 from sklmc.features._halves import Halves
 from sklmc.features._report import BarrierReport
 from sklmc.features._search import CauseSearch
-from sklmc.models import check_compatible, common_input, see_through, view
+from sklmc.models import check_compatible, common_input, read_data, see_through, view
 
 MIN_SAMPLES = 40
 
@@ -102,12 +101,11 @@ def explain_barrier(a, b, X, y) -> BarrierReport:
     caller = "explain_barrier"
     (before_a, inner_a), (before_b, inner_b) = see_through(a), see_through(b)
     X = common_input([before_a, before_b], X, caller, ["a", "b"])
-    check_same_length(X[0] if isinstance(X, tuple) else X, y, caller)
     looks = [view(inner_a, caller=caller, name="a"), view(inner_b, caller=caller, name="b")]
     check_compatible(looks, caller, ["a", "b"])
     for look in looks:
         look.check_logits()
-    data, target = looks[0].to_input(X), looks[0].to_target(y)
+    data, target = read_data(looks[0], X, y)
     if len(target) < MIN_SAMPLES:
         raise ValueError(
             f"{caller}: 'X' holds {len(target)} samples, too few: at least {MIN_SAMPLES} are "

@@ -141,7 +141,9 @@ class WidthCurveDisplay:
         if not scores:
             raise ValueError(f"{caller}: 'scores' is empty; name at least one.")
         if not all(isinstance(name, str) for name in results):
-            raise TypeError(f"{caller}: 'cv_results' must have names as keys, got {list(results)!r}.")
+            raise TypeError(
+                f"{caller}: 'cv_results' must have names as keys, got {list(results)!r}."
+            )
         names = [name.removeprefix("param_") for name in results if name.startswith("param_")]
         if param is None:
             if len(names) != 1:

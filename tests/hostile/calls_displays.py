@@ -47,7 +47,10 @@ ENTRIES = {  # display -> (classmethod that makes it, its arguments)
         lambda w: {"model": w.a, "bounds": ((-1, 1), (-1, 1)), "X": w.X, "y": w.y, "n_points": 5},
     ),
     "FeatureConnectivityDisplay": ("from_frames", lambda w: {"frames": linear(w)}),
-    "FeatureSimilarityDisplay": ("from_models", lambda w: {"a": w.a, "b": w.b, "X": w.X, "on": "activation"}),
+    "FeatureSimilarityDisplay": (
+        "from_models",
+        lambda w: {"a": w.a, "b": w.b, "X": w.X, "on": "activation"},
+    ),
     "LossPlaneDisplay": ("from_scores", lambda w: {"plane": w.plane}),
     "PathDisplay": ("from_scores", lambda w: {"scores": w.path}),
     "PreactivationDisplay": ("from_frames", lambda w: {"frames": scales(w)}),
@@ -117,24 +120,43 @@ def taken(cls, entry, drop=()):
 
 for display, (entry, base) in ENTRIES.items():
     cls = getattr(sklmc, display)
-    add(f"sklmc.{display}.{entry}",
+    add(
+        f"sklmc.{display}.{entry}",
         lambda cls_=cls, entry_=entry, **arguments: getattr(cls_, entry_)(**arguments),
-        base, signature=getattr(cls, entry), may_pass=MAY_PASS, **taken(cls, entry))
-    add(f"sklmc.{display}.plot",
+        base,
+        signature=getattr(cls, entry),
+        may_pass=MAY_PASS,
+        **taken(cls, entry),
+    )
+    add(
+        f"sklmc.{display}.plot",
         lambda w_, cls_=cls, entry_=entry, base_=base, **arguments: getattr(cls_, entry_)(
             **base_(w_)
         ).plot(**arguments),
-        lambda w: {"w_": w}, signature=cls.plot, may_pass=MAY_PASS, **taken(cls, "plot"))
-    add(f"sklmc.{display}", lambda cls_=cls, **arguments: cls_(**arguments).plot(),
+        lambda w: {"w_": w},
+        signature=cls.plot,
+        may_pass=MAY_PASS,
+        **taken(cls, "plot"),
+    )
+    add(
+        f"sklmc.{display}",
+        lambda cls_=cls, **arguments: cls_(**arguments).plot(),
         lambda w, cls_=cls, entry_=entry, base_=base: {
             name: value for name, value in vars(getattr(cls_, entry_)(**base_(w))).items()
         },
-        signature=cls, may_pass=MAY_PASS, **taken(cls, ""))
+        signature=cls,
+        may_pass=MAY_PASS,
+        **taken(cls, ""),
+    )
 for path, base in OTHER_ENTRIES.items():
     display, entry = path.split(".")
     cls = getattr(sklmc, display)
-    add(f"sklmc.{path}",
+    add(
+        f"sklmc.{path}",
         lambda cls_=cls, entry_=entry, **arguments: getattr(cls_, entry_)(**arguments),
-        base, signature=getattr(cls, entry), may_pass=MAY_PASS,
+        base,
+        signature=getattr(cls, entry),
+        may_pass=MAY_PASS,
         keywords=display in ("FeatureConnectivityDisplay", "LossPlaneDisplay"),
-        **taken(cls, entry))
+        **taken(cls, entry),
+    )

@@ -98,49 +98,106 @@ for cls in CONSTRUCTORS:
     if regresses:
         y_passes = {"out of range", "negative", "huge", "1e300", "fractions", "two columns"}
     x_passes = {"too wide", "too narrow", "three axes"}
-    add(path, lambda w_, cls_=cls, **options: build(cls_, w_, **options), lambda w: {"w_": w},
-        signature=cls, may_pass=MAY_PASS, keywords=cls in (sklmc.NetClassifier, sklmc.NetRegressor),
-        **OTHERS.get(cls, {}))
-    add(f"{path}.fit", lambda cls_=cls, **arguments: make(cls_).fit(**arguments), labelled,
-        signature=cls.fit, may_pass={"X": x_passes, "y": y_passes}, keywords=True)
+    add(
+        path,
+        lambda w_, cls_=cls, **options: build(cls_, w_, **options),
+        lambda w: {"w_": w},
+        signature=cls,
+        may_pass=MAY_PASS,
+        keywords=cls in (sklmc.NetClassifier, sklmc.NetRegressor),
+        **OTHERS.get(cls, {}),
+    )
+    add(
+        f"{path}.fit",
+        lambda cls_=cls, **arguments: make(cls_).fit(**arguments),
+        labelled,
+        signature=cls.fit,
+        may_pass={"X": x_passes, "y": y_passes},
+        keywords=True,
+    )
     if hasattr(cls, "predict") and not _searches(cls):
-        add(f"{path}.predict",
+        add(
+            f"{path}.predict",
             lambda w_, cls_=cls, **arguments: fitted(cls_, w_).predict(**arguments),
-            lambda w: {"w_": w, "X": w.X}, signature=cls.predict,
-            may_pass={"X": {"fewer rows"}})
+            lambda w: {"w_": w, "X": w.X},
+            signature=cls.predict,
+            may_pass={"X": {"fewer rows"}},
+        )
     if not regresses and cls is not sklmc.ModelGrid and not _searches(cls):
-        add(f"{path}.predict_proba",
+        add(
+            f"{path}.predict_proba",
             lambda w_, cls_=cls, **arguments: fitted(cls_, w_).predict_proba(**arguments),
-            lambda w: {"w_": w, "X": w.X}, signature=lambda X: None,
-            may_pass={"X": {"fewer rows"}})
+            lambda w: {"w_": w, "X": w.X},
+            signature=lambda X: None,
+            may_pass={"X": {"fewer rows"}},
+        )
     if "score" in dir(cls) and cls not in (sklmc.NetClassifier, sklmc.NetRegressor):
-        add(f"{path}.score",
+        add(
+            f"{path}.score",
             lambda w_, cls_=cls, **arguments: fitted(cls_, w_).score(**arguments),
-            lambda w: {"w_": w, **labelled(w)}, signature=cls.score,
-            may_pass={"y": {"out of range", "negative", "huge"}})
+            lambda w: {"w_": w, **labelled(w)},
+            signature=cls.score,
+            may_pass={"y": {"out of range", "negative", "huge"}},
+        )
 for cls in (sklmc.NetClassifier, sklmc.NetRegressor):
     path = f"sklmc.{cls.__name__}"
-    passes = {"fractions", "two columns", "1e300"} if cls is sklmc.NetRegressor else {"texts", "mixed"}
-    add(f"{path}.partial_fit", lambda cls_=cls, **arguments: make(cls_).partial_fit(**arguments),
-        labelled, signature=cls.partial_fit, classes="any" if cls is sklmc.NetRegressor else "factory", keywords=True,
-        may_pass={"X": {"too wide", "too narrow"},
-                  "y": {"out of range", "negative", "huge"} | passes})
-    add(f"{path}.set_params", lambda cls_=cls, **arguments: make(cls_).set_params(**arguments),
-        lambda w: {}, signature=cls.set_params)
-add("sklmc.ModelGrid.spawn", lambda **arguments: make(sklmc.ModelGrid).spawn(**arguments),
-    lambda w: {"n_epochs": 1}, signature=sklmc.ModelGrid.spawn, may_pass={"n_epochs": {"zero"}})
-add("sklmc.ModelGrid.cell", lambda w_, **arguments: w_.grid.cell(**arguments),
-    lambda w: {"w_": w, "lr": 0.01}, signature=lambda lr: None,
-    may_pass={"lr": set()})
-add("sklmc.ModelGrid.summary", lambda w_, **arguments: w_.grid.summary(**arguments),
-    lambda w: {"w_": w, **labelled(w)}, signature=sklmc.ModelGrid.summary)
-add("sklmc.ModelGrid.to_frame", lambda w_, **arguments: w_.grid.to_frame(**arguments),
-    lambda w: {"w_": w}, signature=sklmc.ModelGrid.to_frame)
-add("sklmc.merging.StochasticWeightAveraging",
+    passes = (
+        {"fractions", "two columns", "1e300"} if cls is sklmc.NetRegressor else {"texts", "mixed"}
+    )
+    add(
+        f"{path}.partial_fit",
+        lambda cls_=cls, **arguments: make(cls_).partial_fit(**arguments),
+        labelled,
+        signature=cls.partial_fit,
+        classes="any" if cls is sklmc.NetRegressor else "factory",
+        keywords=True,
+        may_pass={
+            "X": {"too wide", "too narrow"},
+            "y": {"out of range", "negative", "huge"} | passes,
+        },
+    )
+    add(
+        f"{path}.set_params",
+        lambda cls_=cls, **arguments: make(cls_).set_params(**arguments),
+        lambda w: {},
+        signature=cls.set_params,
+    )
+add(
+    "sklmc.ModelGrid.spawn",
+    lambda **arguments: make(sklmc.ModelGrid).spawn(**arguments),
+    lambda w: {"n_epochs": 1},
+    signature=sklmc.ModelGrid.spawn,
+    may_pass={"n_epochs": {"zero"}},
+)
+add(
+    "sklmc.ModelGrid.cell",
+    lambda w_, **arguments: w_.grid.cell(**arguments),
+    lambda w: {"w_": w, "lr": 0.01},
+    signature=lambda lr: None,
+    may_pass={"lr": set()},
+)
+add(
+    "sklmc.ModelGrid.summary",
+    lambda w_, **arguments: w_.grid.summary(**arguments),
+    lambda w: {"w_": w, **labelled(w)},
+    signature=sklmc.ModelGrid.summary,
+)
+add(
+    "sklmc.ModelGrid.to_frame",
+    lambda w_, **arguments: w_.grid.to_frame(**arguments),
+    lambda w: {"w_": w},
+    signature=sklmc.ModelGrid.to_frame,
+)
+add(
+    "sklmc.merging.StochasticWeightAveraging",
     lambda w_, **options: net(callbacks=[StochasticWeightAveraging(**options)], max_epochs=2).fit(
-        w_.X, w_.y),
-    lambda w: {"w_": w, "start": 0.5}, signature=StochasticWeightAveraging, start="real",
-    may_pass={"start": {"zero"}, "swa_lr": {"zero", "two"}, "decay": {"zero"}})
+        w_.X, w_.y
+    ),
+    lambda w: {"w_": w, "start": 0.5},
+    signature=StochasticWeightAveraging,
+    start="real",
+    may_pass={"start": {"zero"}, "swa_lr": {"zero", "two"}, "decay": {"zero"}},
+)
 
 # -- data sets and modules --------------------------------------------------------------------
 
@@ -151,14 +208,32 @@ def built(cls, **options):
         return cls(**options)
 
 
-add("sklmc.datasets.load_moons", datasets.load_moons, lambda w: {"n_train": 10, "n_test": 10},
-    may_pass={"noise": {"zero", "two", "inf", "1e300"}})
+add(
+    "sklmc.datasets.load_moons",
+    datasets.load_moons,
+    lambda w: {"n_train": 10, "n_test": 10},
+    may_pass={"noise": {"zero", "two", "inf", "1e300"}},
+)
 add("sklmc.datasets.load_digits_split", datasets.load_digits_split, lambda w: {})
-add("sklmc.datasets.load_images", datasets.load_images,
+add(
+    "sklmc.datasets.load_images",
+    datasets.load_images,
     lambda w: {"name": "mnist", "data_home": w.images},
-    data_home="folder", may_pass={"data_home": {"a folder"}})
-add("sklmc.nets.MLP", lambda **options: built(nets.MLP, **options), lambda w: {"n_features": 2, "n_outputs": 2},
-    signature=nets.MLP, may_pass={"depth": {"zero"}, "norm": {"None"}})
+    data_home="folder",
+    may_pass={"data_home": {"a folder"}},
+)
+add(
+    "sklmc.nets.MLP",
+    lambda **options: built(nets.MLP, **options),
+    lambda w: {"n_features": 2, "n_outputs": 2},
+    signature=nets.MLP,
+    may_pass={"depth": {"zero"}, "norm": {"None"}},
+)
 for cls in (nets.VGG11, nets.ResNet20):
-    add(f"sklmc.nets.{cls.__name__}", lambda cls_=cls, **options: built(cls_, **options),
-        lambda w: {"width_multiplier": 0.05}, signature=cls, may_pass={"width_multiplier": {"two"}, "norm": {"None"}})
+    add(
+        f"sklmc.nets.{cls.__name__}",
+        lambda cls_=cls, **options: built(cls_, **options),
+        lambda w: {"width_multiplier": 0.05},
+        signature=cls,
+        may_pass={"width_multiplier": {"two"}, "norm": {"None"}},
+    )

@@ -91,7 +91,9 @@ def _complaints_about(error, named) -> list[str]:
     by_sklearn = "sklearn" in where.parts and where.name in VALIDATION
     by_joblib = where.name == "_parallel_backends.py" and "n_jobs" in str(error)
     # Python itself refuses an unknown keyword, where the call is made
-    by_python = (where.parent == HERE or where.name == "inspect.py") and isinstance(error, TypeError)
+    by_python = (where.parent == HERE or where.name == "inspect.py") and isinstance(
+        error, TypeError
+    )
     if not (PACKAGE in where.parents or by_sklearn or by_joblib or by_python):
         found.append(f"raised from {place}: {said!r}")
     elif not by_sklearn and not any(names(str(error), name) for name in named):
@@ -101,7 +103,9 @@ def _complaints_about(error, named) -> list[str]:
 
 def names(message: str, parameter: str) -> bool:
     """Say whether a message names a parameter as a word (``models[1]`` names ``models``)."""
-    return re.search(rf"(?<![A-Za-z0-9_]){re.escape(parameter)}(?![A-Za-z0-9])", message) is not None
+    return (
+        re.search(rf"(?<![A-Za-z0-9_]){re.escape(parameter)}(?![A-Za-z0-9])", message) is not None
+    )
 
 
 # -- what must stay as it is ---------------------------------------------------------------
@@ -161,5 +165,3 @@ def fingerprint(value, depth=0):
     if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
         return [fingerprint(v, depth + 1) for v in value]
     return type(value).__name__ if type(value).__module__ != "builtins" else repr(type(value))
-
-
