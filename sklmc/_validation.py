@@ -13,7 +13,6 @@ import numpy as np
 
 from sklmc._sklearn import _num_samples, check_random_state
 
-
 LARGEST_RATE = float(np.finfo(np.float32).max)  # learning rate that torch's optimizers can take
 
 

@@ -171,8 +171,8 @@ class PairwiseScore:
         low, high = min(i, j), max(i, j)
         if not 0 <= low < high < self.n_models:
             raise ValueError(
-                f"PairwiseScore.path: 'i' and 'j' must be two different models of 0..{self.n_models - 1}"
-                f", got {i!r} and {j!r}."
+                "PairwiseScore.path: 'i' and 'j' must be two different models of "
+                f"0..{self.n_models - 1}, got {i!r} and {j!r}."
             )
         row = self.pairs.index((low, high))
 

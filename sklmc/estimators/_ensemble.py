@@ -19,6 +19,7 @@ from sklmc._sklearn import (
     delayed,
     get_tags,
 )
+from sklmc.estimators._data import readable
 from sklmc.estimators._members import (
     fit_members,
     last_loss,
@@ -281,6 +282,7 @@ class DeepEnsemble(MetaEstimatorMixin, BaseEstimator):
             The score of ``predict(X)``.
         """
         metric = accuracy_score if is_classifier(self) else r2_score
+        y = readable(y, "DeepEnsemble", "y")
         return metric(y, self.predict(X), sample_weight=sample_weight)
 
 

@@ -13,8 +13,8 @@ from torch.optim.swa_utils import AveragedModel
 from tqdm.auto import tqdm
 
 from sklmc._sklearn import FrozenEstimator, HasMethods, Interval, StrOptions, check_is_fitted
-from sklmc._validation import LARGEST_RATE
 from sklmc._torch import seeded, single_thread
+from sklmc._validation import LARGEST_RATE
 from sklmc.estimators._seeds import resolve_seed
 from sklmc.merging._batch_norm import reestimate_statistics, tracked_norms
 from sklmc.merging._holdout import check_rows

@@ -6,8 +6,8 @@ from sklmc.models._calibration import (
     scaled_cross_entropy,
 )
 from sklmc.models._copying import module_with_state, named_tensors, private_copy
+from sklmc.models._data import read_data, read_labelled_data, read_target
 from sklmc.models._fingerprint import Unreadable, fingerprint, name_fingerprint
-from sklmc.models._data import read_data, read_target
 from sklmc.models._losses import is_classification, per_sample_error, per_sample_loss
 from sklmc.models._outputs import (
     as_logits,
@@ -57,6 +57,7 @@ __all__ = [
     "predict_outputs",
     "private_copy",
     "read_data",
+    "read_labelled_data",
     "read_state",
     "read_target",
     "run_module",

@@ -21,6 +21,12 @@ def read_data(view: ModelView, X, y=None) -> tuple:
     return inputs, None
 
 
+def read_labelled_data(view: ModelView, X, y) -> tuple:
+    """Return forward's argument (or a tuple of them) and the target, which must be there."""
+    inputs = view.to_input(X)
+    return inputs, read_target(view, inputs, y)
+
+
 def read_target(view: ModelView, inputs, y) -> torch.Tensor:
     """Return the target, if it fits what the net gives: length, shape, range of the labels."""
     target = view.to_target(y)

@@ -19,7 +19,8 @@ def check_multiplier(value, caller: str) -> float:
         raise TypeError(f"{caller}: 'width_multiplier' must be a number, got {value!r}.")
     if not 0 < value <= MOST_TIMES:
         raise ValueError(
-            f"{caller}: 'width_multiplier' must be positive and at most {MOST_TIMES:g}, got {value!r}."
+            f"{caller}: 'width_multiplier' must be positive and at most {MOST_TIMES:g}, got "
+            f"{value!r}."
         )
     return float(value)
 

@@ -159,8 +159,8 @@ def structure_from_axes(
     unknown = [name for name in check_mapping(spec, caller, "spec") if name not in shapes]
     if unknown:
         raise SymmetryError(
-            f"{caller}: the model has no tensor {unknown[0]!r}, which is in 'spec'; names are those "
-            "of its state_dict."
+            f"{caller}: the model has no tensor {unknown[0]!r}, which is in 'spec'; names are "
+            "those of its state_dict."
         )
     sizes: dict[str, tuple[int, str]] = {}
     places: dict[str, list[tuple[str, int]]] = {}

@@ -269,6 +269,7 @@ class PermutationSymmetry:
         """
         from sklmc.symmetry._discovery import check_dense, constant_digests
 
+        seen = view(seen, caller="PermutationSymmetry.check_tensors", name="seen")
         check_dense(seen.original, "PermutationSymmetry.check")
         self._check_shapes(seen.state, "check")
         found = constant_digests(seen.original)

@@ -14,9 +14,13 @@ KIND_OF = {  # what a parameter of this name usually is
     **dict.fromkeys(["models", "endpoints"], "models"),
     "X": "data",
     "y": "target",
-    **dict.fromkeys(["max_iter", "n_points", "n_alphas", "n_estimators", "n_init", "n_bins"], "count"),
+    **dict.fromkeys(
+        ["max_iter", "n_points", "n_alphas", "n_estimators", "n_init", "n_bins"], "count"
+    ),
     **dict.fromkeys(["width", "depth", "n_features", "n_outputs", "n_channels"], "count"),
-    **dict.fromkeys(["max_groups", "n_resamples", "n_snapshots", "max_epochs", "n_epochs"], "count"),
+    **dict.fromkeys(
+        ["max_groups", "n_resamples", "n_snapshots", "max_epochs", "n_epochs"], "count"
+    ),
     **dict.fromkeys(["start", "max_width", "cycle", "n_repeats", "n_train", "n_test"], "count"),
     **dict.fromkeys(["batch_size", "n_clusters", "i", "j", "reference"], "count"),
     **dict.fromkeys(["alpha", "tol", "margin", "lr", "validation_fraction", "confidence"], "real"),
@@ -30,9 +34,13 @@ KIND_OF = {  # what a parameter of this name usually is
     **dict.fromkeys(["method", "metric", "baseline", "linkage", "on", "values"], "option"),
     **dict.fromkeys(["measure", "output", "repair", "average", "norm", "init"], "option"),
     **dict.fromkeys(["dtype", "statistic", "calibration", "error_score", "vectorize"], "option"),
-    **dict.fromkeys(["verify", "absolute", "shrink", "balance", "lossy", "refine", "regions"], "flag"),
+    **dict.fromkeys(
+        ["verify", "absolute", "shrink", "balance", "lossy", "refine", "regions"], "flag"
+    ),
     **dict.fromkeys(["bias", "log_x", "annotate", "calibrate", "update_batch_norm"], "flag"),
-    **dict.fromkeys(["warm_start", "iterator_train__shuffle", "compile", "return_train_score"], "flag"),
+    **dict.fromkeys(
+        ["warm_start", "iterator_train__shuffle", "compile", "return_train_score"], "flag"
+    ),
     **dict.fromkeys(["weights", "sample_weight"], "weights"),
     "aligner": "aligner",
     "freeze": "layers",
@@ -51,7 +59,7 @@ KIND_OF = {  # what a parameter of this name usually is
     **dict.fromkeys(["surface_kw", "point_kw", "contour_kw"], "keywords"),
     **dict.fromkeys(["score", "scores", "plane", "clusters", "other", "symmetry"], "result"),
     **dict.fromkeys(["permutation", "arrays"], "arrays"),
-}  # fmt: skip
+}
 
 
 @dataclass

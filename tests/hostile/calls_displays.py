@@ -74,8 +74,13 @@ KINDS = {
     "BarrierMatrixDisplay": {"labels": "labels", "name": "text"},
     "ClusterDisplay": {"clusters": "result", "vmax": "real", "name": "text"},
     "DecisionRegionDisplay": {
-        "x0": "curve", "x1": "curve", "scores": "curve", "classes": "labels", "regions": "result",
-        "X": "matrix", "y": "labels",
+        "x0": "curve",
+        "x1": "curve",
+        "scores": "curve",
+        "classes": "labels",
+        "regions": "result",
+        "X": "matrix",
+        "y": "labels",
     },
     "FeatureConnectivityDisplay": {"frames": "table", "label": "any"},
     "FeatureSimilarityDisplay": {},
@@ -84,20 +89,27 @@ KINDS = {
     "PreactivationDisplay": {"models": "model"},
     "SymmetryDisplay": {"tensors": "labels", "groups": "labels", "places": "table"},
     "WidthCurveDisplay": {
-        "x": "curve", "curves": "table", "y": "text", "by": "text", "cv_results": "table",
+        "x": "curve",
+        "curves": "table",
+        "y": "text",
+        "by": "text",
+        "cv_results": "table",
     },
-}  # fmt: skip
+}
 ANY_TEXT = {"None", "a number", "no such name", "a list", "bytes"}
 MAY_PASS = {
-    "name": ANY_TEXT, "x_name": ANY_TEXT, "y_name": ANY_TEXT,
+    "name": ANY_TEXT,
+    "x_name": ANY_TEXT,
+    "y_name": ANY_TEXT,
     "vmax": {"zero", "two", "1e300", "negative", "inf"},
     "color_threshold": {"zero", "two", "1e300", "negative", "inf"},
     "annotate": set(),
     "models": {"another architecture", "too many"},
     "model": {"another architecture", "nan weights"},
     "X": {"fewer rows", "1e300"},
-    "groups": {"too few", "too many"}, "tensors": {"too few", "too many"},
-}  # fmt: skip
+    "groups": {"too few", "too many"},
+    "tensors": {"too few", "too many"},
+}
 
 
 def taken(cls, entry, drop=()):
@@ -107,8 +119,14 @@ def taken(cls, entry, drop=()):
     names = inspect.signature(getattr(cls, entry) if entry else cls).parameters
     kinds = {n: k for n, k in KINDS[cls.__name__].items() if n in names}
     if entry and entry.startswith("from_"):
-        for name, kind in {"X": "data", "y": "target", "scores": "result", "models": "models",
-                           "regions": "flag", "frames": "table"}.items():  # fmt: skip
+        for name, kind in {
+            "X": "data",
+            "y": "target",
+            "scores": "result",
+            "models": "models",
+            "regions": "flag",
+            "frames": "table",
+        }.items():
             if name in names and not (cls.__name__ == "WidthCurveDisplay" and name == "y"):
                 kinds[name] = kind
         if cls.__name__ == "PreactivationDisplay" and entry == "from_models":
@@ -141,9 +159,7 @@ for display, (entry, base) in ENTRIES.items():
     add(
         f"sklmc.{display}",
         lambda cls_=cls, **arguments: cls_(**arguments).plot(),
-        lambda w, cls_=cls, entry_=entry, base_=base: {
-            name: value for name, value in vars(getattr(cls_, entry_)(**base_(w))).items()
-        },
+        lambda w, cls_=cls, entry_=entry, base_=base: dict(vars(getattr(cls_, entry_)(**base_(w)))),
         signature=cls,
         may_pass=MAY_PASS,
         **taken(cls, ""),

@@ -17,16 +17,29 @@ CONSTRUCTORS = {  # class -> options that make it quick
     sklmc.DeepEnsemble: {"n_estimators": 2, "random_state": 0},
     sklmc.WeightAverager: {"random_state": 0},
     sklmc.SWAEnsembler: {"n_snapshots": 1, "random_state": 0},
-    sklmc.GreedySoup: {"random_state": 0, "param_grid": {"lr": [0.01]}},
+    sklmc.GreedySoup: {"random_state": 0, "param_grid": {"lr": [0.01, 0.02]}},
     sklmc.ModelGrid: {"random_state": 0, "param_grid": {"lr": [0.01]}, "n_estimators": 1},
     sklmc.WidthSearchCV: {"start": 2, "max_width": 2, "cv": 2},
 }
 # skorch's own parameters: what it does with them is its own affair, but for their kind
 SKORCH = dict.fromkeys(
-    ["module", "criterion", "optimizer", "iterator_train", "iterator_valid", "dataset",
-     "train_split", "callbacks", "predict_nonlinearity", "classes", "device", "use_caching",
-     "torch_load_kwargs"], "factory",
-)  # fmt: skip
+    [
+        "module",
+        "criterion",
+        "optimizer",
+        "iterator_train",
+        "iterator_valid",
+        "dataset",
+        "train_split",
+        "callbacks",
+        "predict_nonlinearity",
+        "classes",
+        "device",
+        "use_caching",
+        "torch_load_kwargs",
+    ],
+    "factory",
+)
 OTHERS = {
     sklmc.NetClassifier: SKORCH,
     sklmc.NetRegressor: SKORCH,

@@ -168,8 +168,13 @@ add(
     connectivity.path_controls,
     lambda w: two(w) | {"n_repeats": 1, "scorer": sklmc.LMCScorer(n_alphas=3), "random_state": 0},
 )
-curves = {"alphas": "curve", "loss": "curve", "error": "curve", "calibrated_loss": "curve",
-          "inverse_temperature": "curve"}  # fmt: skip
+curves = {
+    "alphas": "curve",
+    "loss": "curve",
+    "error": "curve",
+    "calibrated_loss": "curve",
+    "inverse_temperature": "curve",
+}
 add(
     "sklmc.PathScore",
     lambda **arguments: (lambda s: (s.barrier(), s.to_frame()))(sklmc.PathScore(**arguments)),
@@ -398,6 +403,7 @@ for name in (
         record="result",
         may_pass={
             "record": {"a dict"},
+            "seen": {"a model"},
             "X": {"fewer rows"},
             "model": {"nan weights"}
             | ({"another architecture"} if name == "from_axes_to_perm" else set()),

@@ -173,8 +173,13 @@ REAL = {
     "a boolean": lambda w: True,
     **NOT_A_NUMBER,
 }
-ALPHAS = {**REAL, "with an end": lambda w: [0.0, 0.5], "with text": lambda w: [0.5, "a"],
-          "with nan": lambda w: [0.5, math.nan], "empty": lambda w: []}  # fmt: skip
+ALPHAS = {
+    **REAL,
+    "with an end": lambda w: [0.0, 0.5],
+    "with text": lambda w: [0.5, "a"],
+    "with nan": lambda w: [0.5, math.nan],
+    "empty": lambda w: [],
+}
 SEED = {
     "negative": lambda w: -1,
     "a fraction": lambda w: 1.5,
@@ -189,7 +194,7 @@ JOBS = {
 }
 VERBOSE = {
     "negative": lambda w: -1,
-    **{name: make for name, make in NOT_A_NUMBER.items()},
+    **NOT_A_NUMBER,
 }
 OPTION = {
     "a typo": lambda w: "wieght",
@@ -401,13 +406,39 @@ ARRAYS = {  # index arrays by group
 }
 
 KINDS = {
-    "model": MODEL, "models": MODELS, "data": DATA, "target": TARGET, "count": COUNT,
-    "real": REAL, "alphas": ALPHAS, "seed": SEED, "jobs": JOBS, "verbose": VERBOSE,
-    "option": OPTION, "flag": FLAG, "weights": WEIGHTS, "aligner": ALIGNER, "scorer": SCORER,
-    "estimator": ESTIMATOR, "grid": GRID, "path": PATH, "text": TEXT, "layers": LAYERS,
-    "bounds": BOUNDS, "matrix": MATRIX, "curve": CURVE, "labels": LABELS, "callable": CALLABLE, "folder": FOLDER, "table": TABLE, "axes": AXES,
-    "keywords": KEYWORDS, "factory": FACTORY, "result": RESULT, "arrays": ARRAYS,
-}  # fmt: skip
+    "model": MODEL,
+    "models": MODELS,
+    "data": DATA,
+    "target": TARGET,
+    "count": COUNT,
+    "real": REAL,
+    "alphas": ALPHAS,
+    "seed": SEED,
+    "jobs": JOBS,
+    "verbose": VERBOSE,
+    "option": OPTION,
+    "flag": FLAG,
+    "weights": WEIGHTS,
+    "aligner": ALIGNER,
+    "scorer": SCORER,
+    "estimator": ESTIMATOR,
+    "grid": GRID,
+    "path": PATH,
+    "text": TEXT,
+    "layers": LAYERS,
+    "bounds": BOUNDS,
+    "matrix": MATRIX,
+    "curve": CURVE,
+    "labels": LABELS,
+    "callable": CALLABLE,
+    "folder": FOLDER,
+    "table": TABLE,
+    "axes": AXES,
+    "keywords": KEYWORDS,
+    "factory": FACTORY,
+    "result": RESULT,
+    "arrays": ARRAYS,
+}
 
 MAY_PASS = {
     "model": {"other input", "a Pipeline", "no weights"},
@@ -426,7 +457,7 @@ MAY_PASS = {
 
 # A refusal may name the other side of what does not fit together, or what lies inside.
 ALSO_NAMED = {
-    "model": {"tensor", "X", "layers"},
+    "model": {"tensor", "X", "y", "layers"},
     "models": {"tensor", "X", "endpoints"},
     "estimator": {"module", "module__widht", "batch_size"},
     "grid": {"module__widht", "lr", "learning_rate"},
