@@ -13,7 +13,7 @@ from sklmc.features import (
     weak_additivity,
 )
 from sklmc.models import check_compatible, common_input, see_through, view
-from sklmc.plotting._checks import check_frame, check_keywords
+from sklmc.plotting._checks import check_frame, check_keywords, check_text
 from sklmc.plotting._style import add_legend, line_style, new_axes
 
 MEASURES = {
@@ -98,6 +98,7 @@ class FeatureConnectivityDisplay:
         """
         caller = "FeatureConnectivityDisplay.from_models"
         check_option(measure, MEASURES, caller, "measure")
+        check_text(label, caller, "label")
         (before_a, a), (before_b, b) = see_through(model_a), see_through(model_b)
         names = ["model_a", "model_b"]
         X = common_input([before_a, before_b], X, caller, names)

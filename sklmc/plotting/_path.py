@@ -6,7 +6,7 @@ import numpy as np
 
 from sklmc._validation import check_array, check_mapping, check_names, check_option
 from sklmc.connectivity import PairwiseScore, PathScore, check_scorer
-from sklmc.plotting._checks import check_keywords
+from sklmc.plotting._checks import check_keywords, check_text
 from sklmc.plotting._style import add_legend, line_style, new_axes
 
 LABELS = {
@@ -89,6 +89,7 @@ class PathDisplay:
             To be drawn with :meth:`plot`.
         """
         scorer = check_scorer(scorer, "PathDisplay.from_models", n_alphas=25)
+        check_text(label, "PathDisplay.from_models", "label")
         return cls.from_scores({label: scorer.path(model_a, model_b, X, y)})
 
     @classmethod

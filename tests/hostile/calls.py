@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from tests.hostile.values import ALSO_NAMED, KINDS, MAY_PASS
 
+UNKNOWN = "frobnicate"  # a keyword that nothing takes
 KIND_OF = {  # what a parameter of this name usually is
     **dict.fromkeys(["a", "b", "model", "model_a", "model_b"], "model"),
     **dict.fromkeys(["models", "endpoints"], "models"),
@@ -91,13 +92,13 @@ class Call:
             if self.kind(parameter) != "any":
                 found += [(parameter, name) for name in KINDS[self.kind(parameter)]]
         if not self.keywords:
-            found.append(("frobnicate", "an unknown keyword"))
+            found.append((UNKNOWN, "an unknown keyword"))
         return found
 
     def allows(self, parameter: str, value: str) -> bool:
         """Say whether a call with this value may return."""
         passing = self.may_pass.get(parameter, ())
-        if parameter in ("frobnicate",):
+        if parameter == UNKNOWN:
             return False
         if value == "None" and self._default(parameter) is None:
             return True
@@ -108,15 +109,15 @@ class Call:
 
     def named(self, parameter: str) -> set[str]:
         """Return the words of which a refusal must hold one."""
-        if parameter == "frobnicate":
+        if parameter == UNKNOWN:
             return {parameter}
         return {parameter} | ALSO_NAMED.get(self.kind(parameter), set())
 
     def bad(self, world, parameter: str, value: str) -> dict:
         """Return the arguments with one replaced."""
         arguments = dict(self.arguments(world))
-        if parameter == "frobnicate":
-            return arguments | {"frobnicate": 1}
+        if parameter == UNKNOWN:
+            return arguments | {UNKNOWN: 1}
         return arguments | {parameter: KINDS[self.kind(parameter)][value](world)}
 
 

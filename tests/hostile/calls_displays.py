@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
 import pandas as pd
 
@@ -82,10 +84,10 @@ KINDS = {
         "X": "matrix",
         "y": "labels",
     },
-    "FeatureConnectivityDisplay": {"frames": "table", "label": "any"},
+    "FeatureConnectivityDisplay": {"frames": "table"},
     "FeatureSimilarityDisplay": {},
     "LossPlaneDisplay": {"labels": "labels", "n_levels": "count"},
-    "PathDisplay": {"alphas": "curve", "curves": "table", "label": "any"},
+    "PathDisplay": {"alphas": "curve", "curves": "table"},
     "PreactivationDisplay": {"models": "model"},
     "SymmetryDisplay": {"tensors": "labels", "groups": "labels", "places": "table"},
     "WidthCurveDisplay": {
@@ -96,14 +98,9 @@ KINDS = {
         "cv_results": "table",
     },
 }
-ANY_TEXT = {"None", "a number", "no such name", "a list", "bytes"}
 MAY_PASS = {
-    "name": ANY_TEXT,
-    "x_name": ANY_TEXT,
-    "y_name": ANY_TEXT,
-    "vmax": {"zero", "two", "1e300", "negative", "inf"},
-    "color_threshold": {"zero", "two", "1e300", "negative", "inf"},
-    "annotate": set(),
+    **{key: {"no such name"} for key in ("name", "x_name", "y_name", "label")},
+    **{key: {"zero", "two", "negative"} for key in ("vmax", "color_threshold")},
     "models": {"another architecture", "too many"},
     "model": {"another architecture", "nan weights"},
     "X": {"fewer rows", "1e300"},
@@ -112,10 +109,13 @@ MAY_PASS = {
 }
 
 
-def taken(cls, entry, drop=()):
-    """Return the kinds of those parameters that a callable has."""
-    import inspect
+def held(cls, entry, arguments):
+    """Return what a display holds: the arguments of its constructor."""
+    return dict(vars(getattr(cls, entry)(**arguments)))
 
+
+def taken(cls, entry):
+    """Return the kinds of those parameters that a callable has."""
     names = inspect.signature(getattr(cls, entry) if entry else cls).parameters
     kinds = {n: k for n, k in KINDS[cls.__name__].items() if n in names}
     if entry and entry.startswith("from_"):
@@ -140,7 +140,7 @@ for display, (entry, base) in ENTRIES.items():
     cls = getattr(sklmc, display)
     add(
         f"sklmc.{display}.{entry}",
-        lambda cls_=cls, entry_=entry, **arguments: getattr(cls_, entry_)(**arguments),
+        lambda kind=cls, made_by=entry, **arguments: getattr(kind, made_by)(**arguments),
         base,
         signature=getattr(cls, entry),
         may_pass=MAY_PASS,
@@ -148,18 +148,18 @@ for display, (entry, base) in ENTRIES.items():
     )
     add(
         f"sklmc.{display}.plot",
-        lambda w_, cls_=cls, entry_=entry, base_=base, **arguments: getattr(cls_, entry_)(
-            **base_(w_)
+        lambda world, kind=cls, made_by=entry, given=base, **arguments: getattr(kind, made_by)(
+            **given(world)
         ).plot(**arguments),
-        lambda w: {"w_": w},
+        lambda w: {"world": w},
         signature=cls.plot,
         may_pass=MAY_PASS,
         **taken(cls, "plot"),
     )
     add(
         f"sklmc.{display}",
-        lambda cls_=cls, **arguments: cls_(**arguments).plot(),
-        lambda w, cls_=cls, entry_=entry, base_=base: dict(vars(getattr(cls_, entry_)(**base_(w)))),
+        lambda kind=cls, **arguments: kind(**arguments).plot(),
+        lambda w, kind=cls, made_by=entry, given=base: held(kind, made_by, given(w)),
         signature=cls,
         may_pass=MAY_PASS,
         **taken(cls, ""),
@@ -169,7 +169,7 @@ for path, base in OTHER_ENTRIES.items():
     cls = getattr(sklmc, display)
     add(
         f"sklmc.{path}",
-        lambda cls_=cls, entry_=entry, **arguments: getattr(cls_, entry_)(**arguments),
+        lambda kind=cls, made_by=entry, **arguments: getattr(kind, made_by)(**arguments),
         base,
         signature=getattr(cls, entry),
         may_pass=MAY_PASS,

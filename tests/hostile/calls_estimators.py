@@ -56,13 +56,11 @@ MAY_PASS = {
     "cache_dir": {"no such file", "a folder"},
     "max_epochs": {"zero"},
     "classes": {"a list"},
-    "device": set(),
     "refit": {"a boolean"},
     "factor": {"two", "inf", "1e300"},
     "target_barrier": {"zero", "two", "inf", "1e300"},
     "min_skill": {"zero"},
     "error_score": {"nan", "a number"},
-    "estimator": {"an estimator"},
 }
 
 
@@ -71,22 +69,17 @@ def make(cls, **options):
     options = {**CONSTRUCTORS[cls], **options}
     if cls in (sklmc.NetClassifier, sklmc.NetRegressor):
         return cls(**options)
-    estimator = options.pop("estimator", None)
-    if estimator is None:
-        estimator = sklmc.DeepEnsemble(net(), 2, random_state=0) if _searches(cls) else net()
-    return cls(estimator, **options)
+    inner = sklmc.DeepEnsemble(net(), 2, random_state=0) if _searches(cls) else net()
+    return cls(**{"estimator": inner, **options})
 
 
 def _searches(cls):
     return cls is sklmc.WidthSearchCV
 
 
-def build(cls, w_, **options):
+def build(cls, world, **options):
     """Make an estimator of these options and fit it."""
-    if "estimator" in options:  # None is a value here
-        given = {**CONSTRUCTORS[cls], **options}
-        return cls(**given).fit(w_.X, w_.y)
-    return make(cls, **options).fit(w_.X, w_.y)
+    return make(cls, **options).fit(world.X, world.y)
 
 
 _fitted: dict = {}
@@ -113,8 +106,8 @@ for cls in CONSTRUCTORS:
     x_passes = {"too wide", "too narrow", "three axes"}
     add(
         path,
-        lambda w_, cls_=cls, **options: build(cls_, w_, **options),
-        lambda w: {"w_": w},
+        lambda world, kind=cls, **options: build(kind, world, **options),
+        lambda w: {"world": w},
         signature=cls,
         may_pass=MAY_PASS,
         keywords=cls in (sklmc.NetClassifier, sklmc.NetRegressor),
@@ -122,7 +115,7 @@ for cls in CONSTRUCTORS:
     )
     add(
         f"{path}.fit",
-        lambda cls_=cls, **arguments: make(cls_).fit(**arguments),
+        lambda kind=cls, **arguments: make(kind).fit(**arguments),
         labelled,
         signature=cls.fit,
         may_pass={"X": x_passes, "y": y_passes},
@@ -131,24 +124,24 @@ for cls in CONSTRUCTORS:
     if hasattr(cls, "predict") and not _searches(cls):
         add(
             f"{path}.predict",
-            lambda w_, cls_=cls, **arguments: fitted(cls_, w_).predict(**arguments),
-            lambda w: {"w_": w, "X": w.X},
+            lambda world, kind=cls, **arguments: fitted(kind, world).predict(**arguments),
+            lambda w: {"world": w, "X": w.X},
             signature=cls.predict,
             may_pass={"X": {"fewer rows"}},
         )
     if not regresses and cls is not sklmc.ModelGrid and not _searches(cls):
         add(
             f"{path}.predict_proba",
-            lambda w_, cls_=cls, **arguments: fitted(cls_, w_).predict_proba(**arguments),
-            lambda w: {"w_": w, "X": w.X},
+            lambda world, kind=cls, **arguments: fitted(kind, world).predict_proba(**arguments),
+            lambda w: {"world": w, "X": w.X},
             signature=lambda X: None,
             may_pass={"X": {"fewer rows"}},
         )
     if "score" in dir(cls) and cls not in (sklmc.NetClassifier, sklmc.NetRegressor):
         add(
             f"{path}.score",
-            lambda w_, cls_=cls, **arguments: fitted(cls_, w_).score(**arguments),
-            lambda w: {"w_": w, **labelled(w)},
+            lambda world, kind=cls, **arguments: fitted(kind, world).score(**arguments),
+            lambda w: {"world": w, **labelled(w)},
             signature=cls.score,
             may_pass={"y": {"out of range", "negative", "huge"}},
         )
@@ -159,7 +152,7 @@ for cls in (sklmc.NetClassifier, sklmc.NetRegressor):
     )
     add(
         f"{path}.partial_fit",
-        lambda cls_=cls, **arguments: make(cls_).partial_fit(**arguments),
+        lambda kind=cls, **arguments: make(kind).partial_fit(**arguments),
         labelled,
         signature=cls.partial_fit,
         classes="any" if cls is sklmc.NetRegressor else "factory",
@@ -171,7 +164,7 @@ for cls in (sklmc.NetClassifier, sklmc.NetRegressor):
     )
     add(
         f"{path}.set_params",
-        lambda cls_=cls, **arguments: make(cls_).set_params(**arguments),
+        lambda kind=cls, **arguments: make(kind).set_params(**arguments),
         lambda w: {},
         signature=cls.set_params,
     )
@@ -184,29 +177,29 @@ add(
 )
 add(
     "sklmc.ModelGrid.cell",
-    lambda w_, **arguments: w_.grid.cell(**arguments),
-    lambda w: {"w_": w, "lr": 0.01},
+    lambda world, **arguments: world.grid.cell(**arguments),
+    lambda w: {"world": w, "lr": 0.01},
     signature=lambda lr: None,
     may_pass={"lr": set()},
 )
 add(
     "sklmc.ModelGrid.summary",
-    lambda w_, **arguments: w_.grid.summary(**arguments),
-    lambda w: {"w_": w, **labelled(w)},
+    lambda world, **arguments: world.grid.summary(**arguments),
+    lambda w: {"world": w, **labelled(w)},
     signature=sklmc.ModelGrid.summary,
 )
 add(
     "sklmc.ModelGrid.to_frame",
-    lambda w_, **arguments: w_.grid.to_frame(**arguments),
-    lambda w: {"w_": w},
+    lambda world, **arguments: world.grid.to_frame(**arguments),
+    lambda w: {"world": w},
     signature=sklmc.ModelGrid.to_frame,
 )
 add(
     "sklmc.merging.StochasticWeightAveraging",
-    lambda w_, **options: net(callbacks=[StochasticWeightAveraging(**options)], max_epochs=2).fit(
-        w_.X, w_.y
-    ),
-    lambda w: {"w_": w, "start": 0.5},
+    lambda world, **options: net(
+        callbacks=[StochasticWeightAveraging(**options)], max_epochs=2
+    ).fit(world.X, world.y),
+    lambda w: {"world": w, "start": 0.5},
     signature=StochasticWeightAveraging,
     start="real",
     may_pass={"start": {"zero"}, "swa_lr": {"zero", "two"}, "decay": {"zero"}},
@@ -245,7 +238,7 @@ add(
 for cls in (nets.VGG11, nets.ResNet20):
     add(
         f"sklmc.nets.{cls.__name__}",
-        lambda cls_=cls, **options: built(cls_, **options),
+        lambda kind=cls, **options: built(kind, **options),
         lambda w: {"width_multiplier": 0.05},
         signature=cls,
         may_pass={"width_multiplier": {"two"}, "norm": {"None"}},

@@ -9,7 +9,7 @@ from sklmc import connectivity, features, merging, symmetry
 from sklmc.models import view
 from tests.hostile.calls import add
 
-OPEN = {"text", "a number", "None", "a list"}  # any hashable name will do
+SCORE_ARGUMENTS = {"is_connected": {"epsilon": 0.1}}
 
 
 def pair(w):
@@ -64,14 +64,18 @@ def align(**options):
     )
 
 
+def multi(w):
+    return sklmc.MultiAligner(random_state=0).fit(w.nets)
+
+
 def fitted_aligner(w):
     return sklmc.PermutationAligner().fit(w.a, w.b)
 
 
 add(
     "sklmc.PermutationAligner",
-    lambda w_, **options: align(**options)(w_.a, w_.b, w_.X, w_.y),
-    lambda w: {"w_": w},
+    lambda world, **options: align(**options)(world.a, world.b, world.X, world.y),
+    lambda w: {"world": w},
     signature=sklmc.PermutationAligner,
     symmetry="result",
     init="arrays",
@@ -81,8 +85,8 @@ add(
 for name in ("fit", "fit_transform"):
     add(
         f"sklmc.PermutationAligner.{name}",
-        lambda name_=name, **arguments: getattr(
-            sklmc.PermutationAligner("straight_through", max_iter=2, random_state=0), name_
+        lambda method=name, **arguments: getattr(
+            sklmc.PermutationAligner("straight_through", max_iter=2, random_state=0), method
         )(**arguments),
         two,
         signature=getattr(sklmc.PermutationAligner, name),
@@ -90,27 +94,27 @@ for name in ("fit", "fit_transform"):
 for name in ("transform", "inverse_transform"):
     add(
         f"sklmc.PermutationAligner.{name}",
-        lambda w_, name_=name, **arguments: getattr(fitted_aligner(w_), name_)(**arguments),
-        lambda w: {"w_": w, "model": w.b},
+        lambda world, method=name, **arguments: getattr(fitted_aligner(world), method)(**arguments),
+        lambda w: {"world": w, "model": w.b},
         signature=getattr(sklmc.PermutationAligner, name),
         may_pass={"model": {"nan weights"}},
     )
 add(
     "sklmc.MultiAligner",
-    lambda w_, **options: sklmc.MultiAligner(**options).fit(w_.nets),
-    lambda w: {"w_": w},
+    lambda world, **options: sklmc.MultiAligner(**{"random_state": 0} | options).fit(world.nets),
+    lambda w: {"world": w},
     signature=sklmc.MultiAligner,
     may_pass={"reference": {"zero"}},
 )
 for name in ("fit", "fit_transform"):
     add(
         f"sklmc.MultiAligner.{name}",
-        lambda name_=name, **arguments: getattr(
+        lambda method=name, **arguments: getattr(
             sklmc.MultiAligner(
                 "reference",
                 aligner=sklmc.PermutationAligner("straight_through", max_iter=1, random_state=0),
             ),
-            name_,
+            method,
         )(**arguments),
         group,
         signature=getattr(sklmc.MultiAligner, name),
@@ -119,10 +123,10 @@ for name in ("fit", "fit_transform"):
 for name in ("transform", "inverse_transform", "compare"):
     add(
         f"sklmc.MultiAligner.{name}",
-        lambda w_, name_=name, **arguments: getattr(sklmc.MultiAligner().fit(w_.nets), name_)(
-            **arguments
-        ),
-        lambda w: {"w_": w, "models": w.nets},
+        lambda world, method=name, **arguments: getattr(
+            sklmc.MultiAligner().fit(world.nets), method
+        )(**arguments),
+        lambda w: {"world": w, "models": w.nets},
         signature=getattr(sklmc.MultiAligner, name),
         may_pass={"models": {"nan weights"}},
     )
@@ -131,8 +135,10 @@ for name in ("transform", "inverse_transform", "compare"):
 
 add(
     "sklmc.LMCScorer",
-    lambda w_, **options: sklmc.LMCScorer(**{"n_alphas": 3} | options).path(w_.a, w_.b, w_.X, w_.y),
-    lambda w: {"w_": w},
+    lambda world, **options: sklmc.LMCScorer(**{"n_alphas": 3} | options).path(
+        world.a, world.b, world.X, world.y
+    ),
+    lambda w: {"world": w},
     signature=sklmc.LMCScorer,
     may_pass={"error_score": {"a number", "nan"}},
 )
@@ -185,8 +191,10 @@ add(
 for name in ("values", "barrier", "midpoint", "is_connected", "to_frame"):
     add(
         f"sklmc.PathScore.{name}",
-        lambda w_, name_=name, **arguments: getattr(w_.path, name_)(**arguments),
-        lambda w, name_=name: {"w_": w} | ({"epsilon": 0.1} if name_ == "is_connected" else {}),
+        lambda world, method=name, **arguments: getattr(world.path, method)(**arguments),
+        lambda w, method=name: (
+            {"world": w} | ({"epsilon": 0.1} if method == "is_connected" else {})
+        ),
         signature=getattr(sklmc.PathScore, name),
         may_pass={"epsilon": {"zero", "two", "inf", "1e300"}},
     )
@@ -220,9 +228,9 @@ for name, base in {
 }.items():
     add(
         f"sklmc.PairwiseScore.{name}",
-        lambda w_, name_=name, **arguments: getattr(w_.pairs, name_)(**arguments),
-        lambda w, name_=name, base_=base: (
-            {"w_": w} | base_ | ({"other": w.pairs} if name_ == "compare" else {})
+        lambda world, method=name, **arguments: getattr(world.pairs, method)(**arguments),
+        lambda w, method=name, given=base: (
+            {"world": w} | given | ({"other": w.pairs} if method == "compare" else {})
         ),
         signature=getattr(sklmc.PairwiseScore, name),
         may_pass={"i": {"zero"}, "j": {"zero", "a boolean"}, "n_resamples": set()},
@@ -236,15 +244,15 @@ add(
 )
 add(
     "sklmc.connectivity.ModelClusters.labels",
-    lambda w_, **arguments: w_.clusters.labels(**arguments),
-    lambda w: {"w_": w, "height": None, "n_clusters": 2} and {"w_": w, "height": 0.5},
+    lambda world, **arguments: world.clusters.labels(**arguments),
+    lambda w: {"world": w, "height": 0.5},
     signature=connectivity.ModelClusters.labels,
     may_pass={"height": {"zero", "two", "1e300", "inf", "negative"}},
 )
 add(
     "sklmc.connectivity.LossPlane.to_frame",
-    lambda w_, **arguments: w_.plane.to_frame(**arguments),
-    lambda w: {"w_": w},
+    lambda world, **arguments: world.plane.to_frame(**arguments),
+    lambda w: {"world": w},
     signature=connectivity.LossPlane.to_frame,
 )
 
@@ -275,14 +283,14 @@ add(
 )
 add(
     "sklmc.features.LinearRegions.to_frame",
-    lambda w_, **arguments: w_.regions.to_frame(**arguments),
-    lambda w: {"w_": w},
+    lambda world, **arguments: world.regions.to_frame(**arguments),
+    lambda w: {"world": w},
     signature=features.LinearRegions.to_frame,
 )
 add(
     "sklmc.features.BarrierReport.to_frame",
-    lambda w_, **arguments: features.explain_barrier(**labelled(w_)).to_frame(**arguments),
-    lambda w: {"w_": w},
+    lambda world, **arguments: features.explain_barrier(**labelled(world)).to_frame(**arguments),
+    lambda w: {"world": w},
     signature=features.BarrierReport.to_frame,
 )
 add(
@@ -305,23 +313,23 @@ add(
 )
 add(
     "sklmc.features.RedundancyReducer",
-    lambda w_, **options: features.RedundancyReducer(**options).fit(w_.a),
-    lambda w: {"w_": w},
+    lambda world, **options: features.RedundancyReducer(**options).fit(world.a),
+    lambda w: {"world": w},
     signature=features.RedundancyReducer,
     may_pass={"tol": {"zero", "two"}},
 )
 for name in ("fit", "fit_transform"):
     add(
         f"sklmc.features.RedundancyReducer.{name}",
-        lambda name_=name, **arguments: getattr(features.RedundancyReducer(), name_)(**arguments),
+        lambda method=name, **arguments: getattr(features.RedundancyReducer(), method)(**arguments),
         lambda w: {"model": w.a, "X": w.X},
         signature=getattr(features.RedundancyReducer, name),
         may_pass={"model": {"another architecture"}, "X": {"fewer rows"}},
     )
 add(
     "sklmc.features.RedundancyReducer.transform",
-    lambda w_, **arguments: features.RedundancyReducer().fit(w_.a).transform(**arguments),
-    lambda w: {"w_": w, "model": w.a},
+    lambda world, **arguments: features.RedundancyReducer().fit(world.a).transform(**arguments),
+    lambda w: {"world": w, "model": w.a},
     signature=features.RedundancyReducer.transform,
 )
 
@@ -351,15 +359,15 @@ add(
 for name in ("compose", "inverse", "save", "load"):
     add(
         f"sklmc.Permutation.{name}",
-        lambda w_, name_=name, **arguments: getattr(w_.permutation, name_)(**arguments),
-        lambda w, name_=name: (
-            {"w_": w}
+        lambda world, method=name, **arguments: getattr(world.permutation, method)(**arguments),
+        lambda w, method=name: (
+            {"world": w}
             | {
                 "compose": {"other": w.permutation},
                 "inverse": {},
                 "save": {"path": w.folder / "again.safetensors"},
                 "load": {"path": w.saved},
-            }[name_]
+            }[method]
         ),
         signature=getattr(sklmc.Permutation, name),
     )
@@ -381,9 +389,9 @@ for name in (
 ):
     add(
         f"sklmc.symmetry.PermutationSymmetry.{name}",
-        lambda w_, name_=name, **arguments: getattr(w_.symmetry, name_)(**arguments),
-        lambda w, name_=name: (
-            {"w_": w}
+        lambda world, method=name, **arguments: getattr(world.symmetry, method)(**arguments),
+        lambda w, method=name: (
+            {"world": w}
             | {
                 "group": {"name": w.group.name},
                 "permutation": {"arrays": dict(w.permutation)},
@@ -394,7 +402,7 @@ for name in (
                 "verify": {"model": w.a},
                 "from_dict": {"spec": w.symmetry.to_dict()},
                 "from_axes_to_perm": {"spec": w.symmetry.to_axes_to_perm(), "model": w.a},
-            }.get(name_, {})
+            }.get(method, {})
         ),
         signature=getattr(symmetry.PermutationSymmetry, name),
         state="result",
@@ -412,15 +420,15 @@ for name in (
 for name in ("marked", "identity", "draw", "derangement", "check"):
     add(
         f"sklmc.symmetry.PermutationGroup.{name}",
-        lambda w_, name_=name, **arguments: getattr(w_.group, name_)(**arguments),
-        lambda w, name_=name: (
-            {"w_": w}
+        lambda world, method=name, **arguments: getattr(world.group, method)(**arguments),
+        lambda w, method=name: (
+            {"world": w}
             | {
                 "marked": {"unobservable": ()},
                 "draw": {"random_state": np.random.RandomState(0)},
                 "derangement": {"random_state": np.random.RandomState(0)},
                 "check": {"perm": w.permutation[w.group.name], "caller": "hostile"},
-            }.get(name_, {})
+            }.get(method, {})
         ),
         signature=getattr(symmetry.PermutationGroup, name),
         unobservable="any",
