@@ -100,7 +100,8 @@ def readable(values, caller: str, name: str):
     Labels may be text. Dates are refused: a cast would make numbers of nanoseconds of them.
     """
     if isinstance(values, torch.Tensor):
-        values = check_tensor(values, caller, name).detach().cpu()
+        check_tensor(values, caller, name)
+        values = values.detach().cpu()
         return (values.float() if values.dtype is torch.bfloat16 else values).numpy()
     if isinstance(values, pd.DataFrame) and name == "X":
         for column, part in values.items():

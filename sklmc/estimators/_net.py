@@ -241,13 +241,15 @@ class ArrayNet(NetData, NetParameters):
         options.setdefault("batch_size", self.batch_size)
         if options["batch_size"] == -1:
             options["batch_size"] = len(dataset)
-        if not training and iterator is DataLoader:
-            # else each pass over a Dataset draws from torch's own generator
-            options.setdefault("generator", torch.Generator().manual_seed(0))
         if training and self._has_batch_norm() and may_leave_one(options, len(dataset)):
             options["drop_last"] = True
         batches = array_batches(iterator, dataset, options)
-        return iterator(dataset, **options) if batches is None else batches
+        if batches is not None:
+            return batches
+        if not training and iterator is DataLoader:
+            # else each pass over a Dataset draws from torch's own generator
+            options.setdefault("generator", torch.Generator().manual_seed(0))
+        return iterator(dataset, **options)
 
     def _has_batch_norm(self) -> bool:
         """Say whether the module needs more than one sample to train on."""

@@ -123,9 +123,7 @@ for name in ("fit", "fit_transform"):
 for name in ("transform", "inverse_transform", "compare"):
     add(
         f"sklmc.MultiAligner.{name}",
-        lambda world, method=name, **arguments: getattr(
-            sklmc.MultiAligner().fit(world.nets), method
-        )(**arguments),
+        lambda world, method=name, **arguments: getattr(multi(world), method)(**arguments),
         lambda w: {"world": w, "models": w.nets},
         signature=getattr(sklmc.MultiAligner, name),
         may_pass={"models": {"nan weights"}},
