@@ -65,10 +65,10 @@ def check_weights(weights, n: int, caller: str, name: str = "weights") -> np.nda
 def check_option(value, options: Iterable, caller: str, name: str):
     """Return `value` if it is one of `options`; otherwise offer them, the nearest first."""
     options = list(options)
-    if any(
-        value is option or (type(value) is type(option) and value == option) for option in options
-    ):
-        return value
+    for option in options:
+        alike = type(value) is type(option) or (isinstance(value, str) and isinstance(option, str))
+        if value is option or (alike and value == option):
+            return option
     text = ", ".join(repr(option) for option in options)
     message = f"{caller}: '{name}' must be one of {text}, got {value!r}."
     if isinstance(value, str):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sklmc._validation import check_weights
+from sklmc._validation import check_option, check_weights
 
 
 @pytest.mark.parametrize(
@@ -50,3 +50,16 @@ def test_weights_that_are_no_numbers_are_refused(weights):
 def test_weights_that_are_no_shares_are_refused(weights):
     with pytest.raises(ValueError, match="f: 'weights' must be finite and not negative"):
         check_weights(weights, 2, "f")
+
+
+def test_words_of_numpy_are_words():
+    """A grid over an array of names hands these on."""
+    assert check_option(np.str_("refit"), ["refit", None], "f", "repair") == "refit"
+
+
+@pytest.mark.parametrize("value", [1, True, "1", 1.0])
+def test_options_that_are_no_words_are_of_one_type(value):
+    others = [option for option in (1, True, "1", 1.0) if type(option) is not type(value)]
+    assert check_option(value, [*others, value], "f", "option") is value
+    with pytest.raises(ValueError, match="f: 'option' must be one of"):
+        check_option(value, others, "f", "option")
