@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 
 from sklmc.connectivity._barriers import alpha_grid
 from sklmc.connectivity._pairwise_score import PairwiseScore
+from sklmc.estimators._labels import label_points
 from sklmc.exceptions import PairFailedWarning
 
 CALLER = "LMCScorer.grid"
@@ -31,16 +32,16 @@ def score_grid(scorer, model_grid, X, y) -> pd.DataFrame:
     frames = []
     total = len(cells) * len(conditions)
     with tqdm(total=total, desc="cells", disable=scorer.verbose < 1) as bar:
-        for cell in cells:
+        for cell, labels in zip(cells, label_points([cell.params for cell in cells])):
             for condition, aligner in conditions.items():
                 own = copy.copy(scorer)
                 own.aligner, own.verbose = aligner, 0
                 frame = _cell_frame(own, cell, X, y)
-                for at, (name, value) in enumerate(cell.params.items()):
+                for at, (name, value) in enumerate(labels.items()):
                     frame.insert(at, name, [value] * len(frame))
-                frame.insert(len(cell.params), "condition", condition)
+                frame.insert(len(labels), "condition", condition)
                 frames.append(frame)
-                bar.set_postfix(cell.params)
+                bar.set_postfix(labels)
                 bar.update()
     return pd.concat(frames, ignore_index=True)
 

@@ -254,10 +254,11 @@ class LMCScorer(BaseEstimator):
         Returns
         -------
         frame : DataFrame
-            One row for each cell, condition and pair: a column for each parameter, `condition`
-            ("naive"; with an aligner also "aligned"), and the columns of
-            :meth:`PairwiseScore.to_frame`. With a numeric `error_score`, a cell that cannot be
-            scored keeps its rows, with that score and the reason in `failure`.
+            One row for each cell, condition and pair: a column for each parameter (labelled as
+            in ``ModelGrid.summary``, so that both can be merged), `condition` ("naive"; with an
+            aligner also "aligned"), and the columns of :meth:`PairwiseScore.to_frame`. With a
+            numeric `error_score`, a cell that cannot be scored keeps its rows, with that score
+            and the reason in `failure`.
         """
         return score_grid(self, model_grid, X, y)
 

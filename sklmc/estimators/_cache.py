@@ -55,13 +55,30 @@ def open_folder(path, caller: str) -> Path:
     return folder
 
 
+@contextlib.contextmanager
+def keeping(folder: Path | None) -> Iterator[None]:
+    """Say of whatever cannot be written that nothing is lost, and where it is."""
+    try:
+        yield
+    except OSError as error:
+        if folder is not None:
+            error.add_note(
+                f"ModelGrid: what is finished stays good in {str(folder)!r}; mend this, or choose "
+                "another 'cache_dir', and fit again."
+            )
+        raise
+
+
 def write_json(path: Path, value) -> None:
     """Write JSON under a temporary name first, unless the file is there."""
     if path.exists():
         return
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    try:
+        temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 import scipy.sparse
 import torch
+from skorch.dataset import Dataset
 from skorch.utils import is_dataset
+from torch.utils.data import Subset
 
 from sklmc._sklearn import check_is_fitted, validate_data
 from sklmc.models._inputs import check_tensor
@@ -54,6 +56,19 @@ class NetData:
     def _readable(self, values, name: str):
         """Return a tensor as an array; refuse what casting alone would let through."""
         return readable(values, type(self).__name__, name)
+
+    def _check_validation_data(self, data):
+        """Return a dataset of arrays, or a subset of one, as the net takes them in training."""
+        if type(data) is Subset:
+            return Subset(self._check_validation_data(data.dataset), data.indices)
+        if type(data) is not Dataset or goes_untouched(data.X) or data.y is None:
+            return data  # what is inside of any other is codes and floats already
+        try:
+            X, y = self._check_training_data(data.X, data.y, False)
+        except ValueError as error:
+            error.add_note("This happened with the validation set that 'train_split' holds.")
+            raise
+        return self.get_dataset(X, y)
 
     def _x_dtype(self) -> str:
         """Return the dtype that X is cast to; "numeric" keeps that of numbers."""

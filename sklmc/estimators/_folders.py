@@ -6,8 +6,8 @@ import warnings
 from pathlib import Path
 
 from sklmc.estimators._cache import open_folder, versions, write_json
+from sklmc.estimators._labels import label_points
 from sklmc.estimators._net import ArrayNet
-from sklmc.estimators._points import shown
 from sklmc.exceptions import SklmcWarning
 from sklmc.models import Unreadable, fingerprint
 
@@ -34,13 +34,13 @@ def cell_folders(cache_dir, points, populations, source) -> list[Path | None]:
         return [None] * len(points)
     here = top / fingerprint(*parts, root, versions())[:16]
     folders: list[Path | None] = []
-    for params, estimator in zip(points, populations):
+    for params, labels, estimator in zip(points, label_points(points), populations):
         settings = {
             name: value
             for name, value in estimator.get_params(deep=False).items()
             if name not in ("random_state", "verbose")
         }
-        cell = f"the nets of {shown(params)}"
+        cell = f"the nets of {labels}"
         try:
             settings_read = [
                 [name, _read(value, name, cell)]
@@ -57,7 +57,7 @@ def cell_folders(cache_dir, points, populations, source) -> list[Path | None]:
         write_json(
             folder / "cell.json",
             {
-                "params": shown(params, text=True),
+                "params": labels,
                 "random_state": root,
                 "versions": versions(),
                 "settings": {name: str(value) for name, value in sorted(settings.items())},

@@ -16,9 +16,10 @@ from sklearn.model_selection import ParameterGrid
 from sklmc._sklearn import HasMethods, Interval, Options, StrOptions, check_is_fitted, delayed
 from sklmc._validation import check_integer, check_path
 from sklmc.estimators._arguments import nearest
-from sklmc.estimators._cache import versions
+from sklmc.estimators._cache import keeping, versions
 from sklmc.estimators._cell import Cell, SpanTask, cell_seeds, score_members
 from sklmc.estimators._folders import cell_folders
+from sklmc.estimators._labels import identity, label_points
 from sklmc.estimators._members import (
     inner_net,
     is_finite,
@@ -27,7 +28,7 @@ from sklmc.estimators._members import (
     needs_seeding,
 )
 from sklmc.estimators._net import ArrayNet
-from sklmc.estimators._points import identity, list_points, shown, with_params
+from sklmc.estimators._points import list_points, with_params
 from sklmc.estimators._progress import run_parallel
 from sklmc.estimators._stacking import choose_road
 from sklmc.exceptions import DivergedMemberWarning
@@ -162,9 +163,10 @@ class ModelGrid(MetaEstimatorMixin, BaseEstimator):
         points = list_points(self.param_grid)
         populations = [with_params(self.estimator, params) for params in points]
         root = self._root_seed()
-        folders = cell_folders(
-            self.cache_dir, points, populations, (X, y, root, self._n_shared_epochs)
-        )
+        with keeping(self.cache_dir):
+            folders = cell_folders(
+                self.cache_dir, points, populations, (X, y, root, self._n_shared_epochs)
+            )
         plans = [
             self._plan(params, estimator, folder, X, y, root)
             for params, estimator, folder in zip(points, populations, folders)
@@ -281,19 +283,28 @@ class ModelGrid(MetaEstimatorMixin, BaseEstimator):
         Returns
         -------
         DataFrame
-            The cell's parameters, ``n_estimators``, ``n_diverged``, and ``mean`` and ``std`` of
-            ``train_loss``, ``train_accuracy``, ``test_loss`` and ``test_accuracy`` (``r2`` in
-            place of accuracy for regressors). Losses are cross entropies in nats or mean squared
-            errors; members that diverged are left out; the standard deviation divides by n.
+            The cell's parameters (see Notes), ``n_estimators``, ``n_diverged``, and ``mean`` and
+            ``std`` of ``train_loss``, ``train_accuracy``, ``test_loss`` and ``test_accuracy``
+            (``r2`` in place of accuracy for regressors). Losses are cross entropies in nats or
+            mean squared errors; members that diverged are left out; the standard deviation
+            divides by n.
+
+        Notes
+        -----
+        Numbers, strings, None and tuples of them stand for themselves; classes and functions are
+        shown by name, anything else by words that say how to make it, such as
+        ``[LRScheduler(policy='StepLR', step_size=2)]``. Different values that read alike are
+        numbered: ``Net``, ``Net (2)``. ``LMCScorer.grid`` uses the same labels, so that both
+        tables can be grouped by, and merged on, the parameters.
         """
         check_is_fitted(self)
         rows = []
-        for cell in self.cells_:
+        for cell, labels in zip(self.cells_, self._labels()):
             good = [i for i in range(len(cell.estimators)) if i not in set(cell.diverged)]
             test = np.full((2, 0), np.nan)
             if good:
                 test = np.array(score_members([cell.estimators[i] for i in good], X, y))
-            row = {**shown(cell.params), "n_estimators": len(cell.estimators)}
+            row = {**labels, "n_estimators": len(cell.estimators)}
             row["n_diverged"] = len(cell.diverged)
             columns = {
                 "train_loss": cell.train_loss[good],
@@ -313,13 +324,13 @@ class ModelGrid(MetaEstimatorMixin, BaseEstimator):
         Returns
         -------
         DataFrame
-            The cell's parameters, ``member``, ``seed``, ``n_epochs``, ``diverged``,
-            ``train_loss`` and ``train_accuracy`` or ``train_r2``.
+            The cell's parameters (as in `summary`), ``member``, ``seed``, ``n_epochs``,
+            ``diverged``, ``train_loss`` and ``train_accuracy`` or ``train_r2``.
         """
         check_is_fitted(self)
         rows = [
             {
-                **shown(cell.params),
+                **labels,
                 "member": index,
                 "seed": cell.seeds[index],
                 "n_epochs": len(getattr(inner_net(member), "history_", None) or ()),
@@ -327,10 +338,14 @@ class ModelGrid(MetaEstimatorMixin, BaseEstimator):
                 "train_loss": cell.train_loss[index],
                 f"train_{self._score_name()}": cell.train_score[index],
             }
-            for cell in self.cells_
+            for cell, labels in zip(self.cells_, self._labels())
             for index, member in enumerate(cell.estimators)
         ]
         return pd.DataFrame(rows)
+
+    def _labels(self) -> list[dict]:
+        """Return the parameters of each cell as tables show them."""
+        return label_points([cell.params for cell in self.cells_])
 
     def _score_name(self) -> str:
         """Return what the score of a member is called."""
@@ -373,7 +388,7 @@ class ModelGrid(MetaEstimatorMixin, BaseEstimator):
                 guard=needs_seeding(estimator),
                 spawn=spawn,
                 folder=folder,
-                notes={"params": shown(params, text=True), "versions": versions()},
+                notes={"params": label_points([params])[0], "versions": versions()},
             )
             for span in road.spans(self.n_estimators)
         ]
@@ -381,12 +396,8 @@ class ModelGrid(MetaEstimatorMixin, BaseEstimator):
 
 def _run(task: SpanTask, X, y):
     """Run a task, wherever."""
-    try:
+    with keeping(task.folder):
         return task.run(X, y)
-    except OSError as error:
-        if task.folder is not None:
-            error.add_note(f"ModelGrid: what is finished stays good in {str(task.folder)!r}.")
-        raise
 
 
 def _report_diverged(cells: list[Cell]) -> None:

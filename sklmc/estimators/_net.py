@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator
 
-import numpy as np
 import torch
-from skorch.callbacks.scoring import ScoringBase
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -16,15 +13,14 @@ from sklmc._sklearn import check_is_fitted
 from sklmc._torch import seeded, single_thread, torch_defaults
 from sklmc.estimators._arguments import module_arguments
 from sklmc.estimators._batches import array_batches, may_leave_one
+from sklmc.estimators._callbacks import NetCallbacks
 from sklmc.estimators._data import NetData
 from sklmc.estimators._parameters import NetParameters
 from sklmc.estimators._seeds import epoch_seed, resolve_seed
 from sklmc.exceptions import SklmcWarning
 
-_SCORING_METHODS = ("on_batch_end", "on_epoch_end")
 
-
-class ArrayNet(NetData, NetParameters):
+class ArrayNet(NetCallbacks, NetData, NetParameters):
     """Base of NetClassifier and NetRegressor, to be mixed into a ``skorch.NeuralNet``.
 
     A fit consumes random numbers in this order and no other: the module is built on torch's
@@ -33,7 +29,6 @@ class ArrayNet(NetData, NetParameters):
     of which the order of the samples takes the first draw.
     """
 
-    _interrupted = False  # by the user, not by a callback
     _spawned_from: tuple[int, int] | None = None  # whose initial weights and first epochs it has
 
     # Training
@@ -217,6 +212,31 @@ class ArrayNet(NetData, NetParameters):
         with seed:
             super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
 
+    def get_split_datasets(self, X, y=None, **fit_params):
+        """Return the data to train on, and those to validate on or None.
+
+        What ``skorch.helper.predefined_split`` holds is treated like X and y of fit.
+
+        Parameters
+        ----------
+        X : object
+            Checked data.
+        y : object, default=None
+            Checked targets.
+        **fit_params : object
+            Handed to `train_split`.
+
+        Returns
+        -------
+        tuple of torch.utils.data.Dataset
+            Two of them; the second may be None.
+        """
+        train, valid = super().get_split_datasets(X, y, **fit_params)
+        given = getattr(self.train_split, "keywords", {}).get("valid_ds")
+        if y is not None and valid is not None and valid is given:
+            valid = self._check_validation_data(valid)
+        return train, valid
+
     def get_iterator(self, dataset, training=False):
         """Return an iterator over mini-batches of a dataset.
 
@@ -297,42 +317,6 @@ class ArrayNet(NetData, NetParameters):
                 "keeps integers)."
             ) from error
 
-    def notify(self, method_name, **cb_kwargs):
-        """Call one method of every callback.
-
-        Callbacks that score see labels and targets as they were handed to fit, since that is
-        what predict returns.
-
-        Parameters
-        ----------
-        method_name : str
-            "on_epoch_end", for example.
-        **cb_kwargs : object
-            Arguments of that method.
-        """
-        getattr(self, method_name)(self, **cb_kwargs)
-        try:
-            for _, callback in self.callbacks_:
-                method = getattr(callback, method_name)
-                if method_name in _SCORING_METHODS and isinstance(callback, ScoringBase):
-                    with self._user_targets(callback):
-                        method(self, **cb_kwargs)
-                else:
-                    method(self, **cb_kwargs)
-        except KeyboardInterrupt:  # how callbacks stop a training early
-            self._interrupted = False
-            raise
-
-    @contextlib.contextmanager
-    def _user_targets(self, callback: ScoringBase) -> Iterator[None]:
-        """Let a scoring callback read targets as the user gave them."""
-        extract = callback.target_extractor
-        callback.target_extractor = lambda y: self._decode_target(extract(y))
-        try:
-            yield
-        finally:
-            callback.target_extractor = extract
-
     # Prediction
 
     def evaluation_step(self, batch, training=False):
@@ -373,7 +357,7 @@ class ArrayNet(NetData, NetParameters):
         check_is_fitted(self)
         return super().forward_iter(self._check_input(X), training=training, device=device)
 
-    def predict_proba(self, X) -> np.ndarray:
+    def predict_proba(self, X):
         """Return the module's outputs, sent through `predict_nonlinearity`.
 
         Parameters

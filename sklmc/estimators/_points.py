@@ -9,9 +9,9 @@ from sklearn.base import clone
 from sklearn.model_selection import ParameterGrid
 
 from sklmc.estimators._arguments import check_arguments, nearest
+from sklmc.estimators._labels import identity
 from sklmc.estimators._members import inner_net
 from sklmc.estimators._net import ArrayNet
-from sklmc.models import Unreadable, fingerprint
 
 
 def list_points(param_grid) -> list[dict]:
@@ -52,14 +52,6 @@ def list_points(param_grid) -> list[dict]:
     return points
 
 
-def identity(value) -> str | int:
-    """Return what is equal for equal values: a fingerprint, or else the object's own id."""
-    try:
-        return fingerprint(value)
-    except Unreadable:
-        return id(value)
-
-
 def with_params(estimator, params: dict):
     """Return a clone with the parameters of one cell, all names checked before any training."""
     population = clone(estimator)
@@ -83,18 +75,3 @@ def with_params(estimator, params: dict):
         net._check_parameters()
         check_arguments(net.module, "module", net._given("module"), "ModelGrid")
     return population
-
-
-def shown(params: dict, text: bool = False) -> dict:
-    """Return parameters as a table shows them: classes and functions by name."""
-    return {
-        name: value
-        if isinstance(value, str | int | float | bool | None) or not (text or _named(value))
-        else getattr(value, "__name__", str(value))
-        for name, value in params.items()
-    }
-
-
-def _named(value) -> bool:
-    """Say whether a value goes by a name."""
-    return isinstance(getattr(value, "__name__", None), str)

@@ -175,7 +175,7 @@ class _Run:
         for net in self.nets:
             net.notify("on_train_begin", X=X, y=y)
         self.stack = Stack(self.nets)
-        self.schedules = Schedules(lead, self.stack.optimizer)
+        self.schedules = Schedules(lead, self.stack.optimizer, X, y)
         self.clipping = Clipping(lead)
         self.program = build_program(lead, self.stack)
 

@@ -36,8 +36,10 @@ _BUILTIN = (
     types.GetSetDescriptorType,
     types.MemberDescriptorType,
 )
-_EXACT = (bool, int, float, str, bytes, complex, list, tuple, set, frozenset, dict)
-_EXACT = (*_EXACT, types.MappingProxyType)
+_EXACT: tuple[type, ...] = (
+    *(bool, int, float, str, bytes, complex),
+    *(list, tuple, set, frozenset, dict, types.MappingProxyType),
+)
 
 
 class Unreadable(TypeError):
@@ -153,9 +155,9 @@ class _Contents(_Names):
     """
 
     def __init__(self):
-        self._numbers: dict[int, int] = {}  # of functions and classes, by id
-        self._open: dict[int, int] = {}  # containers and objects that are being read, by id
-        self._alive: list = []  # ids are unique among the living
+        self._numbers = {}  # of functions and classes, by id
+        self._open = {}  # containers and objects that are being read, by id
+        self._alive = []  # ids are unique among the living
 
     def read(self, value):
         if isinstance(value, np.generic):

@@ -14,6 +14,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from joblib import parallel_config
 from sklearn.linear_model import SGDClassifier
 from skorch.callbacks import LRScheduler
 
@@ -22,6 +23,7 @@ from sklmc.estimators import _cache
 from sklmc.estimators._cache import member_path
 from sklmc.exceptions import SklmcWarning
 from sklmc.nets import MLP
+from tests.disks import full_disk
 from tests.estimators.test_grid import NET, WIDTHS, bits
 
 FORK = multiprocessing.get_context("fork")
@@ -219,6 +221,27 @@ def test_full_disk_keeps_what_is_finished(moons, tmp_path, monkeypatch):
     assert len(stored(tmp_path)) == 5
     monkeypatch.undo()
     assert bits(make(tmp_path).fit(*moons)) == bits(make(None).fit(*moons))
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_full_disk_ends_in_one_message_wherever_it_is_met(n_jobs, moons, tmp_path):
+    wide = NetClassifier(module__width=3000, max_epochs=0)  # more than a file may hold
+    grid = make(tmp_path, param_grid={}, n_jobs=n_jobs).set_params(estimator=wide)
+    match = r"cannot be written .* free some space"
+    with full_disk(), parallel_config("multiprocessing"), pytest.raises(OSError, match=match) as e:
+        grid.fit(*moons)
+    assert "stays good in" in e.value.__notes__[-1]
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_notes_that_cannot_be_written_end_in_the_same_message(moons, tmp_path, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("sklmc.estimators._folders.write_json", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        make(tmp_path).fit(*moons)
+    assert "stays good in" in caught.value.__notes__[-1]
 
 
 def kill(process):
