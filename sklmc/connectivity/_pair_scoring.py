@@ -240,8 +240,9 @@ def _warn_of_batch_norm(lead: ModelView, how: Settings) -> None:
     if norms and how.repair is None:
         warnings.warn(
             f"{how.caller}: {len(norms)} batch-norm layers keep running statistics, which are "
-            "interpolated here although they do not belong to the interpolated weights: the "
-            "barrier is mostly theirs. Set repair='batch_norm' to estimate them again.",
+            "interpolated here although they do not belong to the interpolated weights. How much "
+            "of a barrier is theirs was not measured: set repair='batch_norm' to estimate them "
+            "again, and compare.",
             StaleStatisticsWarning,
             stacklevel=5,
         )

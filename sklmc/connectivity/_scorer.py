@@ -54,8 +54,9 @@ class LMCScorer(BaseEstimator):
         Adds the calibrated loss: one inverse temperature for each net on the path, the end points
         included [3]_. "in_sample" fits it on X itself, by plain minimisation; "crossfit" scores
         each of five folds of X with the inverse temperature of the others; (X_cal, y_cal) fits it
-        on held-out data. Classifiers only. The last two shrink its logarithm towards 0, so that
-        few or separable samples cannot make it run away.
+        on held-out data. Classifiers only. The last two add half an imagined sample whose labels
+        are spread evenly over the classes, so that few or separable samples cannot make it run
+        away.
     output : str, default="all"
         What calling the scorer returns: "all" for a dict, or one of its keys for that float.
     error_score : "raise" or float, default="raise"
@@ -81,6 +82,10 @@ class LMCScorer(BaseEstimator):
     net, never from clipped probabilities. The aligner and the repair see X and y, or the
     calibration data where (X_cal, y_cal) is given. An aligner named by its method runs with
     ``random_state=0``.
+
+    Samples with several labels, y of shape (n_samples, n_tokens), need logits of shape (n_samples,
+    n_tokens, n_classes). As many tokens as classes are refused: torch's losses have the classes on
+    axis 1, and nothing tells which is meant.
 
     Called as ``scorer(estimator, X, y)`` it returns greater-is-better values over the pairs i < j
     of ``estimator.estimators_``: ``neg_barrier``, ``neg_epsilon``, ``neg_calibrated_barrier`` (if

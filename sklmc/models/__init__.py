@@ -8,7 +8,12 @@ from sklmc.models._calibration import (
 from sklmc.models._copying import module_with_state, named_tensors, private_copy
 from sklmc.models._data import read_data, read_labelled_data, read_target
 from sklmc.models._fingerprint import Unreadable, fingerprint, name_fingerprint
-from sklmc.models._losses import is_classification, per_sample_error, per_sample_loss
+from sklmc.models._losses import (
+    class_logits,
+    is_classification,
+    per_sample_error,
+    per_sample_loss,
+)
 from sklmc.models._outputs import (
     as_logits,
     capture_activations,
@@ -40,6 +45,7 @@ __all__ = [
     "check_compatible",
     "check_finite",
     "check_same_tensors",
+    "class_logits",
     "common_input",
     "count_multiply_adds",
     "fingerprint",
