@@ -64,6 +64,11 @@ def align(**options):
     )
 
 
+def read_again(w):
+    """Return a symmetry that was read from a dict: it has no samples of its own."""
+    return symmetry.PermutationSymmetry.from_dict(w.symmetry.to_dict())
+
+
 def multi(w):
     return sklmc.MultiAligner(random_state=0).fit(w.nets)
 
@@ -387,7 +392,7 @@ for name in (
 ):
     add(
         f"sklmc.symmetry.PermutationSymmetry.{name}",
-        lambda world, method=name, **arguments: getattr(world.symmetry, method)(**arguments),
+        lambda world, method=name, **arguments: getattr(read_again(world), method)(**arguments),
         lambda w, method=name: (
             {"world": w}
             | {
