@@ -11,7 +11,7 @@ from torch import nn
 from sklmc import Permutation
 from sklmc.exceptions import PermutationError
 from sklmc.symmetry import PermutationGroup, discover_symmetry
-from tests.random_nets import bits, draw_tensors, nets
+from tests.random_nets import bits, draw_tensors, nets, samples
 
 few = settings(
     max_examples=25,
@@ -121,14 +121,7 @@ def subjects(draw):
 
 
 def symmetry_of(net):
-    shape = (
-        (2, 1, 5, 5) if isinstance(next(net.modules()), nn.Sequential) and _conv(net) else (2, 3)
-    )
-    return discover_symmetry(net, torch.randn(shape, generator=torch.Generator().manual_seed(0)))
-
-
-def _conv(net):
-    return any(isinstance(part, nn.Conv2d) for part in net.modules())
+    return discover_symmetry(net, samples(net, 4))
 
 
 @pytest.mark.slow
