@@ -58,7 +58,8 @@ def merge_models(models, X=None, y=None, *, aligner="weight", repair="auto", wei
         If a weight is NaN or infinite (a ValueError).
     ValueError
         If `weights` has the wrong length, a negative entry or sums to zero, if a method is
-        unknown, or if X is missing where the repair needs it.
+        unknown, if X is missing where the repair needs it, is a list of batches or does not fit
+        the net, or if y does not fit its outputs (length, shape, range of the labels).
 
     Warns
     -----
@@ -73,7 +74,8 @@ def merge_models(models, X=None, y=None, *, aligner="weight", repair="auto", wei
 
     Notes
     -----
-    The result depends on which model comes first, since that one stays where it is. An aligner
+    The result depends on which model comes first, since that one stays where it is. Equal models
+    merge into that model, to the bit, under every aligner and repair. An aligner
     named by its method runs with ``random_state=0``: equal input gives equal output.
 
     References

@@ -75,8 +75,9 @@ def repair(model, endpoints, X, *, y=None, weights=None, method="auto"):
     Raises
     ------
     ValueError
-        If the models differ in architecture, X is missing, empty or of a single sample, or y has
-        another length than X.
+        If the models differ in architecture, X is missing, empty, of a single sample, a list of
+        batches or unfit for the net, or y does not fit its outputs (length, shape, range of the
+        labels).
 
     Warns
     -----

@@ -23,8 +23,8 @@ from sklmc.symmetry._labelling import label_graphs
 from sklmc.symmetry._origin import Origin
 from sklmc.symmetry._spec import structure_from_axes
 from sklmc.symmetry._symmetry import PermutationSymmetry
-from sklmc.symmetry._trial import Moved, Trial
-from sklmc.symmetry._verification import N_DRAWS, TOLERANCE, Proof, Prover, output_change, prove
+from sklmc.symmetry._trial import Moved, Trial, settings_of
+from sklmc.symmetry._verification import TOLERANCE, Proof, Prover, output_change, prove
 
 _QUANTISING = re.compile(r"torch\.ao\..*\b(quantized|qat|fake_quantize|observer)\.")
 _NOISE = 1e-5  # relative difference of two runs of one net in its own precision
@@ -43,7 +43,7 @@ class Subject:
         buffers = {name for name, _ in self.view.original.named_buffers(remove_duplicate=False)}
         self.buffers = frozenset(buffers & self.state.keys())
         self.shapes = {name: tuple(tensor.shape) for name, tensor in self.state.items()}
-        self.sample = trace_input(self.view.sample(X))
+        self.sample = trace_input(tuple(map(_plain, self.view.sample(X))))
         self._given = X
 
     def graph(self, training: bool) -> Graph:
@@ -81,10 +81,13 @@ class Subject:
 
     def graphs(self) -> list[Graph]:
         """Export eval mode, and train mode where that can be exported."""
-        found = [self.graph(False)]
+        found, rows = [self.graph(False)], self.sample
         try:
             found.append(self.graph(True))
+            if self.sample is not rows:  # train mode wanted all rows: both have the same
+                found[0] = self.graph(False)
         except TraceError:
+            self.sample = rows
             warnings.warn(
                 f"{self.caller}: the forward pass could not be traced in train mode; the symmetry "
                 "is proved for eval mode only.",
@@ -109,6 +112,12 @@ class Subject:
                 "eval mode (two runs on the same input differ); switch the random step off in "
                 "eval mode, for example functional dropout without training=self.training."
             )
+
+
+def _plain(value):
+    """Return a tensor that can be traced: one made under inference mode is copied."""
+    inference = isinstance(value, torch.Tensor) and value.is_inference()
+    return value.clone() if inference else value
 
 
 def discover_symmetry(model, X=None, verify: bool = True) -> PermutationSymmetry:
@@ -152,13 +161,26 @@ def discover_symmetry(model, X=None, verify: bool = True) -> PermutationSymmetry
     Notes
     -----
     Verification runs the traced graph in float64 on the CPU with random weights and running
-    statistics, in eval and in train mode (without dropout): each group moved alone, then all
-    together three times, always by permutations that move every unit. A relative change above
-    1e-9 freezes the group that caused it. The proof holds for the traced path: the same shapes
-    of input apart from the batch, the same keyword arguments. At last all units of the net itself
-    are moved once, with its own weights, in its own dtype and without a trace: where an output
-    changes by more than 1e-5, and does so in float64 as well, forward is not what was traced, and
-    the net is refused.
+    statistics, in eval and in train mode (without dropout), and moves units:
+
+    * The proof are 20 uniform elements of all groups together (an identity is drawn again). The
+      elements that leave the function unchanged form a subgroup, so a wrong claim passes each
+      draw with probability at most 1/2, and all of them with at most 1e-6.
+    * Of every group alone one transposition, and where it has copies an element that moves one
+      copy and one that moves some of them, find out which group is at fault; faults that these
+      miss are found by halving the groups.
+
+    A relative change above 1e-9 freezes the group that caused it, and no other; a group whose
+    copies must move alike is kept with its copies tied. ``evidence`` counts the draws of each kind.
+    The proof holds for the traced path: the same shapes of input apart from the batch, the same
+    keyword arguments. At last the net itself is moved by as many uniform elements, with its own
+    weights, in its own dtype and without a trace: where an output changes by more than 1e-5, and
+    does so in float64 as well, forward is not what was traced, and the net is refused.
+
+    An output is measured by its largest value, but at least by 1e-4 of the largest output of the
+    net: what is zero up to rounding is not judged by its rounding. What the caller has set around
+    the call (inference mode, autocast, another default dtype or device) changes nothing; tensors
+    that forward makes without a dtype have the net's.
 
     Examples
     --------
@@ -175,13 +197,15 @@ def discover_symmetry(model, X=None, verify: bool = True) -> PermutationSymmetry
     True
     """
     check_flag(verify, "discover_symmetry", "verify")
-    subject = Subject(model, X, "discover_symmetry")
-    graphs = subject.graphs() if verify else [subject.graph(False)]
-    if not verify:
-        return symmetry_of(subject, graphs)
-    trial = subject.trial()
-    subject.check_deterministic(trial)
-    return symmetry_of(subject, graphs, trial)
+    look = view(model, caller="discover_symmetry")
+    with settings_of(look):
+        subject = Subject(look, X, "discover_symmetry")
+        if not verify:
+            return symmetry_of(subject, [subject.graph(False)])
+        graphs = subject.graphs()
+        trial = subject.trial()
+        subject.check_deterministic(trial)
+        return symmetry_of(subject, graphs, trial)
 
 
 def symmetry_of(
@@ -200,9 +224,15 @@ def symmetry_of(
 
 def symmetry_from_axes(spec, model, X, verify: bool) -> PermutationSymmetry:
     """Return the symmetry of an axes_to_perm spec; refuse it with the group that breaks it."""
-    caller = "PermutationSymmetry.from_axes_to_perm"
-    check_flag(verify, caller, "verify")
-    subject = Subject(model, X, caller)
+    check_flag(verify, "PermutationSymmetry.from_axes_to_perm", "verify")
+    look = view(model, caller="PermutationSymmetry.from_axes_to_perm")
+    with settings_of(look):
+        return _symmetry_from_axes(spec, Subject(look, X, look.caller), verify)
+
+
+def _symmetry_from_axes(spec, subject: Subject, verify: bool) -> PermutationSymmetry:
+    """Test a spec on a model that is seen by this room."""
+    caller = subject.caller
     structure = structure_from_axes(spec, subject.shapes, subject.aliases)
     found = graph_hash = None
     if verify:
@@ -256,17 +286,18 @@ def proved(
     if proof.failed and "train" in prover.runners and prover.runners["train"].is_random:
         del prover.runners["train"]  # what it draws may belong to single units
         proof = prove(prover, structure.blocks, structure.groups)
-    if proof.failed:
-        reasons = {
-            name: f"failed verification (relative error {error:.1e})"
-            for name, error in proof.failed.items()
-        }
-        structure = structure.without(reasons)
+    passed = {group.name: group for group in proof.groups}
+    reasons = {
+        name: f"failed verification (relative error {error:.1e})"
+        for name, error in proof.failed.items()
+    }
+    structure = structure.with_groups(passed).without(reasons)
     for _ in structure.groups if fuse else ():
-        fused = next((s for s in fusions(structure) if _passes(prover, s)), None)
-        if fused is None:
+        errors = ((fused, _error(prover, fused)) for fused in fusions(structure))
+        found = next((pair for pair in errors if pair[1] <= TOLERANCE), None)
+        if found is None:
             break
-        structure = fused
+        structure, proof.error = found
     if proof.error > TOLERANCE:
         raise SymmetryError(
             f"{caller}: the function changes (relative error {proof.error:.1e}) although every "
@@ -292,22 +323,24 @@ def own_change(trial: Trial, structure: Structure, caller: str) -> Moved:
     return own
 
 
-def _passes(prover: Prover, structure: Structure) -> bool:
-    """Say whether all groups of a structure may move together."""
+def _error(prover: Prover, structure: Structure) -> float:
+    """Return the largest change when all groups of a structure move together."""
     mover = Mover(structure.blocks, structure.groups)
-    return prover.together(mover, structure.groups, N_DRAWS) <= TOLERANCE
+    return prover.together(mover, structure.groups)
 
 
 def evidence(proof: Proof, own: Moved) -> dict:
     """Return what a proof rests on, as plain values."""
     return {
         "modes": list(proof.modes),
-        "n_draws": proof.n_draws,
+        "n_draws": sum(proof.draws.values()),
+        "draws": dict(proof.draws),
         "seed": proof.seed,
         "tolerance": TOLERANCE,
         "error": proof.error,
         "errors": dict(proof.errors),
         "failed": dict(proof.failed),
+        "tied": list(proof.tied),
         "own_error": own.error,
         "own_dtype": own.dtype,
         "torch": torch.__version__,
@@ -362,6 +395,11 @@ def check_dense(module: nn.Module, caller: str) -> None:
                 f"{caller}: tensor {name!r} has no values yet (a lazy layer or the meta device); "
                 "run the module on data, or load its weights (module.to_empty(device=...), then "
                 "load_state_dict), first."
+            )
+        if tensor.is_inference():
+            raise SymmetryError(
+                f"{caller}: tensor {name!r} was made under torch.inference_mode and cannot be "
+                "traced; make the net outside of it, then load_state_dict."
             )
         if tensor.is_quantized:
             kind = "quantised"

@@ -85,10 +85,22 @@ def test_rounding_of_a_narrow_dtype_is_no_fault():
     assert symmetry.evidence["own_error"] < 1e-12
 
 
-def test_a_net_that_cannot_be_widened_is_judged_by_its_own_rounding():
+def test_casts_in_forward_are_widened_with_the_net():
     inner, X = rounding_net()
-    net = Net(lambda net, x: net.inner(x.half()), inner=inner)
+    net = Net(lambda net, x: net.inner(x.half() @ torch.eye(4).half()), inner=inner)
     evidence = discover_symmetry(net, X).evidence
+    assert evidence["own_dtype"] == "float64"
+    assert evidence["own_error"] < 1e-12
+
+
+def test_a_net_that_cannot_be_widened_is_judged_by_its_own_rounding():
+    def forward(net, x):
+        if next(net.parameters()).dtype is not torch.float16:
+            raise TypeError("half precision only")
+        return net.inner(x.half())
+
+    inner, X = rounding_net()
+    evidence = discover_symmetry(Net(forward, inner=inner), X).evidence
     assert evidence["own_dtype"] == "float16"
     assert 1e-5 < evidence["own_error"] < 0.1
 

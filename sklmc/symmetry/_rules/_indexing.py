@@ -15,7 +15,7 @@ _LOOKED_UP = "rows are looked up"
 def embedding(op: Operation):
     """Rows of a table by index."""
     weight, indices = op["weight"], op["indices"]
-    op.fix(weight.axes[0], _LOOKED_UP)
+    op.order(weight, [0], _LOOKED_UP)
     return Labelled((*indices.axes, weight.axes[1]), op.shape())
 
 
@@ -24,8 +24,7 @@ def embedding_bag(op: Operation):
     """Rows of a table by index, summed per bag; bags and indices are fixed."""
     weight = op["weight"]
     for tensor in op.tensors:
-        for axis in tensor.axes if tensor is not weight else weight.axes[:1]:
-            op.fix(axis, _LOOKED_UP)
+        op.order(tensor, range(1 if tensor is weight else tensor.ndim), _LOOKED_UP)
     bags, features = op.shape(0)
     result = Labelled((op.fresh(bags, _LOOKED_UP), weight.axes[1]), (bags, features))
     return [result, *(op.fixed(_LOOKED_UP, index) for index in range(1, len(op.outputs)))]
@@ -36,7 +35,7 @@ def index_select(op: Operation):
     """Places of one dimension by index."""
     x, index = op["self"], op["index"]
     dim = op.dim("dim", x.ndim)
-    op.fix(x.axes[dim], _LOOKED_UP)
+    op.order(x, [dim], _LOOKED_UP)
     axes = list(x.axes)
     axes[dim] = index.axes[0] if index.ndim else UNIT
     return Labelled(tuple(axes), op.shape())
@@ -49,8 +48,7 @@ def index(op: Operation):
     if _has_mask(op):
         return everything_fixed(op, "places are chosen by a mask")
     looked_up = [d for d, entry in enumerate(indices) if entry is not None]
-    for d in looked_up:
-        op.fix(x.axes[d], _LOOKED_UP)
+    op.order(x, looked_up, _LOOKED_UP)
     given = [indices[d] for d in looked_up]
     ndim = max(entry.ndim for entry in given)
     names = [("index", d) for d in range(ndim)]
@@ -153,6 +151,47 @@ def _along(op: Operation, dim: int, x: Labelled, *others: Labelled) -> dict:
         if d != dim and d not in axes and size > 1:
             axes[d] = op.fresh(size, "only some places are used")
     return axes
+
+
+@register_rule("aten::bucketize")
+def bucketize(op: Operation):
+    """Every value on its own; boundaries are in order."""
+    op.order(op["boundaries"], [0], "boundaries are in order")
+    x = op["self"]
+    return Labelled(x.axes if isinstance(x, Labelled) else (), op.shape())
+
+
+@register_rule("aten::searchsorted")
+def searchsorted(op: Operation):
+    """As `bucketize`, with one row of boundaries for all or one for each leading index."""
+    boundaries, x = op["sorted_sequence"], op["self"]
+    if op.get("sorter") is not None:
+        return everything_fixed(op, "boundaries are in order")
+    op.order(boundaries, [-1], "boundaries are in order")
+    if not isinstance(x, Labelled):
+        return op.result([], {})
+    names = list(range(x.ndim))
+    lead = boundaries.roles([*names[:-1], "place"]) if boundaries.ndim > 1 else {}
+    lead.pop("place", None)
+    return op.result(names, op.join(x.roles(names), lead))
+
+
+@register_rule("aten::isin")
+def isin(op: Operation):
+    """Every element on its own; the others are a set, which has no order."""
+    elements = op.get("elements")
+    return Labelled(elements.axes if elements is not None else (), op.shape())
+
+
+@register_rule("aten::index_fill")
+def index_fill(op: Operation):
+    """Looked-up places of one dimension get one value."""
+    x = op["self"]
+    dim = op.dim("dim", x.ndim)
+    op.order(x, [dim], _LOOKED_UP)
+    axes = dict(enumerate(x.axes))
+    axes[dim] = op.held(x.axes[dim], x.shape[dim], _LOOKED_UP)
+    return op.result(range(x.ndim), axes)
 
 
 @register_rule("aten::one_hot")

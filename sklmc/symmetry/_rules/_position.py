@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from sklmc.symmetry._labels import UNIT, Axis
 from sklmc.symmetry._rules._registry import Labelled, Operation, register_rule
 
@@ -38,7 +40,7 @@ def narrow(op: Operation):
     start = op["start"] or 0
     start = max(start + size, 0) if start < 0 else min(start, size)
     if (op.get("step") or 1) != 1:
-        op.fix(x.axes[dim], "every other place is taken")
+        op.order(x, [dim], "every other place is taken")
         return _replaced(op, x, dim, op.fresh(length, "every other place is taken"), None)
     return _piece(op, x, dim, start, length, None)
 
@@ -82,7 +84,34 @@ def concatenate(op: Operation):
     """Segments of a sum along one dimension; the other dimensions move together."""
     shape = op.shape()
     tensors = [tensor for tensor in op["tensors"] if tensor.ndim == len(shape)]
-    dim = op.dim("dim", len(shape))
+    return _concatenated(op, tensors, op.dim("dim", len(shape)))
+
+
+@register_rule(
+    "aten::hstack", "aten::vstack", "aten::row_stack", "aten::dstack", "aten::column_stack"
+)
+def concatenate_widened(op: Operation):
+    """As a concatenation, of operands that first get the dimensions that they lack."""
+    kind = op.name.removeprefix("aten::")
+    before, after = {"vstack": (1, 0), "row_stack": (1, 0), "dstack": (1, 1)}.get(kind, (0, 0))
+    tensors = []
+    for tensor in op["tensors"]:
+        axes, sizes = tensor.axes or (UNIT,), tensor.shape or (1,)
+        if len(sizes) == 1:
+            end = 1 if kind == "column_stack" else after
+            axes = (UNIT,) * before + axes + (UNIT,) * end
+            sizes = (1,) * before + sizes + (1,) * end
+        elif len(sizes) == 2 and after:
+            axes, sizes = (*axes, UNIT), (*sizes, 1)
+        tensors.append(Labelled(axes, sizes))
+    flat = kind == "hstack" and tensors[0].ndim == 1
+    dims = {"hstack": 1, "column_stack": 1, "dstack": 2}
+    return _concatenated(op, tensors, 0 if flat else dims.get(kind, 0))
+
+
+def _concatenated(op: Operation, tensors: list[Labelled], dim: int) -> Labelled:
+    """Return the label of tensors of one rank, one after the other along one dimension."""
+    shape = op.shape()
     operands, parts = [], []
     for index, tensor in enumerate(tensors):
         size = tensor.shape[dim]
@@ -98,11 +127,9 @@ def concatenate(op: Operation):
     return op.result(range(len(shape)), axes)
 
 
-@register_rule("aten::stack", "aten::hstack", "aten::vstack", "aten::dstack")
+@register_rule("aten::stack")
 def stack(op: Operation):
     """A new dimension whose places are the operands."""
-    if op.name != "aten::stack":
-        return everything_fixed(op, "operands are stacked")
     names = list(range(len(op.shape()) - 1))
     axes = op.join(*(tensor.roles(names) for tensor in op["tensors"]))
     dim = op.dim("dim", len(names) + 1)
@@ -129,7 +156,7 @@ def pad(op: Operation):
             or not constant
             or (min(before, after) < 0)
         ):
-            op.fix(x.axes[dim], "a border is added")
+            op.order(x, [dim], "a border is added")
             axes[dim] = op.fresh(shape[dim], "a border is added")
             continue
         left = op.fresh(before) if before else ()
@@ -180,19 +207,23 @@ def repeat_interleave(op: Operation):
     "aten::diff",
     "aten::fliplr",
     "aten::flipud",
+    "aten::rot90",
 )
 def ordered(op: Operation):
     """The order of places along some dimensions counts."""
     x = op["self"]
     dims = op.get("dim", op.get("dims"))
     dims = [dims] if isinstance(dims, int) else dims
-    chosen = {d % max(x.ndim, 1) for d in dims} if dims else set(range(x.ndim))
-    kind = "the order along the axis counts"
+    return renewed(op, x, dims or range(x.ndim), "the order along the axis counts")
+
+
+def renewed(op: Operation, x: Labelled, dims: Iterable[int], kind: str):
+    """Return the label of x with new places along some dimensions, made of all the old ones."""
+    chosen = {d % max(x.ndim, 1) for d in dims}
+    op.order(x, chosen, kind)
 
     def label(index):
         shape = op.shape(index)
-        for d in chosen:
-            op.fix(x.axes[d], kind)
         return Labelled(
             tuple(
                 op.fresh(shape[d], kind) if d in chosen else axis for d, axis in enumerate(x.axes)
@@ -210,8 +241,8 @@ def triangle(op: Operation):
     """The last two dimensions are compared place by place."""
     x = op["self"]
     axes = list(x.axes)
+    op.order(x, [-2, -1], "a triangle is cut out")
     for d in (-2, -1):
-        op.fix(axes[d], "a triangle is cut out")
         axes[d] = op.fresh(x.shape[d], "a triangle is cut out")
     return Labelled(tuple(axes), op.shape())
 
@@ -222,7 +253,7 @@ def unfold(op: Operation):
     x = op["self"]
     dim = op.dim("dimension", x.ndim)
     kind = "windows are taken"
-    op.fix(x.axes[dim], kind)
+    op.order(x, [dim], kind)
     shape = op.shape()
     axes = [op.fresh(shape[d], kind) if d == dim else axis for d, axis in enumerate(x.axes)]
     return Labelled((*axes, op.fresh(shape[-1], kind)), shape)
