@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from sklmc._validation import check_names, check_seed
 from sklmc.exceptions import PermutationError
 
 
@@ -86,7 +87,8 @@ class PermutationGroup:
         group : PermutationGroup
             A copy.
         """
-        return replace(self, unobservable=tuple(unobservable))
+        names = check_names(unobservable, "PermutationGroup.marked", "unobservable")
+        return replace(self, unobservable=tuple(names))
 
     def identity(self) -> np.ndarray:
         """Return the index array that moves nothing.
@@ -111,7 +113,8 @@ class PermutationGroup:
         perm : ndarray of shape (*outer_sizes, size)
             Independent over copies.
         """
-        keys = random_state.random_sample(self.shape)
+        random = check_seed(random_state, "PermutationGroup.draw")
+        keys = random.random_sample(self.shape)
         return np.argsort(keys, axis=-1, kind="stable")
 
     def check(self, perm, caller: str) -> np.ndarray:

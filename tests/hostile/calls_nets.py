@@ -420,7 +420,7 @@ for name in (
             | ({"another architecture"} if name == "from_axes_to_perm" else set()),
         },
     )
-for name in ("marked", "identity", "draw", "derangement", "check"):
+for name in ("marked", "identity", "draw", "check"):
     add(
         f"sklmc.symmetry.PermutationGroup.{name}",
         lambda world, method=name, **arguments: getattr(world.group, method)(**arguments),
@@ -429,13 +429,12 @@ for name in ("marked", "identity", "draw", "derangement", "check"):
             | {
                 "marked": {"unobservable": ()},
                 "draw": {"random_state": np.random.RandomState(0)},
-                "derangement": {"random_state": np.random.RandomState(0)},
                 "check": {"perm": w.permutation[w.group.name], "caller": "hostile"},
             }.get(method, {})
         ),
         signature=getattr(symmetry.PermutationGroup, name),
-        unobservable="any",
+        unobservable="layers",
         perm="curve",
-        caller="any",
-        random_state="any",
+        caller="any",  # the name in messages
+        may_pass={"unobservable": {"a typo", "an unknown layer", "no layers"}},
     )
