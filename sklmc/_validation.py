@@ -116,8 +116,9 @@ def check_number(value, caller: str, name: str, minimum=-math.inf, maximum=math.
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{caller}: '{name}' must be a number, got {value!r}.")
     if not minimum <= value <= maximum:
-        bounds = f"at least {minimum}" if maximum == math.inf else f"in [{minimum}, {maximum}]"
-        wanted = "a number and not NaN" if minimum == -math.inf else bounds
+        wanted = f"in [{minimum:g}, {maximum:g}]"
+        if maximum >= LARGEST_RATE:
+            wanted = "a finite number" if minimum < 0 else f"finite and at least {minimum:g}"
         raise ValueError(f"{caller}: '{name}' must be {wanted}, got {value!r}.")
     return float(value)
 
@@ -130,7 +131,7 @@ def check_jobs(n_jobs, caller: str) -> int | None:
         raise TypeError(f"{caller}: 'n_jobs' must be an integer or None, got {n_jobs!r}.")
     if n_jobs == 0:
         raise ValueError(f"{caller}: 'n_jobs' must not be 0; None means 1, -1 all processors.")
-    return n_jobs
+    return None if n_jobs is None else int(n_jobs)
 
 
 def check_verbose(verbose, caller: str) -> int:

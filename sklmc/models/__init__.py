@@ -29,6 +29,7 @@ from sklmc.models._states import (
     check_compatible,
     check_finite,
     check_same_tensors,
+    check_state,
     interpolate_models,
     interpolate_states,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "check_compatible",
     "check_finite",
     "check_same_tensors",
+    "check_state",
     "class_logits",
     "common_input",
     "count_multiply_adds",

@@ -9,7 +9,7 @@ import torch
 
 from sklmc._validation import check_flag, check_mapping, check_seed
 from sklmc.exceptions import ArchitectureMismatchError, SymmetryError
-from sklmc.models import ModelView, view
+from sklmc.models import ModelView, check_state, view
 from sklmc.symmetry._application import Mover
 from sklmc.symmetry._blocks import Block
 from sklmc.symmetry._extraction import FrozenAxis
@@ -202,16 +202,11 @@ class PermutationSymmetry:
         state : dict of str to tensor
             New tensors where something moves, the same tensors elsewhere.
         """
-        caller = "PermutationSymmetry.apply_state"
-        for name, tensor in check_mapping(state, caller, "state").items():
-            if not isinstance(tensor, torch.Tensor):
-                raise TypeError(
-                    f"{caller}: 'state' must hold tensors, got {type(tensor).__name__} at {name!r}."
-                )
+        check_state(state, "PermutationSymmetry.apply_state")
         self._check_shapes(state, "apply_state")
-        check_mapping(permutation, caller, "permutation")
         if not isinstance(permutation, Permutation):
-            permutation = self.permutation(permutation)
+            given = check_mapping(permutation, "PermutationSymmetry.apply_state", "permutation")
+            permutation = self.permutation(given)
         moving = {
             name: array
             for name, array in permutation.items()
