@@ -16,9 +16,8 @@ from sklearn.model_selection import ParameterGrid
 from sklmc._sklearn import HasMethods, Interval, Options, StrOptions, check_is_fitted, delayed
 from sklmc._validation import check_integer, check_path
 from sklmc.estimators._arguments import nearest
-from sklmc.estimators._cache import keeping, versions
 from sklmc.estimators._cell import Cell, SpanTask, cell_seeds, score_members
-from sklmc.estimators._folders import cell_folders
+from sklmc.estimators._folders import cell_folders, check_cache_seed, net_versions
 from sklmc.estimators._labels import identity, label_points
 from sklmc.estimators._members import (
     inner_net,
@@ -163,15 +162,14 @@ class ModelGrid(MetaEstimatorMixin, BaseEstimator):
         points = list_points(self.param_grid)
         populations = [with_params(self.estimator, params) for params in points]
         root = self._root_seed()
-        with keeping(self.cache_dir):
-            folders = cell_folders(
-                self.cache_dir, points, populations, (X, y, root, self._n_shared_epochs)
-            )
+        folders = cell_folders(
+            self.cache_dir, points, populations, (X, y, root, self._n_shared_epochs)
+        )
         plans = [
             self._plan(params, estimator, folder, X, y, root)
             for params, estimator, folder in zip(points, populations, folders)
         ]
-        tasks = (delayed(_run)(task, X, y) for plan in plans for task in plan)
+        tasks = (delayed(task.run_and_score)(X, y) for plan in plans for task in plan)
         n_members = len(points) * self.n_estimators
         done = run_parallel(
             tasks, n_members, self.n_jobs, self.verbose, "ModelGrid", lambda one: last_loss(one[0])
@@ -353,11 +351,8 @@ class ModelGrid(MetaEstimatorMixin, BaseEstimator):
 
     def _root_seed(self) -> int:
         """Return the number that all seeds come from."""
-        if self.cache_dir is not None and not isinstance(self.random_state, Integral):
-            raise ValueError(
-                f"ModelGrid: 'random_state' must be an int with 'cache_dir', got "
-                f"{self.random_state!r}: with other seeds each time nothing could be resumed."
-            )
+        if self.cache_dir is not None:
+            check_cache_seed(self.random_state, "ModelGrid")
         if self.random_state is None:
             return secrets.randbelow(2**31)
         if isinstance(self.random_state, Integral):
@@ -379,6 +374,7 @@ class ModelGrid(MetaEstimatorMixin, BaseEstimator):
         seeds = cell_seeds(root, params, self.n_estimators)
         return [
             SpanTask(
+                caller="ModelGrid",
                 estimator=estimator,
                 settings=settings,
                 seeds=seeds,
@@ -388,16 +384,10 @@ class ModelGrid(MetaEstimatorMixin, BaseEstimator):
                 guard=needs_seeding(estimator),
                 spawn=spawn,
                 folder=folder,
-                notes={"params": label_points([params])[0], "versions": versions()},
+                notes={"params": label_points([params])[0], "versions": net_versions()},
             )
             for span in road.spans(self.n_estimators)
         ]
-
-
-def _run(task: SpanTask, X, y):
-    """Run a task, wherever."""
-    with keeping(task.folder):
-        return task.run(X, y)
 
 
 def _report_diverged(cells: list[Cell]) -> None:

@@ -23,6 +23,17 @@ from sklmc.models._outputs import (
     run_module,
 )
 from sklmc.models._pipelines import common_input, see_through, transform
+from sklmc.models._records import (
+    STAYS_GOOD,
+    Record,
+    keeping,
+    locked,
+    open_folder,
+    read_record,
+    versions,
+    write_json,
+    write_record,
+)
 from sklmc.models._states import (
     average_models,
     average_states,
@@ -38,6 +49,8 @@ from sklmc.models._view import ModelView, view
 
 __all__ = [
     "ModelView",
+    "Record",
+    "STAYS_GOOD",
     "Unreadable",
     "as_logits",
     "average_models",
@@ -57,15 +70,19 @@ __all__ = [
     "interpolate_models",
     "interpolate_states",
     "is_classification",
+    "keeping",
+    "locked",
     "module_with_state",
     "name_fingerprint",
     "named_tensors",
+    "open_folder",
     "per_sample_error",
     "per_sample_loss",
     "predict_outputs",
     "private_copy",
     "read_data",
     "read_labelled_data",
+    "read_record",
     "read_state",
     "read_target",
     "run_module",
@@ -73,6 +90,9 @@ __all__ = [
     "see_through",
     "state_fingerprint",
     "transform",
+    "versions",
     "view",
+    "write_json",
+    "write_record",
     "write_state",
 ]

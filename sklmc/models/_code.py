@@ -23,6 +23,7 @@ SKIPPED_IN_CLASSES = {
     *("__annotations__", "__annotate__", "__annotate_func__", "__annotations_cache__"),
     *("__static_attributes__", "__dataclass_fields__", "__dataclass_params__", "__match_args__"),
     *("__abstractmethods__", "_abc_impl", "_backward_cls"),
+    "__slotnames__",  # what pickle and copy leave behind
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import math
@@ -37,7 +38,7 @@ def symmetry_to_dict(symmetry) -> dict:
         "frozen": [vars(entry).copy() for entry in symmetry.frozen],
         "constants": dict(symmetry.constants),
         "graph_hash": symmetry.graph_hash,
-        "evidence": symmetry.evidence,
+        "evidence": copy.deepcopy(symmetry.evidence),
     }
     return {**spec, "checksum": checksum(spec)}
 

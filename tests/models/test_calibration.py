@@ -79,9 +79,7 @@ def test_separable_samples_run_to_the_bound_in_sample_and_not_held_out():
     target = torch.arange(85) % 2
     logits = torch.stack([1.0 - 2.0 * target, torch.zeros(85)], dim=1)
     assert fit_inverse_temperature(logits, target) > 1e3
-    assert (
-        fit_inverse_temperature(logits, target, held_out=True) < 6.0
-    )  # a quarter of a mistake in 85
+    assert fit_inverse_temperature(logits, target, held_out=True) < 6.0
 
 
 @pytest.mark.parametrize("beta", [0.2, 1.0, 2.5])

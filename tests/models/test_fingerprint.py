@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import enum
 import functools
 import importlib
@@ -16,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from skorch.callbacks import EarlyStopping, LRScheduler
+from skorch.callbacks import Callback, EarlyStopping, LRScheduler
 from torch import nn
 
 import sklmc
@@ -377,3 +378,16 @@ def reads_anything():
 def test_what_cannot_be_read_is_said(value, match):
     with pytest.raises(Unreadable, match=match):
         fingerprint(value)
+
+
+def test_what_was_pickled_reads_as_before():
+    """As every callback is that goes to a worker."""
+
+    class Logged(Callback):
+        pass
+
+    callback = Logged()
+    before = fingerprint(callback)
+    copy.deepcopy(callback)
+    assert "__slotnames__" in vars(Logged)
+    assert fingerprint(callback) == before

@@ -295,3 +295,11 @@ def test_file_of_version_1_is_refused(saved):
     write_state(path, state, {**metadata, "version": 1})
     with pytest.raises(ValueError, match=r"version 1 of the format .* fit the aligner again"):
         Permutation.load(path)
+
+
+def test_a_written_symmetry_shares_nothing_with_the_object():
+    net = nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 2))
+    symmetry = discover_symmetry(net)
+    before = symmetry.to_dict()
+    before["evidence"]["errors"].clear()
+    assert symmetry.evidence["errors"]
