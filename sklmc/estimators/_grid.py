@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone, is_classifier
 from sklearn.model_selection import ParameterGrid
 
 from sklmc._sklearn import HasMethods, Interval, Options, StrOptions, check_is_fitted, delayed
-from sklmc._validation import check_integer, check_path
+from sklmc._validation import check_integer
 from sklmc.estimators._arguments import nearest
 from sklmc.estimators._cell import Cell, SpanTask, cell_seeds, score_members
 from sklmc.estimators._folders import cell_folders, check_cache_seed, net_versions
@@ -157,8 +157,6 @@ class ModelGrid(MetaEstimatorMixin, BaseEstimator):
             The fitted grid.
         """
         self._validate_params()
-        if self.cache_dir is not None:
-            check_path(self.cache_dir, "ModelGrid", "cache_dir")
         points = list_points(self.param_grid)
         populations = [with_params(self.estimator, params) for params in points]
         root = self._root_seed()

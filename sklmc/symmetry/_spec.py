@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from sklmc._validation import check_mapping
+from sklmc._validation import check_flag, check_mapping
 from sklmc.exceptions import SymmetryError
 from sklmc.symmetry._blocks import Block, BlockAxis
 from sklmc.symmetry._extraction import FrozenAxis, Structure
@@ -249,6 +249,7 @@ def _evenly(start: int, steps: list[int], shape: tuple[int, ...]) -> np.ndarray:
 
 def axes_to_perm(symmetry, lossy: bool) -> dict[str, tuple[str | None, ...]]:
     """Return one group name (or None) per axis of every tensor, where that says it all."""
+    check_flag(lossy, "PermutationSymmetry.to_axes_to_perm", "lossy")
     names: dict[str, list[str | None]] = {}
     unsaid: dict[str, set[str]] = {}
     for tensor, blocks in symmetry.blocks.items():

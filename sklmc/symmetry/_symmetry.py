@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from sklmc._validation import check_flag, check_mapping, check_seed
+from sklmc._validation import check_mapping, check_seed
 from sklmc.exceptions import ArchitectureMismatchError, SymmetryError
 from sklmc.models import ModelView, check_state, view
 from sklmc.symmetry._application import Mover
@@ -205,8 +205,7 @@ class PermutationSymmetry:
         check_state(state, "PermutationSymmetry.apply_state")
         self._check_shapes(state, "apply_state")
         if not isinstance(permutation, Permutation):
-            given = check_mapping(permutation, "PermutationSymmetry.apply_state", "permutation")
-            permutation = self.permutation(given)
+            permutation = self.permutation(check_mapping(permutation, "apply_state", "permutation"))
         moving = {
             name: array
             for name, array in permutation.items()
@@ -326,8 +325,7 @@ class PermutationSymmetry:
         """
         from sklmc.symmetry._measurement import function_change
 
-        random = check_seed(random_state, "PermutationSymmetry.verify")
-        return function_change(self, model, X, random)
+        return function_change(self, model, X, check_seed(random_state, "verify"))
 
     # -- plain values ----------------------------------------------------------------------
 
@@ -384,7 +382,6 @@ class PermutationSymmetry:
         SymmetryError
             If groups would be lost and `lossy` is False; the axes are named.
         """
-        check_flag(lossy, "PermutationSymmetry.to_axes_to_perm", "lossy")
         return axes_to_perm(self, lossy)
 
     @classmethod

@@ -138,12 +138,12 @@ for name in ("transform", "inverse_transform", "compare"):
 
 add(
     "sklmc.LMCScorer",
-    lambda world, **options: sklmc.LMCScorer(**{"n_alphas": 3} | options).path(
-        world.a, world.b, world.X, world.y
+    lambda world, **options: sklmc.LMCScorer(**{"n_alphas": 3} | options).grid(
+        world.grid, world.X, world.y
     ),
     lambda w: {"world": w},
     signature=sklmc.LMCScorer,
-    may_pass={"error_score": {"a number", "nan"}},
+    may_pass={"error_score": {"a number", "nan"}, "cache_dir": {"no such file", "a folder"}},
 )
 add(
     "sklmc.LMCScorer.path",
