@@ -12,18 +12,12 @@ ALIGNER_NAMES = (*METHODS, "merge_many")
 
 def check_aligner(aligner, caller: str):
     """Return `aligner` if it is a name, an aligner with its own settings, or None."""
-    if aligner is None or isinstance(aligner, str):
-        return check_option(aligner, [*ALIGNER_NAMES, None], caller, "aligner")
     if isinstance(aligner, type):
         raise TypeError(
             f"{caller}: 'aligner' is the class {aligner.__name__}; pass an instance of it."
         )
     if not (hasattr(aligner, "fit") and hasattr(aligner, "transform")):
-        names = ", ".join(map(repr, ALIGNER_NAMES))
-        raise TypeError(
-            f"{caller}: 'aligner' must be None, one of {names}, or an object with fit and "
-            f"transform, got {aligner!r}."
-        )
+        check_option(aligner, [*ALIGNER_NAMES, None], caller, "aligner")
     return aligner
 
 
