@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from sklmc._validation import check_names
 from sklmc.models import Call, ModelView, Watcher, first_tensor
 
 AFFINE = (
@@ -205,7 +206,7 @@ def choose_layers(
                 f"(layers={layers!r}); name some of {_names(found)!r} in 'layers'."
             )
         return chosen
-    names = [layers] if isinstance(layers, str) else list(layers)
+    names = check_names(layers, caller, "layers")
     by_name = {layer.name: layer for layer in found}
     for name in names:
         if name not in by_name:

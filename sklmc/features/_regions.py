@@ -133,7 +133,7 @@ def linear_regions(model, bounds):
     4
     """
     caller = "linear_regions"
-    box = _check_bounds(bounds, caller)
+    box = check_bounds(bounds, caller)
     look = _double_copy(model, caller)
     (x0, x1), (y0, y1) = box
     corners = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
@@ -152,7 +152,7 @@ def linear_regions(model, bounds):
     return LinearRegions(polygons, box)
 
 
-def _check_bounds(bounds, caller: str):
+def check_bounds(bounds, caller: str):
     """Return the box as floats."""
     try:
         (x0, x1), (y0, y1) = bounds

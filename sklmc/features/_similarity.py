@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from scipy.cluster.hierarchy import leaves_list, linkage
 
-from sklmc._validation import check_option
+from sklmc._validation import check_names, check_option
 from sklmc.features._layers import AFFINE, Layer, choose_layers
 from sklmc.features._linear_maps import weight_matrix
 from sklmc.features._preactivations import by_unit
@@ -159,7 +159,7 @@ def _affine_names(look: ModelView, layers, caller: str) -> list[str]:
                 f"{caller}: 'a' has no hidden linear or convolutional layer; name one in 'layers'."
             )
         return paths[:-1]
-    names = [layers] if isinstance(layers, str) else list(layers)
+    names = check_names(layers, caller, "layers")
     for name in names:
         check_option(name, paths, caller, "layers")
     return names

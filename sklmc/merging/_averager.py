@@ -18,7 +18,7 @@ from sklmc._sklearn import (
     check_random_state,
 )
 from sklmc._validation import check_weights
-from sklmc.alignment import ALIGNER_NAMES
+from sklmc.alignment import ALIGNER_NAMES, check_aligner
 from sklmc.estimators import DeepEnsemble
 from sklmc.estimators._seeds import resolve_seed
 from sklmc.exceptions import MergeWarning
@@ -206,9 +206,10 @@ class WeightAverager(SingleNet):
             The fitted averager.
         """
         self._validate_params()
+        check_aligner(self.aligner, "WeightAverager")
         weights = self.weights
         if not isinstance(weights, str):
-            weights = check_weights(weights, self.n_estimators, "WeightAverager")
+            weights = check_weights(weights, int(self.n_estimators), "WeightAverager")
         check_net(self.estimator, "WeightAverager")
         X, y = check_rows(X, y, "WeightAverager")
         seed = resolve_seed(self.random_state)

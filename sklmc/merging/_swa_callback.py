@@ -11,6 +11,7 @@ from skorch.callbacks import Callback
 from skorch.dataset import unpack_data
 from torch.optim.swa_utils import AveragedModel
 
+from sklmc._validation import LARGEST_RATE, check_flag, check_number
 from sklmc.merging._batch_norm import reestimate_statistics, tracked_norms
 from sklmc.models import Inputs, view
 
@@ -203,11 +204,9 @@ class StochasticWeightAveraging(Callback):
                 "StochasticWeightAveraging: 'cycle' must be a number of epochs from 1 on, got "
                 f"{self.cycle!r}."
             )
-        if self.swa_lr is not None and not (isinstance(self.swa_lr, Real) and self.swa_lr >= 0):
-            raise ValueError(
-                "StochasticWeightAveraging: 'swa_lr' must be None or a number from 0 on, got "
-                f"{self.swa_lr!r}."
-            )
+        if self.swa_lr is not None:
+            check_number(self.swa_lr, "StochasticWeightAveraging", "swa_lr", 0, LARGEST_RATE)
+        check_flag(self.update_batch_norm, "StochasticWeightAveraging", "update_batch_norm")
         if self.decay is not None and not (isinstance(self.decay, Real) and 0 <= self.decay < 1):
             raise ValueError(
                 "StochasticWeightAveraging: 'decay' must be None or a number in [0, 1), got "

@@ -6,7 +6,7 @@ from sklmc.models._calibration import (
     scaled_cross_entropy,
 )
 from sklmc.models._copying import module_with_state, named_tensors, private_copy
-from sklmc.models._data import read_data, read_target
+from sklmc.models._data import read_data, read_labelled_data, read_target
 from sklmc.models._fingerprint import Unreadable, fingerprint, name_fingerprint
 from sklmc.models._forward import (
     Call,
@@ -51,6 +51,7 @@ from sklmc.models._states import (
     check_compatible,
     check_finite,
     check_same_tensors,
+    check_state,
     interpolate_models,
     interpolate_states,
 )
@@ -77,6 +78,7 @@ __all__ = [
     "check_compatible",
     "check_finite",
     "check_same_tensors",
+    "check_state",
     "class_logits",
     "common_input",
     "correlation",
@@ -101,6 +103,7 @@ __all__ = [
     "predict_outputs",
     "private_copy",
     "read_data",
+    "read_labelled_data",
     "read_once",
     "read_record",
     "read_state",

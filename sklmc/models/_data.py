@@ -22,6 +22,12 @@ def read_data(view: ModelView, X, y=None) -> tuple[Inputs, torch.Tensor | None]:
     return inputs, None
 
 
+def read_labelled_data(view: ModelView, X, y) -> tuple[Inputs, torch.Tensor]:
+    """Return forward's arguments and the target, which must be there."""
+    inputs = view.to_input(X)
+    return inputs, read_target(view, inputs, y)
+
+
 def read_target(view: ModelView, inputs: Inputs, y) -> torch.Tensor:
     """Return the target, if it fits what the net gives: length, shape, range of the labels."""
     target = view.to_target(y)

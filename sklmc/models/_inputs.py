@@ -81,7 +81,7 @@ def check_input(X, caller: str) -> None:
                 f"{caller}: 'X' must hold at least one sample, but its first tensor has shape "
                 f"{tuple(X[0].shape)}."
             )
-    elif X is None or isinstance(X, (Mapping, str, bytes, set, Dataset, DataLoader)):
+    elif X is None or isinstance(X, (Mapping, str, bytes, set, type, Dataset, DataLoader)):
         raise TypeError(
             f"{caller}: 'X' must be array-like, or a tuple of tensors (forward's arguments), got "
             f"{type(X).__name__}."
