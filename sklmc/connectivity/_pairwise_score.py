@@ -23,7 +23,7 @@ class PairwiseScore:
     """Barriers between all pairs of some models.
 
     What :meth:`sklmc.LMCScorer.pairwise` returns. The matrices are symmetric with a zero
-    diagonal; their entries are never negative, and NaN where a loss on the path is.
+    diagonal; barriers are never negative, and NaN where a loss on the path is.
 
     Parameters
     ----------
@@ -52,6 +52,9 @@ class PairwiseScore:
         Rise of each path above its worse end, in `metric`.
     calibrated_barrier : ndarray of shape (n_models, n_models) or None
         Barrier of the calibrated loss over `baseline`; None if there is no calibration.
+    midpoint_barrier : ndarray of shape (n_models, n_models)
+        Value at alpha = 1/2 minus the mean of the ends, in `metric`. Negative where the midpoint
+        is better.
 
     See Also
     --------
@@ -104,38 +107,42 @@ class PairwiseScore:
     @functools.cached_property
     def barrier(self) -> np.ndarray:
         """Symmetric matrix of barriers."""
-        return self._square(self.barriers())
+        return self.barrier_for()
 
     @functools.cached_property
     def epsilon(self) -> np.ndarray:
         """Symmetric matrix of rises above the worse end."""
-        return self._square(self.barriers("max"))
+        return self.barrier_for(baseline="max")
 
     @functools.cached_property
     def calibrated_barrier(self) -> np.ndarray | None:
         """Symmetric matrix of barriers of the calibrated loss."""
         if self.calibrated_loss is None:
             return None
-        return self._square(self.barriers(metric="calibrated_loss"))
+        return self.barrier_for(metric="calibrated_loss")
 
-    def barriers(self, baseline: str | None = None, metric: str | None = None) -> np.ndarray:
-        """Return the barrier of every pair.
+    @functools.cached_property
+    def midpoint_barrier(self) -> np.ndarray:
+        """Symmetric matrix of values at the midpoint minus the mean of the ends."""
+        return self._square(self._midpoint_barriers())
+
+    def barrier_for(self, *, baseline: str | None = None, metric: str | None = None) -> np.ndarray:
+        """Return how far the path of every pair rises above a baseline.
 
         Parameters
         ----------
         baseline : {"linear", "mean", "max"}, default=None
-            None means the score's own.
+            "linear": the straight line between the values at the ends; "mean": their mean;
+            "max": the worse of the two, which gives epsilon. None means the score's own.
         metric : {"loss", "error", "calibrated_loss"}, default=None
-            None means the score's own.
+            None means the score's own `metric`.
 
         Returns
         -------
-        barriers : ndarray of shape (n_pairs,)
-            In the order of `pairs`.
+        barrier : ndarray of shape (n_models, n_models)
+            Symmetric with a zero diagonal.
         """
-        baseline = self.baseline if baseline is None else baseline
-        check_option(baseline, BASELINES, "PairwiseScore", "baseline")
-        return self._with_failures(barrier_of(self._curves(metric), self.alphas, baseline))
+        return self._square(self._barriers(baseline, metric))
 
     def midpoints(self, metric: str | None = None) -> np.ndarray:
         """Return the value at alpha = 1/2 of every pair.
@@ -305,11 +312,11 @@ class PairwiseScore:
         columns = {
             "model_a": a,
             "model_b": b,
-            "barrier": self.barriers(),
-            "epsilon": self.barriers("max"),
-            "loss_barrier": self.barriers(metric="loss"),
-            "error_barrier": self.barriers(metric="error"),
-            "midpoint_barrier": self._with_failures(midpoint_barrier_of(curves, self.alphas)),
+            "barrier": self._barriers(),
+            "epsilon": self._barriers("max"),
+            "loss_barrier": self._barriers(metric="loss"),
+            "error_barrier": self._barriers(metric="error"),
+            "midpoint_barrier": self._midpoint_barriers(),
             "loss_a": self.loss[:, 0],
             "loss_b": self.loss[:, -1],
             "error_a": self.error[:, 0],
@@ -320,7 +327,7 @@ class PairwiseScore:
             "maximum": self._with_failures(curves.max(axis=1)),
         }
         if self.calibrated_loss is not None:
-            columns["calibrated_barrier"] = self.barriers(metric="calibrated_loss")
+            columns["calibrated_barrier"] = self._barriers(metric="calibrated_loss")
             columns["midpoint_calibrated_loss"] = self.midpoints("calibrated_loss")
             columns["midpoint_inverse_temperature"] = midpoint_of(
                 self.inverse_temperature, self.alphas
@@ -328,12 +335,22 @@ class PairwiseScore:
         columns["failure"] = np.array([self.failures.get(pair) for pair in self.pairs], object)
         return pd.DataFrame(columns)
 
+    def _barriers(self, baseline: str | None = None, metric: str | None = None) -> np.ndarray:
+        """Return the barrier of every pair, (n_pairs,)."""
+        baseline = self.baseline if baseline is None else baseline
+        check_option(baseline, BASELINES, "PairwiseScore.barrier_for", "baseline")
+        return self._with_failures(barrier_of(self._curves(metric), self.alphas, baseline))
+
+    def _midpoint_barriers(self) -> np.ndarray:
+        """Return the midpoint barrier of every pair, (n_pairs,)."""
+        return self._with_failures(midpoint_barrier_of(self._curves(None), self.alphas))
+
     def _values(self, on: str, name: str = "on") -> np.ndarray:
         """Return one of the matrices as a value for each pair."""
         check_option(on, MATRICES, "PairwiseScore", name)
         if on == "calibrated_barrier":
-            return self.barriers(metric="calibrated_loss")
-        return self.barriers("max" if on == "epsilon" else None)
+            return self._barriers(metric="calibrated_loss")
+        return self._barriers("max" if on == "epsilon" else None)
 
     def _interval(
         self, values, confidence, n_resamples, random_state, lowest=-np.inf

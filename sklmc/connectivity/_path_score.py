@@ -45,8 +45,12 @@ class PathScore:
 
     Attributes
     ----------
+    barrier : float
+        How far the path rises above `baseline`, in `metric`; not negative.
     epsilon : float
         Rise of the path above its *worse* end, at least 0: the barrier with baseline "max".
+    calibrated_barrier : float or None
+        Barrier of the calibrated loss over `baseline`; None if there is no calibration.
     midpoint_barrier : float
         Value at alpha = 1/2 minus the mean of the ends. Negative where the midpoint is better.
     minimum, maximum : float
@@ -59,8 +63,8 @@ class PathScore:
 
     Notes
     -----
-    epsilon <= barrier("linear"), and epsilon <= barrier("mean"), since the worse end is at least
-    as high as the other baselines.
+    epsilon <= barrier whatever the baseline, since the worse end is at least as high as the other
+    baselines.
 
     References
     ----------
@@ -78,7 +82,7 @@ class PathScore:
     ...     loss=np.array([0.1, 0.6, 0.3]),
     ...     error=np.array([0.0, 0.2, 0.1]),
     ... )
-    >>> round(score.barrier("linear"), 3), round(score.epsilon, 3)
+    >>> round(score.barrier, 3), round(score.epsilon, 3)
     (0.4, 0.3)
     >>> score.is_connected(0.1)
     False
@@ -119,8 +123,8 @@ class PathScore:
             )
         return values
 
-    def barrier(self, baseline: str | None = None, metric: str | None = None) -> float:
-        """Return how far the path rises above its baseline.
+    def barrier_for(self, *, baseline: str | None = None, metric: str | None = None) -> float:
+        """Return how far the path rises above a baseline.
 
         Parameters
         ----------
@@ -136,13 +140,25 @@ class PathScore:
             Not negative; NaN where the path holds a NaN.
         """
         baseline = self.baseline if baseline is None else baseline
-        check_option(baseline, BASELINES, type(self).__name__, "baseline")
+        check_option(baseline, BASELINES, "PathScore.barrier_for", "baseline")
         return float(barrier_of(self.values(metric), self.alphas, baseline))
+
+    @property
+    def barrier(self) -> float:
+        """Rise of the path above its baseline."""
+        return self.barrier_for()
 
     @property
     def epsilon(self) -> float:
         """Rise of the path above its worse end."""
-        return self.barrier("max")
+        return self.barrier_for(baseline="max")
+
+    @property
+    def calibrated_barrier(self) -> float | None:
+        """Rise of the calibrated loss above its baseline."""
+        if self.calibrated_loss is None:
+            return None
+        return self.barrier_for(metric="calibrated_loss")
 
     @property
     def midpoint_barrier(self) -> float:

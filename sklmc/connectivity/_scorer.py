@@ -130,7 +130,7 @@ class LMCScorer(BaseEstimator):
     >>> score = LMCScorer(n_alphas=5).path(a, b, X, y)
     >>> score.alphas.tolist()
     [0.0, 0.25, 0.5, 0.75, 1.0]
-    >>> bool(score.epsilon <= score.barrier("linear"))
+    >>> bool(score.epsilon <= score.barrier)
     True
     """
 
@@ -322,14 +322,14 @@ class LMCScorer(BaseEstimator):
 
     def _summary(self, score: PairwiseScore, classify: bool, variance: float) -> dict[str, float]:
         """Return medians over pairs and means over members, greater is better."""
+        pairs = first, second = np.triu_indices(score.n_models, 1)
         values = {
-            "neg_barrier": -np.median(score.barriers()),
-            "neg_epsilon": -np.median(score.barriers("max")),
+            "neg_barrier": -np.median(score.barrier[pairs]),
+            "neg_epsilon": -np.median(score.epsilon[pairs]),
         }
-        if score.calibrated_loss is not None:
-            values["neg_calibrated_barrier"] = -np.median(score.barriers(metric="calibrated_loss"))
+        if score.calibrated_barrier is not None:
+            values["neg_calibrated_barrier"] = -np.median(score.calibrated_barrier[pairs])
         values["neg_merged_loss"] = -np.median(score.midpoints("loss"))
-        first, second = np.triu_indices(score.n_models, 1)
         member = np.full(score.n_models, np.nan)
         member[second] = score.error[:, -1]
         member[first] = score.error[:, 0]

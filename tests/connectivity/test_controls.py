@@ -14,10 +14,10 @@ from sklmc.models import view
 
 def test_permuted_ends_compute_the_same_and_lie_apart(nets, moons):
     found = path_controls(nets[0], nets[0], *moons, n_repeats=3, random_state=0)
-    assert found["path"].barrier() == 0.0
+    assert found["path"].barrier == 0.0
     for score in found["random_permutation"]:
         assert score.loss[-1] == pytest.approx(score.loss[0], rel=1e-5)
-    assert max(score.barrier() for score in found["random_permutation"]) > 0.0
+    assert max(score.barrier for score in found["random_permutation"]) > 0.0
 
 
 def test_random_steps_are_as_long_as_the_path_in_every_tensor(nets):
@@ -40,7 +40,7 @@ def test_aligner_acts_on_the_path_only_and_seeds_repeat(nets, moons):
         for left, right in zip(one[kind], two[kind]):
             np.testing.assert_array_equal(left.loss, right.loss)
         assert not np.array_equal(one[kind][0].loss, one[kind][1].loss)
-    assert max(score.barrier() for score in one["random_permutation"]) > one["path"].barrier()
+    assert max(score.barrier for score in one["random_permutation"]) > one["path"].barrier
     assert scorer.aligner == "weight"
 
 

@@ -25,13 +25,44 @@ def grouped():
 
 
 def test_matrices_are_symmetric_with_zero_diagonal(grouped):
-    for matrix in (grouped.barrier, grouped.epsilon):
+    for matrix in (grouped.barrier, grouped.epsilon, grouped.midpoint_barrier):
         np.testing.assert_array_equal(matrix, matrix.T)
         assert (np.diag(matrix) == 0).all()
         assert matrix.shape == (7, 7)
     assert grouped.calibrated_barrier is None
     row = grouped.pairs.index((2, 5))
-    assert grouped.barrier[5, 2] == pytest.approx(grouped.barriers()[row])
+    assert grouped.barrier[5, 2] == pytest.approx(grouped.loss[row, 2] - 0.1)
+
+
+@pytest.mark.parametrize("name", ["barrier", "epsilon", "calibrated_barrier", "midpoint_barrier"])
+@pytest.mark.parametrize("baseline", ["linear", "mean", "max"])
+def test_attributes_of_a_path_are_those_of_its_pair(name, baseline):
+    loss, error, calibrated = np.random.default_rng(0).random((3, 3, 5))
+    score = PairwiseScore(
+        n_models=3,
+        alphas=ALPHAS,
+        loss=loss,
+        error=error,
+        calibrated_loss=calibrated,
+        inverse_temperature=calibrated,
+        metric="error",
+        baseline=baseline,
+    )
+    for i, j in score.pairs:
+        path = score.path(i, j)
+        assert getattr(score, name)[i, j] == getattr(path, name)
+        for metric in ("loss", "error", "calibrated_loss"):
+            pairs = score.barrier_for(baseline="mean", metric=metric)
+            assert pairs[i, j] == path.barrier_for(baseline="mean", metric=metric)
+    own = score.barrier_for(baseline=baseline, metric="error")
+    np.testing.assert_array_equal(score.barrier, own)
+
+
+def test_unknown_baseline_and_metric_are_refused(grouped):
+    with pytest.raises(ValueError, match=r"'baseline' must be one of .*, got 'maximum'"):
+        grouped.barrier_for(baseline="maximum")
+    with pytest.raises(ValueError, match="'metric' must be one of"):
+        grouped.barrier_for(metric="accuracy")
 
 
 def test_path_of_a_pair_either_way_round():
@@ -39,7 +70,7 @@ def test_path_of_a_pair_either_way_round():
     score = PairwiseScore(n_models=2, alphas=ALPHAS, loss=loss, error=loss)
     np.testing.assert_array_equal(score.path(0, 1).loss, loss[0])
     np.testing.assert_array_equal(score.path(1, 0).loss, loss[0, ::-1])
-    assert score.path(0, 1).barrier() == score.path(1, 0).barrier() == score.barrier[0, 1]
+    assert score.path(0, 1).barrier == score.path(1, 0).barrier == score.barrier[0, 1]
 
 
 def test_frame_has_one_row_for_each_pair(grouped):
@@ -47,8 +78,8 @@ def test_frame_has_one_row_for_each_pair(grouped):
     assert len(frame) == 21
     row = frame.set_index(["model_a", "model_b"]).loc[(1, 4)]
     path = grouped.path(1, 4)
-    assert row["barrier"] == path.barrier()
-    assert row["error_barrier"] == path.barrier(metric="error")
+    assert row["barrier"] == path.barrier
+    assert row["error_barrier"] == path.barrier_for(metric="error")
     assert row["midpoint_loss"] == path.midpoint()
     assert (row["loss_a"], row["error_b"]) == (path.loss[0], path.error[-1])
     assert (row["minimum"], row["maximum"]) == (path.minimum, path.maximum)
@@ -56,10 +87,10 @@ def test_frame_has_one_row_for_each_pair(grouped):
 
 def test_interval_of_every_matrix(grouped):
     found = grouped.interval(random_state=0)
-    assert found.estimate == np.median(grouped.barriers())
+    assert found.estimate == np.median(grouped.barrier[np.triu_indices(7, 1)])
     assert found.low <= found.estimate <= found.high
     assert grouped.interval(random_state=0, on="epsilon").estimate == np.median(
-        grouped.barriers("max")
+        grouped.epsilon[np.triu_indices(7, 1)]
     )
     assert grouped.interval(random_state=0) == found
 

@@ -20,11 +20,13 @@ def score(**changes):
 
 
 def test_barriers_in_every_metric():
-    assert score().barrier() == pytest.approx(0.4)
-    assert score().barrier("max") == pytest.approx(0.3) == score().epsilon
-    assert score().barrier(metric="error") == pytest.approx(0.45)
-    assert score().barrier(metric="calibrated_loss") == 0.0
-    assert score(metric="error", baseline="max").barrier() == pytest.approx(0.4)
+    assert score().barrier == pytest.approx(0.4)
+    assert score().barrier_for(baseline="max") == pytest.approx(0.3) == score().epsilon
+    assert score().barrier_for(metric="error") == pytest.approx(0.45)
+    assert score().barrier_for(metric="calibrated_loss") == 0.0
+    assert score(metric="error", baseline="max").barrier == pytest.approx(0.4)
+    assert score(metric="error", loss=ALPHAS).calibrated_barrier == 0.0
+    assert score(calibrated_loss=None).calibrated_barrier is None
 
 
 def test_extremes_and_midpoint():
@@ -50,8 +52,8 @@ def test_frame_has_one_row_per_alpha():
 
 def test_unknown_words_are_refused():
     with pytest.raises(ValueError, match=r"'baseline' must be one of .* Did you mean 'linear'"):
-        score().barrier("linaer")
+        score().barrier_for(baseline="linaer")
     with pytest.raises(ValueError, match="'metric' must be one of"):
-        score().barrier(metric="accuracy")
+        score().barrier_for(metric="accuracy")
     with pytest.raises(ValueError, match="there is no 'calibrated_loss'; set 'calibration'"):
-        score(calibrated_loss=None).barrier(metric="calibrated_loss")
+        score(calibrated_loss=None).barrier_for(metric="calibrated_loss")

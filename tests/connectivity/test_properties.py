@@ -56,7 +56,7 @@ def test_path_read_from_the_other_end_is_turned_round(pair, scorer):
     back = quiet(scorer.path, b, a, *data(a))
     np.testing.assert_allclose(there.alphas, 1.0 - back.alphas[::-1], atol=1e-15)
     np.testing.assert_allclose(there.loss, back.loss[::-1], rtol=ROUNDING, atol=ROUNDING)
-    assert there.barrier("linear") == pytest.approx(back.barrier("linear"), abs=10 * ROUNDING)
+    assert there.barrier == pytest.approx(back.barrier, abs=10 * ROUNDING)
 
 
 @few
@@ -78,7 +78,7 @@ def test_no_barrier_between_equal_nets(drawn, scorer):
     (net,) = drawn
     score = quiet(scorer.path, net, net, *data(net))
     for metric in known(score):
-        assert score.barrier(metric=metric) == pytest.approx(0.0, abs=ROUNDING)
+        assert score.barrier_for(metric=metric) == pytest.approx(0.0, abs=ROUNDING)
     assert score.is_connected(ROUNDING)
 
 
@@ -88,7 +88,10 @@ def test_barriers_are_never_negative_and_the_worse_end_is_the_higher_baseline(pa
     before = [bits(net) for net in pair]
     score = quiet(scorer.path, *pair, *data(pair[0]))
     for metric in known(score):
-        by = {name: score.barrier(name, metric) for name in ("linear", "mean", "max")}
+        by = {
+            name: score.barrier_for(baseline=name, metric=metric)
+            for name in ("linear", "mean", "max")
+        }
         assert min(by.values()) >= 0.0
         assert by["max"] <= min(by["linear"], by["mean"]) + 1e-12
     assert score.minimum <= score.midpoint() <= score.maximum

@@ -186,12 +186,12 @@ curves = {
 }
 add(
     "sklmc.PathScore",
-    lambda **arguments: (lambda s: (s.barrier(), s.to_frame()))(sklmc.PathScore(**arguments)),
+    lambda **arguments: (lambda s: (s.barrier, s.to_frame()))(sklmc.PathScore(**arguments)),
     lambda w: {"alphas": w.path.alphas, "loss": w.path.loss, "error": w.path.error},
     signature=sklmc.PathScore,
     **curves,
 )
-for name in ("values", "barrier", "midpoint", "is_connected", "to_frame"):
+for name in ("values", "barrier_for", "midpoint", "is_connected", "to_frame"):
     add(
         f"sklmc.PathScore.{name}",
         lambda world, method=name, **arguments: getattr(world.path, method)(**arguments),
@@ -221,7 +221,7 @@ add(
     },
 )
 for name, base in {
-    "barriers": {},
+    "barrier_for": {},
     "midpoints": {},
     "path": {"i": 0, "j": 1},
     "interval": {"n_resamples": 20, "random_state": 0},
