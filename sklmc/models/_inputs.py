@@ -37,6 +37,8 @@ class Inputs:
         """What `ModelView.to_input` takes: a tensor, or a tuple of several."""
         return self.args[0] if len(self.args) == 1 else self.args
 
+    __iter__ = None  # or indexing would make it an endless sequence
+
     def __getitem__(self, rows) -> Inputs:
         """Return some samples, by a slice or by their indices."""
         return Inputs(*(part[rows] if self._has_rows(part) else part for part in self.args))
