@@ -297,9 +297,9 @@ class MultiAligner(BaseEstimator):
         Returns
         -------
         frame : DataFrame
-            One row for each pair of indices ``a < b``: the inner product of their weights as they
-            are (``identity``), in the common frame (``common``) and after weight matching of
-            this pair alone (``pairwise``).
+            One row for each pair of indices ``model_a < model_b``: the inner product of their
+            weights as they are (``identity``), in the common frame (``common``) and after weight
+            matching of this pair alone (``pairwise``).
         """
         permutations = self._fitted()
         symmetry = self.symmetry_
@@ -322,7 +322,7 @@ class MultiAligner(BaseEstimator):
                 as_given = inner_product(states[i], states[j], symmetry)
                 common = inner_product(moved[i], moved[j], symmetry)
                 rows.append((i, j, as_given, common, pair.objective))
-        return pd.DataFrame(rows, columns=["a", "b", "identity", "common", "pairwise"])
+        return pd.DataFrame(rows, columns=["model_a", "model_b", "identity", "common", "pairwise"])
 
     def _fitted(self):
         """Return the permutations, or say that there are none yet."""

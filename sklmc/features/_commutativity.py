@@ -10,7 +10,7 @@ from sklmc.features._linear_maps import linear_part
 from sklmc.features._readings import Nets
 
 
-def commutativity(a, b, X, *, layers="weight"):
+def commutativity(model_a, model_b, X, *, layers="weight"):
     """Measure whether the weights of two nets may be exchanged under the sum of their features.
 
     Commutativity [1]_ of a layer: ``W_A H_A + W_B H_B = W_B H_A + W_A H_B``, where H are the
@@ -20,7 +20,7 @@ def commutativity(a, b, X, *, layers="weight"):
 
     Parameters
     ----------
-    a, b : skorch net, fitted sklmc estimator or torch.nn.Module
+    model_a, model_b : skorch net, fitted sklmc estimator or torch.nn.Module
         Two nets of one architecture; A is the reference, but the measure is symmetric.
     X : array-like of shape (n_samples, ...)
         At least two samples.
@@ -65,7 +65,7 @@ def commutativity(a, b, X, *, layers="weight"):
     1  layers.2       0.0     0.0
     """
     caller = "commutativity"
-    nets = Nets([a, b], X, caller, ["a", "b"], 2)
+    nets = Nets([model_a, model_b], X, caller, ["model_a", "model_b"], 2)
     chosen = choose_layers(nets.layers, layers, caller, affine=True, needs_input=True)
     own = [[look.module.get_submodule(c.path) for c in chosen] for look in nets.looks]
     sums = {layer.name: [0.0] * 6 for layer in chosen}

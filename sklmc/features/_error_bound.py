@@ -17,7 +17,7 @@ from sklmc.models import (
 SLACK = 1e-12  # of a mean over samples
 
 
-def error_bound(a, b, X, y, alphas=(0.25, 0.5, 0.75)):
+def error_bound(model_a, model_b, X, y, alphas=(0.25, 0.5, 0.75)):
     """Check the error between two nets against the bound that feature connectivity gives.
 
     Where the logits of a net between A and B are a positive multiple of the mean of A's and B's
@@ -27,7 +27,7 @@ def error_bound(a, b, X, y, alphas=(0.25, 0.5, 0.75)):
 
     Parameters
     ----------
-    a, b : skorch net, fitted sklmc estimator or torch.nn.Module
+    model_a, model_b : skorch net, fitted sklmc estimator or torch.nn.Module
         Two classifiers of one architecture. A is the reference, ``alpha=0``.
     X : array-like of shape (n_samples, ...)
         Samples.
@@ -69,7 +69,7 @@ def error_bound(a, b, X, y, alphas=(0.25, 0.5, 0.75)):
     """
     caller = "error_bound"
     alphas = check_inner_alphas(alphas, caller)
-    nets = Nets([a, b], X, caller, ["a", "b"], 1)
+    nets = Nets([model_a, model_b], X, caller, ["model_a", "model_b"], 1)
     target = read_target(nets.looks[0], nets.data, y)
     if not is_classification(target):
         raise ValueError(

@@ -10,7 +10,7 @@ from sklmc.models import check_compatible, common_input, read_labelled_data, see
 MIN_SAMPLES = 40
 
 
-def explain_barrier(a, b, X, y) -> BarrierReport:
+def explain_barrier(model_a, model_b, X, y) -> BarrierReport:
     """Explain why the average of two nets is worse than the nets.
 
     Every known cause is tried by its remedy: what the remedy removes of the barrier at the
@@ -18,7 +18,7 @@ def explain_barrier(a, b, X, y) -> BarrierReport:
 
     Parameters
     ----------
-    a, b : skorch net, fitted sklmc estimator, Pipeline or torch.nn.Module
+    model_a, model_b : skorch net, fitted sklmc estimator, Pipeline or torch.nn.Module
         Two nets of one architecture. A is the reference; neither is changed. A Pipeline counts
         as its last step, seen through the earlier ones.
     X : array-like of shape (n_samples, ...)
@@ -105,10 +105,11 @@ def explain_barrier(a, b, X, y) -> BarrierReport:
     ['not_aligned']
     """
     caller = "explain_barrier"
-    (before_a, inner_a), (before_b, inner_b) = see_through(a), see_through(b)
-    X = common_input([before_a, before_b], X, caller, ["a", "b"])
-    looks = [view(inner_a, caller=caller, name="a"), view(inner_b, caller=caller, name="b")]
-    check_compatible(looks, caller, ["a", "b"])
+    (before_a, inner_a), (before_b, inner_b) = see_through(model_a), see_through(model_b)
+    names = ["model_a", "model_b"]
+    X = common_input([before_a, before_b], X, caller, names)
+    looks = [view(m, caller=caller, name=n) for m, n in zip([inner_a, inner_b], names)]
+    check_compatible(looks, caller, names)
     for look in looks:
         look.check_logits()
     data, target = read_labelled_data(looks[0], X, y)
@@ -117,6 +118,6 @@ def explain_barrier(a, b, X, y) -> BarrierReport:
             f"{caller}: 'X' holds {len(target)} samples, too few: at least {MIN_SAMPLES} are "
             "needed, half to try remedies on and half to score them."
         )
-    plain = view(looks[0].module, caller=caller, name="a")
+    plain = view(looks[0].module, caller=caller, name="model_a")
     search = CauseSearch(plain, Halves(plain, data, target), looks[0].state, looks[1].state)
     return search.run()

@@ -9,7 +9,7 @@ from sklmc.features._layers import choose_layers
 from sklmc.features._readings import Nets, check_inner_alphas
 
 
-def layerwise_exponential_connectivity(a, b, X, alphas=(0.5,), *, layers="feature"):
+def layerwise_exponential_connectivity(model_a, model_b, X, alphas=(0.5,), *, layers="feature"):
     """Measure how nearly the nets between A and B superpose A and B layer by layer.
 
     Layerwise exponentially weighted connectivity [1]_ says that behind l weight layers the net
@@ -20,7 +20,7 @@ def layerwise_exponential_connectivity(a, b, X, alphas=(0.5,), *, layers="featur
 
     Parameters
     ----------
-    a, b : skorch net, fitted sklmc estimator or torch.nn.Module
+    model_a, model_b : skorch net, fitted sklmc estimator or torch.nn.Module
         Two nets of one architecture. A is the reference, ``alpha=0``.
     X : array-like of shape (n_samples, ...)
         At least two samples.
@@ -87,7 +87,7 @@ def layerwise_exponential_connectivity(a, b, X, alphas=(0.5,), *, layers="featur
     """
     caller = "layerwise_exponential_connectivity"
     alphas = check_inner_alphas(alphas, caller)
-    nets = Nets([a, b], X, caller, ["a", "b"], 2)
+    nets = Nets([model_a, model_b], X, caller, ["model_a", "model_b"], 2)
     chosen = choose_layers(nets.layers, layers, caller)
     cosines = {(layer, alpha): RunningMean() for layer in chosen for alpha in alphas}
     fits = {key: [0.0, 0.0] for key in cosines}

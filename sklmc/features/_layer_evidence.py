@@ -38,7 +38,7 @@ def unit_correlation(a, b, data) -> dict[str, float]:
 
     Units count by their standard deviations: ``sum cov / sum (std_a * std_b)``.
     """
-    nets = Nets([a, b], data, "explain_barrier", ["a", "b"], 2)
+    nets = Nets([a, b], data, "explain_barrier", ["model_a", "model_b"], 2)
     chosen = choose_layers(nets.layers, "weight", nets.caller)
     spreads = {layer.name: [Moments() for _ in range(3)] for layer in chosen}
     for first, second in nets.read(outputs=chosen):

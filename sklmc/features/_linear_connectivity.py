@@ -22,7 +22,7 @@ COLUMNS = [
 
 
 def layerwise_linear_connectivity(
-    a, b, X, alphas=(0.25, 0.5, 0.75), *, layers="all", absolute=False
+    model_a, model_b, X, alphas=(0.25, 0.5, 0.75), *, layers="all", absolute=False
 ):
     """Measure how nearly the features between two nets are the mean of the nets' features.
 
@@ -34,7 +34,7 @@ def layerwise_linear_connectivity(
 
     Parameters
     ----------
-    a, b : skorch net, fitted sklmc estimator or torch.nn.Module
+    model_a, model_b : skorch net, fitted sklmc estimator or torch.nn.Module
         Two nets of one architecture. A is the reference, ``alpha=0``.
     X : array-like of shape (n_samples, ...)
         At least two samples.
@@ -105,7 +105,7 @@ def layerwise_linear_connectivity(
     caller = "layerwise_linear_connectivity"
     alphas = check_inner_alphas(alphas, caller)
     check_option(absolute, [True, False], caller, "absolute")
-    nets = Nets([a, b], X, caller, ["a", "b"], 2)
+    nets = Nets([model_a, model_b], X, caller, ["model_a", "model_b"], 2)
     chosen = choose_layers(nets.layers, layers, caller)
     sums = {(layer.name, alpha): _PathSums(alpha, absolute) for layer in chosen for alpha in alphas}
     for readings in nets.read(outputs=chosen, alphas=alphas):

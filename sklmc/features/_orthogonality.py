@@ -11,7 +11,7 @@ from sklmc.features._linear_maps import linear_part
 from sklmc.features._readings import Nets
 
 
-def reciprocal_orthogonality(a, b, X, *, layers="weight"):
+def reciprocal_orthogonality(model_a, model_b, X, *, layers="weight"):
     """Measure how much each net's weights respond to the other net's features.
 
     Reciprocal orthogonality [1]_ of a layer: ``W_B z_A = 0`` and ``W_A z_B = 0``, where z are
@@ -21,7 +21,7 @@ def reciprocal_orthogonality(a, b, X, *, layers="weight"):
 
     Parameters
     ----------
-    a, b : skorch net, fitted sklmc estimator or torch.nn.Module
+    model_a, model_b : skorch net, fitted sklmc estimator or torch.nn.Module
         Two nets of one architecture.
     X : array-like of shape (n_samples, ...)
         At least two samples.
@@ -74,7 +74,7 @@ def reciprocal_orthogonality(a, b, X, *, layers="weight"):
     0.0
     """
     caller = "reciprocal_orthogonality"
-    nets = Nets([a, b], X, caller, ["a", "b"], 2)
+    nets = Nets([model_a, model_b], X, caller, ["model_a", "model_b"], 2)
     chosen = choose_layers(nets.layers, layers, caller, affine=True, needs_input=True)
     own = [[look.module.get_submodule(c.path) for c in chosen] for look in nets.looks]
     ratios = {layer.name: (RunningMean(), RunningMean()) for layer in chosen}

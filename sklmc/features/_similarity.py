@@ -22,8 +22,10 @@ from sklmc.models import (
     view,
 )
 
+NAMES = ["model_a", "model_b"]
 
-def feature_similarity(a, b=None, X=None, *, on="weight", layers=None):
+
+def feature_similarity(model_a, model_b=None, X=None, *, on="weight", layers=None):
     """Measure how alike hidden units are, within a net or between two.
 
     Wide nets hold the same feature many times: their matrix of similarities, with units ordered
@@ -31,9 +33,9 @@ def feature_similarity(a, b=None, X=None, *, on="weight", layers=None):
 
     Parameters
     ----------
-    a : skorch net, fitted sklmc estimator or torch.nn.Module
+    model_a : skorch net, fitted sklmc estimator or torch.nn.Module
         A net; the reference.
-    b : same kind, default=None
+    model_b : same kind, default=None
         A second net of one architecture with A, whose units are compared with those of A. None:
         the units of A among themselves.
     X : array-like of shape (n_samples, ...), default=None
@@ -81,7 +83,7 @@ def feature_similarity(a, b=None, X=None, *, on="weight", layers=None):
     """
     caller = "feature_similarity"
     check_option(on, ["weight", "activation"], caller, "on")
-    models = [a] if b is None else [a, b]
+    models = [model_a] if model_b is None else [model_a, model_b]
     if on == "weight":
         matrices = _of_weights(models, layers, caller)
     else:
@@ -138,9 +140,9 @@ def _unit_rows(matrix: torch.Tensor) -> torch.Tensor:
 
 def _of_weights(models, layers, caller: str) -> dict[str, tuple[np.ndarray, ...]]:
     """Return cosines of incoming weights: within A, within B, between."""
-    looks = [view(m, caller=caller, name=name) for m, name in zip(models, "ab")]
-    check_finite(looks[0].state, caller, "a")
-    check_compatible(looks, caller, ["a", "b"][: len(looks)])
+    looks = [view(m, caller=caller, name=name) for m, name in zip(models, NAMES)]
+    check_finite(looks[0].state, caller, NAMES[0])
+    check_compatible(looks, caller, NAMES[: len(looks)])
     names = _affine_names(looks[0], layers, caller)
     found: dict[str, tuple[np.ndarray, ...]] = {}
     for name in names:
@@ -156,7 +158,8 @@ def _affine_names(look: ModelView, layers, caller: str) -> list[str]:
     if layers is None:
         if len(paths) < 2:
             raise ValueError(
-                f"{caller}: 'a' has no hidden linear or convolutional layer; name one in 'layers'."
+                f"{caller}: 'model_a' has no hidden linear or convolutional layer; name one in "
+                "'layers'."
             )
         return paths[:-1]
     names = check_names(layers, caller, "layers")
@@ -167,7 +170,7 @@ def _affine_names(look: ModelView, layers, caller: str) -> list[str]:
 
 def _of_activations(models, X, layers, caller: str) -> dict[str, tuple[np.ndarray, ...]]:
     """Return correlations of outputs: within A, within B, between."""
-    nets = Nets(models, X, caller, ["a", "b"][: len(models)], 2)
+    nets = Nets(models, X, caller, NAMES[: len(models)], 2)
     chosen = choose_layers(nets.layers, "relu" if layers is None else layers, caller)
     sums = {layer.name: (CrossMoments(), Moments()) for layer in chosen}
     for readings in nets.read(outputs=chosen):

@@ -10,7 +10,7 @@ from sklmc.features._layers import choose_layers, module_kind, trace_layers
 from sklmc.models import Call, ModelView, Watcher, check_compatible, named_tensors, view
 
 
-def stitch_models(a, b, layer, X=None):
+def stitch_models(model_a, model_b, layer, X=None):
     """Put the first layers of A before the rest of B.
 
     If features are linearly connected layer by layer, B's upper layers can use A's features [1]_:
@@ -18,7 +18,7 @@ def stitch_models(a, b, layer, X=None):
 
     Parameters
     ----------
-    a, b : skorch net, fitted sklmc estimator or torch.nn.Module
+    model_a, model_b : skorch net, fitted sklmc estimator or torch.nn.Module
         Two nets of one architecture, aligned if they were trained independently.
     layer : int or str
         How many weight layers come from A (0: none, the result is B; as many as there are: A), or
@@ -29,8 +29,8 @@ def stitch_models(a, b, layer, X=None):
 
     Returns
     -------
-    model : same kind as `a`
-        A new model that runs as `a` and `b` do.
+    model : same kind as `model_a`
+        A new model that runs as `model_a` and `model_b` do.
 
     Raises
     ------
@@ -64,8 +64,9 @@ def stitch_models(a, b, layer, X=None):
     True
     """
     caller = "stitch_models"
-    looks = [view(a, caller=caller, name="a"), view(b, caller=caller, name="b")]
-    check_compatible(looks, caller, ["a", "b"])
+    names = ["model_a", "model_b"]
+    looks = [view(m, caller=caller, name=n) for m, n in zip([model_a, model_b], names)]
+    check_compatible(looks, caller, names)
     args = looks[0].sample(X)
     count = _count(layer, looks[0], args, caller)
     first = depth_of_tensors(looks[0], args)

@@ -16,7 +16,7 @@ from sklmc.models import (
 )
 
 
-def inverse_temperatures(a, b, X, y, alphas=(0.5,)):
+def inverse_temperatures(model_a, model_b, X, y, alphas=(0.5,)):
     """Compare the inverse temperature that merged logits need with the one predicted for them.
 
     Under exact exponentially weighted connectivity [1]_ the logits of the net between A and B
@@ -27,7 +27,7 @@ def inverse_temperatures(a, b, X, y, alphas=(0.5,)):
 
     Parameters
     ----------
-    a, b : skorch net, fitted sklmc estimator or torch.nn.Module
+    model_a, model_b : skorch net, fitted sklmc estimator or torch.nn.Module
         Two classifiers of one architecture. A is the reference, ``alpha=0``.
     X : array-like of shape (n_samples, ...)
         Held-out samples.
@@ -81,7 +81,7 @@ def inverse_temperatures(a, b, X, y, alphas=(0.5,)):
     """
     caller = "inverse_temperatures"
     alphas = check_inner_alphas(alphas, caller)
-    nets = Nets([a, b], X, caller, ["a", "b"], 2)
+    nets = Nets([model_a, model_b], X, caller, ["model_a", "model_b"], 2)
     for look in nets.looks:
         look.check_logits()
     target = read_target(nets.looks[0], nets.data, y)

@@ -10,7 +10,7 @@ from sklmc.features._readings import Nets, check_inner_alphas
 from sklmc.models import Moments
 
 
-def variance_ratio(a, b, X, alphas=(0.5,), *, layers="weight"):
+def variance_ratio(model_a, model_b, X, alphas=(0.5,), *, layers="weight"):
     """Measure how far the activations of the nets between A and B have collapsed.
 
     Averaging weights shrinks the variance of hidden units layer by layer, even after alignment
@@ -19,7 +19,7 @@ def variance_ratio(a, b, X, alphas=(0.5,), *, layers="weight"):
 
     Parameters
     ----------
-    a, b : skorch net, fitted sklmc estimator or torch.nn.Module
+    model_a, model_b : skorch net, fitted sklmc estimator or torch.nn.Module
         Two nets of one architecture, aligned or not. A is the reference, ``alpha=0``.
     X : array-like of shape (n_samples, ...)
         At least two samples of the data that the nets were trained on.
@@ -63,7 +63,7 @@ def variance_ratio(a, b, X, alphas=(0.5,), *, layers="weight"):
     """
     caller = "variance_ratio"
     alphas = check_inner_alphas(alphas, caller)
-    nets = Nets([a, b], X, caller, ["a", "b"], 2)
+    nets = Nets([model_a, model_b], X, caller, ["model_a", "model_b"], 2)
     chosen = choose_layers(nets.layers, layers, caller)
     spreads = {layer.name: [Moments() for _ in range(2 + len(alphas))] for layer in chosen}
     for readings in nets.read(outputs=chosen, alphas=alphas):

@@ -12,7 +12,7 @@ from sklmc.features._layers import choose_layers
 from sklmc.features._readings import Nets, check_inner_alphas
 
 
-def weak_additivity(a, b, X, alphas=(0.5,), *, layers="relu"):
+def weak_additivity(model_a, model_b, X, alphas=(0.5,), *, layers="relu"):
     """Measure whether ReLU and averaging commute on the pre-activations of two nets.
 
     Weak additivity [1]_: ``relu((1 - alpha) * z_A + alpha * z_B)`` equals
@@ -22,7 +22,7 @@ def weak_additivity(a, b, X, alphas=(0.5,), *, layers="relu"):
 
     Parameters
     ----------
-    a, b : skorch net, fitted sklmc estimator or torch.nn.Module
+    model_a, model_b : skorch net, fitted sklmc estimator or torch.nn.Module
         Two nets of one architecture. A is the reference, ``alpha=0``.
     X : array-like of shape (n_samples, ...)
         At least two samples.
@@ -73,7 +73,7 @@ def weak_additivity(a, b, X, alphas=(0.5,), *, layers="relu"):
     """
     caller = "weak_additivity"
     alphas = check_inner_alphas(alphas, caller)
-    nets = Nets([a, b], X, caller, ["a", "b"], 2)
+    nets = Nets([model_a, model_b], X, caller, ["model_a", "model_b"], 2)
     chosen = choose_layers(nets.layers, layers, caller, needs_input=True)
     for layer in chosen:
         _check_activation(layer, nets.layers, caller)

@@ -24,7 +24,7 @@ FEW_FOR_REFIT = 500  # samples; below, a refit that was asked for warns
 MOST_SAMPLES = 10_000  # of refit and renormalize; more gain next to nothing
 
 
-def repair(model, endpoints, X, *, y=None, weights=None, method="auto"):
+def repair(model, models, X, *, y=None, weights=None, method="auto"):
     """Repair a merged model so that its hidden units respond as those of its end points did.
 
     The mean of weights is not the net whose activations are the mean: activations shrink from
@@ -34,15 +34,15 @@ def repair(model, endpoints, X, *, y=None, weights=None, method="auto"):
     Parameters
     ----------
     model : skorch net, fitted sklmc estimator or torch.nn.Module
-        The weighted mean of `endpoints`. It is not changed.
-    endpoints : list of skorch nets, fitted sklmc estimators or torch.nn.Modules
+        The weighted mean of `models`. It is not changed.
+    models : list of skorch nets, fitted sklmc estimators or torch.nn.Modules
         The aligned models that `model` was averaged from. They are not changed.
     X : array-like of shape (n_samples, ...)
         Samples like those that the models were trained on; two thousand serve well. Samples of
         another kind (noise) can harm.
     y : array-like of shape (n_samples,), default=None
         Labels of X; only "auto" reads them.
-    weights : array-like of shape (n_endpoints,), default=None
+    weights : array-like of shape (n_models,), default=None
         The weights of the mean; None means equal weights. Where all weight lies on one end
         point, or on equal ones, the model is that end point and comes back as it is.
     method : {"auto", "batch_norm", "refit", "renormalize"}, default="auto"
@@ -128,12 +128,12 @@ def repair(model, endpoints, X, *, y=None, weights=None, method="auto"):
     """
     caller = "repair"
     check_option(method, METHODS, caller, "method")
-    endpoints = check_models(endpoints, caller, name="endpoints")
-    weights = check_weights(weights, len(endpoints), caller)
-    names = ["model", *(f"endpoints[{i}]" for i in range(len(endpoints)))]
+    models = check_models(models, caller)
+    weights = check_weights(weights, len(models), caller)
+    names = ["model", *(f"models[{i}]" for i in range(len(models)))]
     views = [
         view(one, caller=caller, name=name)
-        for one, name in zip([model, *endpoints], names, strict=True)
+        for one, name in zip([model, *models], names, strict=True)
     ]
     check_compatible(views, caller, names)
     if X is None:

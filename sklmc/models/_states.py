@@ -113,7 +113,7 @@ def interpolate_states(a: State, b: State, alpha: float) -> dict[str, torch.Tens
     return average_states((a, b), (1.0 - alpha, alpha))
 
 
-def interpolate_models(a, b, alpha):
+def interpolate_models(model_a, model_b, alpha):
     """Return the model at a point of the straight line from A to B in weight space.
 
     Every parameter and floating buffer becomes ``(1 - alpha) * A + alpha * B``; nothing is
@@ -121,14 +121,14 @@ def interpolate_models(a, b, alpha):
 
     Parameters
     ----------
-    a, b : skorch net, fitted sklmc estimator or torch.nn.Module
+    model_a, model_b : skorch net, fitted sklmc estimator or torch.nn.Module
         Two models of one architecture. A is the reference. Neither is changed.
     alpha : float
         Position in [0, 1]: 0 gives a copy of A, 1 a copy of B.
 
     Returns
     -------
-    model : same kind as `a`
+    model : same kind as `model_a`
         A new model; a net's history and optimizer state are empty.
 
     Raises
@@ -158,8 +158,9 @@ def interpolate_models(a, b, alpha):
     """
     caller = "interpolate_models"
     alpha = check_alpha(alpha, caller)
-    views = [view(a, caller=caller, name="a"), view(b, caller=caller, name="b")]
-    check_compatible(views, caller, ["a", "b"])
+    names = ["model_a", "model_b"]
+    views = [view(m, caller=caller, name=n) for m, n in zip([model_a, model_b], names)]
+    check_compatible(views, caller, names)
     return views[0].rebuild(interpolate_states(views[0].state, views[1].state, alpha))
 
 

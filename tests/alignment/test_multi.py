@@ -102,7 +102,7 @@ def test_objective_is_the_mean_inner_product_of_pairs():
     aligner = MultiAligner(random_state=0).fit(models)
     frame = aligner.compare(models)
     assert frame["common"].mean() == pytest.approx(aligner.objective_)
-    assert list(zip(frame["a"], frame["b"])) == [(0, 1), (0, 2), (1, 2)]
+    assert list(zip(frame["model_a"], frame["model_b"])) == [(0, 1), (0, 2), (1, 2)]
     assert (frame["pairwise"] >= frame["identity"]).all()
     moved = aligner.transform(models)
     skipped = ("layers.4.bias",)  # no group moves the last bias

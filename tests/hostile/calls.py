@@ -12,7 +12,7 @@ from tests.hostile.values import ALSO_NAMED, KINDS, MAY_PASS
 UNKNOWN = "frobnicate"  # a keyword that nothing takes
 KIND_OF = {  # what a parameter of this name usually is
     **dict.fromkeys(["a", "b", "model", "model_a", "model_b"], "model"),
-    **dict.fromkeys(["models", "endpoints"], "models"),
+    "models": "models",
     "X": "data",
     "y": "target",
     **dict.fromkeys(

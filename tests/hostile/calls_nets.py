@@ -13,7 +13,7 @@ SCORE_ARGUMENTS = {"is_connected": {"epsilon": 0.1}}
 
 
 def pair(w):
-    return {"a": w.a, "b": w.b, "X": w.X}
+    return {"model_a": w.a, "model_b": w.b, "X": w.X}
 
 
 def labelled(w):
@@ -22,10 +22,6 @@ def labelled(w):
 
 def group(w):
     return {"models": w.nets, "X": w.X, "y": w.y}
-
-
-def two(w):
-    return {"model_a": w.a, "model_b": w.b, "X": w.X, "y": w.y}
 
 
 # -- averages and merges -------------------------------------------------------------------
@@ -39,7 +35,7 @@ add(
 add(
     "sklmc.interpolate_models",
     sklmc.interpolate_models,
-    lambda w: {"a": w.a, "b": w.b, "alpha": 0.5},
+    lambda w: {"model_a": w.a, "model_b": w.b, "alpha": 0.5},
     may_pass={"alpha": {"zero"}},
 )
 add(
@@ -51,8 +47,8 @@ add(
 add(
     "sklmc.merging.repair",
     merging.repair,
-    lambda w: {"model": w.a, "endpoints": w.nets, "X": w.X},
-    may_pass={"X": {"fewer rows"}, "endpoints": {"a list of one", "too many"}},
+    lambda w: {"model": w.a, "models": w.nets, "X": w.X},
+    may_pass={"X": {"fewer rows"}, "models": {"a list of one", "too many"}},
 )
 
 # -- alignment ------------------------------------------------------------------------------
@@ -93,7 +89,7 @@ for name in ("fit", "fit_transform"):
         lambda method=name, **arguments: getattr(
             sklmc.PermutationAligner("straight_through", max_iter=2, random_state=0), method
         )(**arguments),
-        two,
+        labelled,
         signature=getattr(sklmc.PermutationAligner, name),
     )
 for name in ("transform", "inverse_transform"):
@@ -148,7 +144,7 @@ add(
 add(
     "sklmc.LMCScorer.path",
     lambda **arguments: sklmc.LMCScorer(n_alphas=3).path(**arguments),
-    two,
+    labelled,
     signature=sklmc.LMCScorer.path,
     may_pass={"model_a": {"a Pipeline"}},
 )
@@ -175,7 +171,9 @@ add(
 add(
     "sklmc.connectivity.path_controls",
     connectivity.path_controls,
-    lambda w: two(w) | {"n_repeats": 1, "scorer": sklmc.LMCScorer(n_alphas=3), "random_state": 0},
+    lambda w: (
+        labelled(w) | {"n_repeats": 1, "scorer": sklmc.LMCScorer(n_alphas=3), "random_state": 0}
+    ),
 )
 curves = {
     "alphas": "curve",

@@ -35,7 +35,7 @@ MAY_PASS = {
 # A refusal may name the other side of what does not fit together, or what lies inside.
 ALSO_NAMED = {
     "model": {"tensor", "X", "y", "layers"},
-    "models": {"tensor", "X", "endpoints"},
+    "models": {"tensor", "X"},
     "estimator": {"module", "module__widht", "batch_size"},
     "grid": {"module__widht", "lr", "learning_rate"},
     "data": {"y", "model", "n_features", "batch"},

@@ -253,9 +253,9 @@ def test_bad_input_of_merge_models(models, options, error, said):
     "changes, error, said",
     [
         ({"model": 3}, TypeError, "'model' must be a fitted skorch net"),
-        ({"model": nn.Linear(3, 2)}, ArchitectureMismatchError, r"'model' and 'endpoints\[0\]'"),
-        ({"endpoints": []}, ValueError, "'endpoints' must hold at least 1 model"),
-        ({"endpoints": dense(0)}, TypeError, "'endpoints' must be a list of models"),
+        ({"model": nn.Linear(3, 2)}, ArchitectureMismatchError, r"'model' and 'models\[0\]'"),
+        ({"models": []}, ValueError, "'models' must hold at least 1 model"),
+        ({"models": dense(0)}, TypeError, "'models' must be a list of models"),
         ({"X": None}, ValueError, "'X' is None; pass samples of the data"),
         ({"X": X[:1]}, ValueError, "pass at least two samples"),
         ({"y": [0]}, ValueError, "'X' and 'y' must have the same length"),
@@ -264,9 +264,9 @@ def test_bad_input_of_merge_models(models, options, error, said):
     ],
 )
 def test_bad_input_of_repair(changes, error, said):
-    arguments = {"model": dense(2), "endpoints": [dense(0), dense(1)], "X": X, **changes}
+    arguments = {"model": dense(2), "models": [dense(0), dense(1)], "X": X, **changes}
     with pytest.raises(error, match=f"repair: .*{said}"):
-        repair(arguments.pop("model"), arguments.pop("endpoints"), arguments.pop("X"), **arguments)
+        repair(arguments.pop("model"), arguments.pop("models"), arguments.pop("X"), **arguments)
 
 
 def test_classes_and_tasks_must_agree(nets):

@@ -141,7 +141,7 @@ def test_weights_that_are_not_finite_are_named(bad):
         net[3].bias[1] = bad
     with pytest.raises(NonFiniteError, match=r"tensor '3.bias' of 'models\[1\]' holds 1 value"):
         average_models([chain(0), net])
-    with pytest.raises(NonFiniteError, match=r"tensor '3.bias' of 'b'"):
+    with pytest.raises(NonFiniteError, match=r"tensor '3.bias' of 'model_b'"):
         interpolate_models(chain(0), net, 0.5)
 
 
