@@ -76,11 +76,11 @@ class PermutationAligner(BaseEstimator):
     max_iter : int, default=100
         Largest number of sweeps over all groups in each start; of epochs for "straight_through",
         which "auto" ends after 30 at the latest.
+    n_jobs : int or None, default=None
+        Number of starts that run at the same time, in threads. The result does not depend on it.
     random_state : int, RandomState instance or None, default=None
         Draws further starts, the order of samples, and the rows that choose. Weight matching with
         ``n_init=1`` and activation matching draw nothing.
-    n_jobs : int or None, default=None
-        Number of starts that run at the same time, in threads. The result does not depend on it.
     verbose : int, default=0
         1 shows a progress bar over the improvements of the objective.
 
@@ -164,8 +164,8 @@ class PermutationAligner(BaseEstimator):
         "init": [Mapping, None],
         "n_init": [Interval(Integral, 1, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "random_state": ["random_state"],
         "n_jobs": [None, Integral],
+        "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
     __metadata_request__fit = {"model_a": UNUSED, "model_b": UNUSED}
@@ -183,8 +183,8 @@ class PermutationAligner(BaseEstimator):
         init=None,
         n_init=1,
         max_iter=100,
-        random_state=None,
         n_jobs=None,
+        random_state=None,
         verbose=0,
     ):
         self.method = method
@@ -195,8 +195,8 @@ class PermutationAligner(BaseEstimator):
         self.init = init
         self.n_init = n_init
         self.max_iter = max_iter
-        self.random_state = random_state
         self.n_jobs = n_jobs
+        self.random_state = random_state
         self.verbose = verbose
 
     def fit(self, model_a, model_b, X=None, y=None):

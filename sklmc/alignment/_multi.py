@@ -21,6 +21,7 @@ from sklmc._sklearn import (
 from sklmc._validation import check_models
 from sklmc.alignment._aligner import PermutationAligner
 from sklmc.alignment._blocks import block_pairs
+from sklmc.alignment._portfolio import METHODS
 from sklmc.alignment._weight import match_weights
 from sklmc.models import average_states, check_compatible, view
 from sklmc.symmetry import cached_symmetry
@@ -40,17 +41,19 @@ class MultiAligner(BaseEstimator):
         aligns each model in turn to the mean of the others by its weights, until none moves
         ([1]_, algorithm 3): no model is special, and the mean inner product of all pairs never
         falls.
-    aligner : PermutationAligner or None, default=None
-        Aligns a model to the reference; cloned for each. None is ``PermutationAligner()``. With
-        "merge_many" its method must be "weight".
+    aligner : str, PermutationAligner or None, default="weight"
+        Aligns a model to the reference: a method of :class:`~sklmc.PermutationAligner` ("weight",
+        "activation", "straight_through", "auto"; then with ``random_state=0``), or an aligner,
+        cloned for each. With "merge_many" its method must be "weight". None takes the models as
+        they are: "merge_many" starts from there, and with "reference" nothing moves.
     reference : int, default=0
         Which model the others are aligned to, first or only.
     max_iter : int, default=100
         Largest number of rounds over all models for "merge_many".
-    random_state : int, RandomState instance or None, default=None
-        Draws the order of models in each round of "merge_many".
     n_jobs : int or None, default=None
         Number of models that are aligned to the reference at the same time, in threads.
+    random_state : int, RandomState instance or None, default=None
+        Draws the order of models in each round of "merge_many".
     verbose : int, default=0
         1 shows a progress bar over models and rounds.
 
@@ -100,11 +103,11 @@ class MultiAligner(BaseEstimator):
 
     _parameter_constraints: dict = {
         "method": [StrOptions({"merge_many", "reference"})],
-        "aligner": [PermutationAligner, None],
+        "aligner": [StrOptions(set(METHODS)), PermutationAligner, None],
         "reference": [Interval(Integral, 0, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "random_state": ["random_state"],
         "n_jobs": [None, Integral],
+        "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
     __metadata_request__fit = {"models": UNUSED}
@@ -115,19 +118,19 @@ class MultiAligner(BaseEstimator):
         self,
         method="merge_many",
         *,
-        aligner=None,
+        aligner="weight",
         reference=0,
         max_iter=100,
-        random_state=None,
         n_jobs=None,
+        random_state=None,
         verbose=0,
     ):
         self.method = method
         self.aligner = aligner
         self.reference = reference
         self.max_iter = max_iter
-        self.random_state = random_state
         self.n_jobs = n_jobs
+        self.random_state = random_state
         self.verbose = verbose
 
     def fit(self, models, X=None, y=None):
@@ -159,7 +162,9 @@ class MultiAligner(BaseEstimator):
         self._validate_params()
         caller = type(self).__name__
         models = check_models(models, caller, minimum=2)
-        aligner = PermutationAligner() if self.aligner is None else self.aligner
+        aligner = self.aligner
+        if aligner is None or isinstance(aligner, str):
+            aligner = PermutationAligner(aligner or "weight", random_state=0)
         if self.method == "merge_many" and aligner.method != "weight":
             raise ValueError(
                 f"{caller}: method='merge_many' goes by weights, but the 'aligner' has "
@@ -183,7 +188,7 @@ class MultiAligner(BaseEstimator):
         aligner = clone(aligner).set_params(symmetry=symmetry, verbose=0)
 
         def to_reference(index: int):
-            if index == self.reference:
+            if index == self.reference or self.aligner is None:
                 return symmetry.identity()
             return clone(aligner).fit(models[self.reference], models[index], X, y).permutation_
 

@@ -149,6 +149,23 @@ def test_reference_takes_any_method_of_the_aligner():
     assert fit.permutations_[1] == PermutationAligner("activation").fit(*models[:2], X).permutation_
 
 
+def test_aligner_by_name_is_that_method():
+    models = nets(3)
+    X = torch.randn(50, 6, generator=torch.Generator().manual_seed(0))
+    named = MultiAligner("reference", aligner="activation").fit(models, X)
+    given = MultiAligner("reference", aligner=PermutationAligner("activation")).fit(models, X)
+    assert named.permutations_ == given.permutations_
+
+
+def test_without_an_aligner_models_start_as_they_are():
+    models = nets(4)
+    still = MultiAligner("reference", aligner=None).fit(models)
+    assert all(permutation.n_moved == 0 for permutation in still.permutations_)
+    many = MultiAligner(aligner=None, random_state=0).fit(models)
+    assert many.objective_path_[0] == still.objective_
+    assert many.objective_ > still.objective_
+
+
 # -- messages --------------------------------------------------------------------------------
 
 
@@ -161,7 +178,7 @@ def test_what_cannot_be_aligned_is_refused_in_words():
     with pytest.raises(ValueError, match=r"'reference' must be the index of one of the 3 models"):
         MultiAligner(reference=3).fit(models)
     with pytest.raises(ValueError, match="the 'aligner' has method='auto'"):
-        MultiAligner(aligner=PermutationAligner("auto")).fit(models)
+        MultiAligner(aligner="auto").fit(models)
     with pytest.raises(ValueError, match="has an 'init', which belongs to one pair"):
         MultiAligner(aligner=PermutationAligner(init={})).fit(models)
     with pytest.raises(ArchitectureMismatchError, match=r"'models\[0\]' and 'models\[3\]'"):
@@ -181,7 +198,7 @@ def test_transform_wants_the_models_of_the_fit():
 
 
 @pytest.mark.parametrize(
-    "params", [{"method": "universe"}, {"aligner": "weight"}, {"reference": -1}, {"max_iter": 0}]
+    "params", [{"method": "universe"}, {"aligner": "wieght"}, {"reference": -1}, {"max_iter": 0}]
 )
 def test_bad_parameters_are_named(params):
     with pytest.raises(ValueError, match=f"'{next(iter(params))}' parameter of MultiAligner"):
