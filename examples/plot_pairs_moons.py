@@ -49,8 +49,8 @@ scores = {
 }
 for width in (4, 64, 256):
     naive, aligned = scores[width, "naive"], scores[width, "aligned"]
-    print(width, naive.interval(random_state=0, on="epsilon"))
-    print("    gain by alignment", naive.compare(aligned, random_state=0, on="epsilon"))
+    print(width, naive.interval(random_state=0, quantity="epsilon"))
+    print("    gain by alignment", naive.compare(aligned, random_state=0, quantity="epsilon"))
 
 # %%
 # The nets that belong together

@@ -50,7 +50,7 @@ for width in WIDTHS:
         frame = score.to_frame().assign(width=width, condition=condition)
         frame["midpoint_accuracy"] = 1 - frame["midpoint_error"]
         rows.append(frame)
-        median = score.interval(on="epsilon", random_state=0)
+        median = score.interval(quantity="epsilon", random_state=0)
         accuracy = frame["midpoint_accuracy"].median()
         print(f"{width:4d} {condition:8s} epsilon {median.estimate:.3f} [{median.low:.3f}, "
               f"{median.high:.3f}], midpoint accuracy {accuracy:.3f}")  # fmt: skip
@@ -87,7 +87,9 @@ axes[0, 0].legend(frameon=False)
 # Rows of the epsilon matrix, Euclidean distance, single linkage, colours up to the mean test loss:
 # the deck's reading. Intervals of the median stand where the violins end.
 
-intervals = {key: score.interval(on="epsilon", random_state=0) for key, score in scores.items()}
+intervals = {
+    key: score.interval(quantity="epsilon", random_state=0) for key, score in scores.items()
+}
 for shift, condition in zip((-0.2, 0.2), colours):
     found = [intervals[width, condition] for width in WIDTHS]
     low, high = ([getattr(one, end) for one in found] for end in ("low", "high"))

@@ -197,7 +197,7 @@ class PairwiseScore:
         )
 
     def interval(
-        self, confidence=0.95, n_resamples=1000, random_state=None, *, on="barrier"
+        self, *, quantity="barrier", confidence=0.95, n_resamples=1000, random_state=None
     ) -> MedianInterval:
         """Return the median over pairs with its bootstrap interval.
 
@@ -209,14 +209,14 @@ class PairwiseScore:
 
         Parameters
         ----------
+        quantity : {"barrier", "epsilon", "calibrated_barrier"}, default="barrier"
+            What the median is of.
         confidence : float, default=0.95
             Coverage, in (0, 1).
         n_resamples : int, default=1000
             Number of resamples.
         random_state : int, RandomState instance or None, default=None
             Draws the resamples.
-        on : {"barrier", "epsilon", "calibrated_barrier"}, default="barrier"
-            What the median is of.
 
         Returns
         -------
@@ -232,10 +232,18 @@ class PairwiseScore:
         moons aligned to one of them; .98 and more for three pools that were not aligned, where
         intervals are wider than they need be. With 5 models trust it as one of .9.
         """
-        return self._interval(self._values(on), confidence, n_resamples, random_state, lowest=0.0)
+        caller = "PairwiseScore.interval"
+        return self._interval(
+            self._values(quantity, caller),
+            confidence,
+            n_resamples,
+            random_state,
+            caller,
+            lowest=0.0,
+        )
 
     def compare(
-        self, other, confidence=0.95, n_resamples=1000, random_state=None, *, on="barrier"
+        self, other, *, quantity="barrier", confidence=0.95, n_resamples=1000, random_state=None
     ) -> MedianInterval:
         """Return the median of the paired differences, self minus `other`, with its interval.
 
@@ -244,14 +252,14 @@ class PairwiseScore:
         other : PairwiseScore
             Scores of the same models in the same order under another condition (aligned, say),
             or of as many models that belong together one by one (the same seeds).
+        quantity : {"barrier", "epsilon", "calibrated_barrier"}, default="barrier"
+            What is compared.
         confidence : float, default=0.95
             Coverage, in (0, 1).
         n_resamples : int, default=1000
             Number of resamples of models, the same ones for both.
         random_state : int, RandomState instance or None, default=None
             Draws the resamples.
-        on : {"barrier", "epsilon", "calibrated_barrier"}, default="barrier"
-            What is compared.
 
         Returns
         -------
@@ -259,24 +267,26 @@ class PairwiseScore:
             The named tuple (estimate, low, high); above 0 where self is worse. An interval
             without 0 tells the two apart.
         """
+        caller = "PairwiseScore.compare"
         if not isinstance(other, PairwiseScore):
             raise TypeError(
-                f"PairwiseScore.compare: 'other' must be a PairwiseScore, got "
-                f"{type(other).__name__}."
+                f"{caller}: 'other' must be a PairwiseScore, got {type(other).__name__}."
             )
         if other.n_models != self.n_models:
             raise ValueError(
-                "PairwiseScore.compare: the difference is taken pair by pair, but 'other' has "
+                f"{caller}: the difference is taken pair by pair, but 'other' has "
                 f"{other.n_models} models and this score {self.n_models}; score the same models."
             )
-        difference = self._values(on) - other._values(on)
-        return self._interval(difference, confidence, n_resamples, random_state)
+        difference = self._values(quantity, caller) - other._values(quantity, caller)
+        return self._interval(difference, confidence, n_resamples, random_state, caller)
 
-    def cluster(self, linkage="single", on="distance", *, values="epsilon") -> ModelClusters:
+    def cluster(self, *, quantity="epsilon", linkage="single", on="distance") -> ModelClusters:
         """Cluster the models hierarchically.
 
         Parameters
         ----------
+        quantity : {"barrier", "epsilon", "calibrated_barrier"}, default="epsilon"
+            Which matrix.
         linkage : {"single", "complete", "average", "weighted"}, default="single"
             How the distance between clusters follows from that between models. "single" joins
             what a chain of low barriers connects [2]_.
@@ -284,16 +294,15 @@ class PairwiseScore:
             "distance": the matrix itself is the distance between models. "rows": the Euclidean
             distance between its rows, which brings models together that are alike in their
             barriers to all others.
-        values : {"barrier", "epsilon", "calibrated_barrier"}, default="epsilon"
-            Which matrix.
 
         Returns
         -------
         clusters : ModelClusters
             Linkage, order of leaves, and labels at any height or number of clusters.
         """
-        self._values(values, "values")
-        return cluster_models(getattr(self, values), linkage, on, "PairwiseScore.cluster")
+        caller = "PairwiseScore.cluster"
+        self._values(quantity, caller)
+        return cluster_models(getattr(self, quantity), linkage, on, caller)
 
     def to_frame(self) -> pd.DataFrame:
         """Return a tidy table.
@@ -345,22 +354,22 @@ class PairwiseScore:
         """Return the midpoint barrier of every pair, (n_pairs,)."""
         return self._with_failures(midpoint_barrier_of(self._curves(None), self.alphas))
 
-    def _values(self, on: str, name: str = "on") -> np.ndarray:
+    def _values(self, quantity: str, caller: str) -> np.ndarray:
         """Return one of the matrices as a value for each pair."""
-        check_option(on, MATRICES, "PairwiseScore", name)
-        if on == "calibrated_barrier":
+        check_option(quantity, MATRICES, caller, "quantity")
+        if quantity == "calibrated_barrier":
             return self._barriers(metric="calibrated_loss")
-        return self._barriers("max" if on == "epsilon" else None)
+        return self._barriers("max" if quantity == "epsilon" else None)
 
     def _interval(
-        self, values, confidence, n_resamples, random_state, lowest=-np.inf
+        self, values, confidence, n_resamples, random_state, caller: str, lowest=-np.inf
     ) -> MedianInterval:
         """Check what is common to interval and compare, and resample."""
-        check_number(confidence, "PairwiseScore", "confidence")
+        check_number(confidence, caller, "confidence")
         if not 0.0 < confidence < 1.0:
-            raise ValueError(f"PairwiseScore: 'confidence' must lie in (0, 1), got {confidence!r}.")
-        check_integer(n_resamples, "PairwiseScore", "n_resamples", 1)
-        rng = check_seed(random_state, "PairwiseScore")
+            raise ValueError(f"{caller}: 'confidence' must lie in (0, 1), got {confidence!r}.")
+        check_integer(n_resamples, caller, "n_resamples", 1)
+        rng = check_seed(random_state, caller)
         return median_interval(values, self.n_models, confidence, n_resamples, rng, lowest)
 
     def _curves(self, metric: str | None) -> np.ndarray:

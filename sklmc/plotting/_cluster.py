@@ -118,7 +118,7 @@ class ClusterDisplay:
             To be drawn with :meth:`plot`.
         """
         matrix_of(score, values, "ClusterDisplay.from_scores")
-        clusters = score.cluster(linkage, on, values=values)
+        clusters = score.cluster(quantity=values, linkage=linkage, on=on)
         metric = score.error if score.metric == "error" else score.loss
         mean = float(np.mean(metric[:, [0, -1]]))
         return cls(clusters=clusters, vmax=mean if mean > 0 else None, name=LABELS[values])

@@ -89,7 +89,7 @@ def test_interval_of_every_matrix(grouped):
     found = grouped.interval(random_state=0)
     assert found.estimate == np.median(grouped.barrier[np.triu_indices(7, 1)])
     assert found.low <= found.estimate <= found.high
-    assert grouped.interval(random_state=0, on="epsilon").estimate == np.median(
+    assert grouped.interval(random_state=0, quantity="epsilon").estimate == np.median(
         grouped.epsilon[np.triu_indices(7, 1)]
     )
     assert grouped.interval(random_state=0) == found
@@ -111,7 +111,7 @@ def test_paired_comparison_sees_what_separate_intervals_do_not():
 @pytest.mark.parametrize("on", ["distance", "rows"])
 @pytest.mark.parametrize("linkage", ["single", "complete", "average", "weighted"])
 def test_clusters_are_the_groups(grouped, on, linkage):
-    clusters = grouped.cluster(linkage, on)
+    clusters = grouped.cluster(linkage=linkage, on=on)
     assert clusters.labels(n_clusters=2).tolist() == [0, 1, 0, 1, 0, 1, 0]
     assert sorted(clusters.order) == list(range(7))
     assert len(set(clusters.labels(height=0.0))) == 7
@@ -122,12 +122,12 @@ def test_clusters_are_the_groups(grouped, on, linkage):
 def test_single_linkage_joins_what_chains_of_low_barriers_connect():
     """0-1 and 1-2 are low, 0-2 is high: one cluster for single, two for complete linkage."""
     chain = score_of([0.1, 0.9, 0.1], 3)
-    assert chain.cluster("single").labels(height=0.2).tolist() == [0, 0, 0]
-    assert len(set(chain.cluster("complete").labels(height=0.2))) == 2
+    assert chain.cluster(linkage="single").labels(height=0.2).tolist() == [0, 0, 0]
+    assert len(set(chain.cluster(linkage="complete").labels(height=0.2))) == 2
 
 
 def test_rows_are_compared_by_euclidean_distance(grouped):
-    found = grouped.cluster("single", "rows").linkage
+    found = grouped.cluster(linkage="single", on="rows").linkage
     wanted = hierarchy.linkage(pdist(grouped.epsilon), "single")
     np.testing.assert_allclose(found[:, 2], wanted[:, 2])
 
@@ -144,16 +144,16 @@ def test_messages(grouped):
         grouped.interval(confidence=95)
     with pytest.raises(ValueError, match="'n_resamples' must be at least 1, got 0"):
         grouped.interval(n_resamples=0)
-    with pytest.raises(ValueError, match="'on' must be one of 'barrier'"):
-        grouped.interval(on="loss")
+    with pytest.raises(ValueError, match="'quantity' must be one of 'barrier'"):
+        grouped.interval(quantity="loss")
     with pytest.raises(ValueError, match="there is no 'calibrated_loss'; set 'calibration'"):
-        grouped.interval(on="calibrated_barrier")
+        grouped.interval(quantity="calibrated_barrier")
     with pytest.raises(ValueError, match="'other' has 3 models and this score 7"):
         grouped.compare(score_of([0.1] * 3, 3))
     with pytest.raises(TypeError, match="'other' must be a PairwiseScore, got float"):
         grouped.compare(0.5)
     with pytest.raises(ValueError, match="'linkage' must be one of"):
-        grouped.cluster("ward")
+        grouped.cluster(linkage="ward")
     with pytest.raises(ValueError, match="'on' must be one of 'distance', 'rows', got 'row'"):
         grouped.cluster(on="row")
     with pytest.raises(ValueError, match=r"between models 0 and 2 is .*nan"):

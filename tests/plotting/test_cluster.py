@@ -30,7 +30,7 @@ def test_colours_end_at_the_mean_loss(pairwise_score):
 
 def test_rows_and_linkage_are_passed_on(pairwise_score):
     display = ClusterDisplay.from_scores(pairwise_score, linkage="average", on="rows")
-    wanted = pairwise_score.cluster("average", "rows").linkage
+    wanted = pairwise_score.cluster(linkage="average", on="rows").linkage
     np.testing.assert_array_equal(display.clusters.linkage, wanted)
 
 
