@@ -68,7 +68,7 @@ def with_bare_torch(X, y, n_nets, width, n_epochs):
     x, target = torch.from_numpy(X), torch.from_numpy(y)
     for seed in range(n_nets):
         torch.manual_seed(seed)
-        module = MLP(X.shape[1], int(y.max()) + 1, width)
+        module = MLP(X.shape[1], int(y.max()) + 1, width=width)
         optimizer = torch.optim.Adam(module.parameters(), lr=LR)
         for _ in range(n_epochs):
             order = torch.randperm(len(x))

@@ -86,6 +86,7 @@ class PairwiseScore:
     error: np.ndarray
     calibrated_loss: np.ndarray | None = None
     inverse_temperature: np.ndarray | None = None
+    _: dataclasses.KW_ONLY
     metric: str = "loss"
     baseline: str = "linear"
     failures: Mapping[tuple[int, int], str] = dataclasses.field(default_factory=dict)

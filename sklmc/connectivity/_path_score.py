@@ -93,6 +93,7 @@ class PathScore:
     error: np.ndarray
     calibrated_loss: np.ndarray | None = None
     inverse_temperature: np.ndarray | None = None
+    _: dataclasses.KW_ONLY
     metric: str = "loss"
     baseline: str = "linear"
 

@@ -32,7 +32,7 @@ _SOURCES = {
 }
 
 
-def load_images(name, data_home=None):
+def load_images(name, *, data_home=None):
     """Return MNIST, Fashion-MNIST or CIFAR-10 in their official training and test parts.
 
     The images are read from ``<data_home>/<name>.npz`` where that file is. Where it is not,

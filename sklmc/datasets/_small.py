@@ -36,7 +36,7 @@ def load_moons(n_train=512, n_test=512, *, noise=0.1, random_state=0):
     noise : float, default=0.1
         Standard deviation of the noise, in the unit of the circles' radius.
     random_state : int, RandomState instance or None, default=0
-        Seeds noise and split.
+        Seeds noise and split. A number by default: the same data for everybody.
 
     Returns
     -------
@@ -81,7 +81,7 @@ def load_digits_split(test_size=0.25, *, random_state=0):
     test_size : float or int, default=0.25
         Share or number of the 1,797 samples that the test part gets.
     random_state : int, RandomState instance or None, default=0
-        Seeds the split.
+        Seeds the split. A number by default, as for load_moons.
 
     Returns
     -------

@@ -17,7 +17,7 @@ from sklmc.models import (
 SLACK = 1e-12  # of a mean over samples
 
 
-def error_bound(model_a, model_b, X, y, alphas=(0.25, 0.5, 0.75)):
+def error_bound(model_a, model_b, X, y, *, alphas=(0.25, 0.5, 0.75)):
     """Check the error between two nets against the bound that feature connectivity gives.
 
     Where the logits of a net between A and B are a positive multiple of the mean of A's and B's

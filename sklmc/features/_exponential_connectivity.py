@@ -9,7 +9,7 @@ from sklmc.features._layers import choose_layers
 from sklmc.features._readings import Nets, check_inner_alphas
 
 
-def layerwise_exponential_connectivity(model_a, model_b, X, alphas=(0.5,), *, layers="feature"):
+def layerwise_exponential_connectivity(model_a, model_b, X, *, alphas=(0.5,), layers="feature"):
     """Measure how nearly the nets between A and B superpose A and B layer by layer.
 
     Layerwise exponentially weighted connectivity [1]_ says that behind l weight layers the net

@@ -22,7 +22,7 @@ COLUMNS = [
 
 
 def layerwise_linear_connectivity(
-    model_a, model_b, X, alphas=(0.25, 0.5, 0.75), *, layers="all", absolute=False
+    model_a, model_b, X, *, alphas=(0.25, 0.5, 0.75), layers="all", absolute=False
 ):
     """Measure how nearly the features between two nets are the mean of the nets' features.
 

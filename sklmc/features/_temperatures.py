@@ -16,7 +16,7 @@ from sklmc.models import (
 )
 
 
-def inverse_temperatures(model_a, model_b, X, y, alphas=(0.5,)):
+def inverse_temperatures(model_a, model_b, X, y, *, alphas=(0.5,)):
     """Compare the inverse temperature that merged logits need with the one predicted for them.
 
     Under exact exponentially weighted connectivity [1]_ the logits of the net between A and B

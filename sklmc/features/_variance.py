@@ -10,7 +10,7 @@ from sklmc.features._readings import Nets, check_inner_alphas
 from sklmc.models import Moments
 
 
-def variance_ratio(model_a, model_b, X, alphas=(0.5,), *, layers="weight"):
+def variance_ratio(model_a, model_b, X, *, alphas=(0.5,), layers="weight"):
     """Measure how far the activations of the nets between A and B have collapsed.
 
     Averaging weights shrinks the variance of hidden units layer by layer, even after alignment
@@ -43,7 +43,7 @@ def variance_ratio(model_a, model_b, X, alphas=(0.5,), *, layers="weight"):
 
     See Also
     --------
-    sklmc.merging.repair : What to do about a collapse.
+    sklmc.repair : What to do about a collapse.
     preactivation_scale : Which units are driven at all.
 
     References

@@ -12,7 +12,7 @@ from sklmc.features._layers import choose_layers
 from sklmc.features._readings import Nets, check_inner_alphas
 
 
-def weak_additivity(model_a, model_b, X, alphas=(0.5,), *, layers="relu"):
+def weak_additivity(model_a, model_b, X, *, alphas=(0.5,), layers="relu"):
     """Measure whether ReLU and averaging commute on the pre-activations of two nets.
 
     Weak additivity [1]_: ``relu((1 - alpha) * z_A + alpha * z_B)`` equals

@@ -71,13 +71,14 @@ class GreedySoup(SingleNet):
     scoring : str, callable or None, default=None
         What is held out for: greater is better, as in scikit-learn. None takes the net's own
         score (accuracy or R2).
-    validation_fraction : float, default=0.2
-        Part of the samples kept from training, to score nets and soups. Classes keep their
-        shares, and the last sample of a class is never taken from training.
     aligner : str, aligner object or None, default=None
         How all nets are aligned with the best one before they are averaged; see
         :func:`merge_models`. None averages them as they are, which suits nets that share their
         first part of training; nets with seeds of their own need an aligner.
+    validation_fraction : float, default=0.2
+        Part of the samples kept from training, to score nets and soups; twice that of
+        WeightAverager, as these scores choose. Classes keep their shares, and the last sample of
+        a class is never taken from training.
     n_jobs : int, default=None
         Nets trained at the same time. None means 1 unless in a joblib context, -1 all processors.
     random_state : int, RandomState instance or None, default=None
@@ -139,8 +140,8 @@ class GreedySoup(SingleNet):
         "param_grid": [dict, list, tuple, ParameterGrid, None],
         "n_estimators": [Interval(Integral, 1, None, closed="left")],
         "scoring": [str, callable, None],
-        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "aligner": [StrOptions(set(ALIGNER_NAMES)), HasMethods(["fit", "transform"]), None],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
@@ -153,8 +154,8 @@ class GreedySoup(SingleNet):
         *,
         n_estimators=1,
         scoring=None,
-        validation_fraction=0.2,
         aligner=None,
+        validation_fraction=0.2,
         n_jobs=None,
         random_state=None,
         verbose=0,
@@ -163,8 +164,8 @@ class GreedySoup(SingleNet):
         self.param_grid = param_grid
         self.n_estimators = n_estimators
         self.scoring = scoring
-        self.validation_fraction = validation_fraction
         self.aligner = aligner
+        self.validation_fraction = validation_fraction
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.verbose = verbose

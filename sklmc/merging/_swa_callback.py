@@ -76,7 +76,7 @@ class StochasticWeightAveraging(Callback):
     3
     """
 
-    def __init__(self, start=0.75, cycle=1, swa_lr=None, decay=None, update_batch_norm=True):
+    def __init__(self, start=0.75, *, cycle=1, swa_lr=None, decay=None, update_batch_norm=True):
         self.start = start
         self.cycle = cycle
         self.swa_lr = swa_lr

@@ -93,8 +93,6 @@ class WidthSearchCV(BaseSearchCV):
         nets are regressors.
     cv : int, cross-validation generator or iterable, default=None
         As in scikit-learn's searches; None means five folds.
-    n_jobs : int, default=None
-        Folds evaluated at the same time.
     cache_dir : str or path, default=None
         Folder where every finished net of every width and fold is stored at once, and from where
         a search that was cut off, even killed, goes on: it ends with the same bytes as an
@@ -104,6 +102,8 @@ class WidthSearchCV(BaseSearchCV):
         What a fold counts whose training or scoring fails; such a width is never connected.
     return_train_score : bool, default=False
         Whether scores on the training parts are computed too.
+    n_jobs : int, default=None
+        Folds evaluated at the same time.
     verbose : int, default=0
         1 shows a bar over widths with the barrier measured last, 2 also a line for each.
 
@@ -165,10 +165,10 @@ class WidthSearchCV(BaseSearchCV):
         scoring=None,
         refit="merged_accuracy",
         cv=None,
-        n_jobs=None,
         cache_dir=None,
         error_score=np.nan,
         return_train_score=False,
+        n_jobs=None,
         verbose=0,
     ):
         super().__init__(

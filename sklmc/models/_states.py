@@ -164,7 +164,7 @@ def interpolate_models(model_a, model_b, alpha):
     return views[0].rebuild(interpolate_states(views[0].state, views[1].state, alpha))
 
 
-def average_models(models, weights=None):
+def average_models(models, *, weights=None):
     """Return the mean of models in weight space, as they are: no alignment, no repair.
 
     Sums run in float64, so that the order of the models matters to the last bit at most.

@@ -68,6 +68,7 @@ class MLP(nn.Module):
         self,
         n_features: int | None = None,
         n_outputs: int | None = None,
+        *,
         width: int = 64,
         depth: int = 1,
         norm: str | None = None,

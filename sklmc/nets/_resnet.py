@@ -93,6 +93,7 @@ class ResNet20(nn.Module):
         self,
         n_channels: int = 3,
         n_outputs: int = 10,
+        *,
         width_multiplier: float = 1.0,
         norm: str | None = "batch",
     ):

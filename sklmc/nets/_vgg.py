@@ -69,6 +69,7 @@ class VGG11(nn.Module):
         self,
         n_channels: int = 3,
         n_outputs: int = 10,
+        *,
         width_multiplier: float = 1.0,
         norm: str | None = "batch",
     ):

@@ -120,7 +120,7 @@ def _plain(value):
     return value.clone() if inference else value
 
 
-def discover_symmetry(model, X=None, verify: bool = True) -> PermutationSymmetry:
+def discover_symmetry(model, X=None, *, verify: bool = True) -> PermutationSymmetry:
     """Find the permutations of hidden units that leave a net's function unchanged.
 
     The forward pass is traced, index sets that must move together are unified operation by
@@ -186,7 +186,7 @@ def discover_symmetry(model, X=None, verify: bool = True) -> PermutationSymmetry
     --------
     >>> import torch
     >>> from torch import nn
-    >>> from sklmc.symmetry import discover_symmetry
+    >>> from sklmc import discover_symmetry
     >>> net = nn.Sequential(nn.Linear(4, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3))
     >>> symmetry = discover_symmetry(net)
     >>> symmetry.groups

@@ -53,7 +53,7 @@ def test_centre_is_the_average(nets, moons):
     positions, axes = _frame(views, "t")
     weights = _weights(*positions.mean(axis=0), axes)
     np.testing.assert_allclose(weights, [1 / 3] * 3)
-    assert average_models(nets[:3], weights).score(*moons) > 0.4
+    assert average_models(nets[:3], weights=weights).score(*moons) > 0.4
 
 
 @pytest.mark.slow

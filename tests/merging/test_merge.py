@@ -94,7 +94,7 @@ def test_without_aligner_models_are_averaged_as_they_are(nets):
 
 def test_weights_decide(nets):
     weighted = merge_models(nets, aligner=None, weights=[1, 2, 1])
-    assert bits(weighted) == bits(average_models(nets, [1, 2, 1]))
+    assert bits(weighted) == bits(average_models(nets, weights=[1, 2, 1]))
     assert bits(merge_models(nets, X, weights=[1, 0, 0])) == bits(nets[0])
 
 
@@ -121,7 +121,7 @@ def test_batch_norm_is_estimated_again_where_there_are_samples():
 
 def test_repair_equals_the_repair_inside_merge_models():
     modules = [dense(0), dense(1)]
-    mean = average_models(modules, [0.2, 0.8])
+    mean = average_models(modules, weights=[0.2, 0.8])
     options = {"weights": [0.2, 0.8]}
     for method in ("auto", "batch_norm", "renormalize"):
         merged = merge_models(modules, X, aligner=None, repair=method, **options)

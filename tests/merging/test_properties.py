@@ -100,8 +100,8 @@ def test_merge_of_permuted_copies_is_the_reference(drawn, seed, aligner, method)
 @few
 @given(nets(n=4), shares(4), st.permutations(range(4)))
 def test_order_does_not_matter_to_an_average(models, weights, order):
-    one = average_models(models, weights)
-    other = average_models([models[k] for k in order], [weights[k] for k in order])
+    one = average_models(models, weights=weights)
+    other = average_models([models[k] for k in order], weights=[weights[k] for k in order])
     assert distance(one, other) < LAST_BIT
 
 

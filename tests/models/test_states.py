@@ -41,14 +41,16 @@ def test_interpolation_is_linear_in_alpha_from_a_to_b():
 
 def test_weights_are_scaled_to_sum_to_one():
     nets = [chain(seed) for seed in range(3)]
-    assert bits(average_models(nets, [2, 2, 4])) == bits(average_models(nets, [0.25, 0.25, 0.5]))
+    assert bits(average_models(nets, weights=[2, 2, 4])) == bits(
+        average_models(nets, weights=[0.25, 0.25, 0.5])
+    )
 
 
 def test_zero_weight_leaves_a_model_out_even_if_it_is_huge():
     huge = chain(1)
     with torch.no_grad():
         huge[0].weight.fill_(3e38)
-    assert bits(average_models([chain(0), huge, chain(0)], [1, 0, 1])) == bits(chain(0))
+    assert bits(average_models([chain(0), huge, chain(0)], weights=[1, 0, 1])) == bits(chain(0))
 
 
 def test_mean_of_copies_is_the_model_itself():
@@ -163,7 +165,7 @@ def test_names_of_the_caller_are_used():
 )
 def test_bad_weights(weights, error, said):
     with pytest.raises(error, match=f"average_models: 'weights'.*{said}"):
-        average_models([chain(0), chain(1)], weights)
+        average_models([chain(0), chain(1)], weights=weights)
 
 
 @pytest.mark.parametrize("alpha, error", [(-0.1, ValueError), (1.1, ValueError), ("a", TypeError)])
