@@ -10,7 +10,7 @@ own; once the second and third are aligned with the first, the valleys are one.
 # Three nets
 # ----------
 
-from sklmc import DeepEnsemble, NetClassifier
+from sklmc import DeepEnsemble, NetClassifier, loss_plane
 from sklmc.datasets import load_moons
 
 data = load_moons()
@@ -20,8 +20,6 @@ nets = DeepEnsemble(net, n_estimators=3, random_state=0).fit(data.X_train, data.
 # %%
 # The plane through them, as they are and aligned
 # -----------------------------------------------
-
-from sklmc.connectivity import loss_plane
 
 planes = {
     name: loss_plane(nets.estimators_, data.X_test, data.y_test, n_points=31, aligner=aligner)

@@ -1,11 +1,19 @@
 """Linear mode connectivity modulo permutation, for people with scikit-learn habits."""
 
 from sklmc.alignment import MultiAligner, PermutationAligner
-from sklmc.connectivity import LMCScorer, PairwiseScore, PathScore
+from sklmc.connectivity import LMCScorer, PairwiseScore, PathScore, loss_plane
 from sklmc.estimators import DeepEnsemble, ModelGrid, NetClassifier, NetRegressor
-from sklmc.merging import GreedySoup, SWAEnsembler, WeightAverager, merge_models
+from sklmc.features import explain_barrier
+from sklmc.merging import (
+    GreedySoup,
+    SWAEnsembler,
+    WeightAverager,
+    average_models,
+    interpolate_models,
+    merge_models,
+    repair,
+)
 from sklmc.model_selection import WidthSearchCV
-from sklmc.models import average_models, interpolate_models
 from sklmc.plotting import (
     BarrierMatrixDisplay,
     ClusterDisplay,
@@ -18,7 +26,7 @@ from sklmc.plotting import (
     SymmetryDisplay,
     WidthCurveDisplay,
 )
-from sklmc.symmetry import Permutation
+from sklmc.symmetry import Permutation, discover_symmetry
 
 __version__ = "0.1.0.dev0"
 
@@ -48,6 +56,10 @@ __all__ = [
     "WidthCurveDisplay",
     "WidthSearchCV",
     "average_models",
+    "discover_symmetry",
+    "explain_barrier",
     "interpolate_models",
+    "loss_plane",
     "merge_models",
+    "repair",
 ]

@@ -44,7 +44,7 @@ LARGEST_MARGIN = 1e6  # beyond, float32 weights hold nothing of the models
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LossPlane:
-    """Loss on the plane through three models, as :func:`sklmc.connectivity.loss_plane` finds it.
+    """Loss on the plane through three models, as :func:`sklmc.loss_plane` finds it.
 
     Distances are Euclidean in weight space: A lies at the origin, B on the first axis.
 
@@ -159,7 +159,7 @@ def loss_plane(
     --------
     >>> from sklearn.datasets import make_moons
     >>> from sklmc import NetClassifier
-    >>> from sklmc.connectivity import loss_plane
+    >>> from sklmc import loss_plane
     >>> X, y = make_moons(60, noise=0.1, random_state=0)
     >>> nets = [NetClassifier(max_epochs=5, random_state=i).fit(X, y) for i in range(3)]
     >>> loss_plane(nets, X, y, n_points=5).loss.shape

@@ -92,9 +92,7 @@ def explain_barrier(model_a, model_b, X, y) -> BarrierReport:
 
     >>> import numpy as np
     >>> import torch
-    >>> from sklmc import NetClassifier
-    >>> from sklmc.features import explain_barrier
-    >>> from sklmc.symmetry import discover_symmetry
+    >>> from sklmc import NetClassifier, discover_symmetry, explain_barrier
     >>> rng = np.random.default_rng(0)
     >>> X = rng.normal(size=(300, 2))
     >>> y = (X[:, 0] * X[:, 1] > 0).astype(int)

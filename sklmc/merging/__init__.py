@@ -8,12 +8,15 @@ from sklmc.merging._repair import repair
 from sklmc.merging._soup import GreedySoup
 from sklmc.merging._swa import SWAEnsembler
 from sklmc.merging._swa_callback import StochasticWeightAveraging
+from sklmc.models import average_models, interpolate_models
 
 __all__ = [
     "GreedySoup",
     "SWAEnsembler",
     "StochasticWeightAveraging",
     "WeightAverager",
+    "average_models",
+    "interpolate_models",
     "merge_models",
     "repair",
 ]

@@ -62,7 +62,7 @@ class WeightAverager(SingleNet):
         weight between members. One member may get it all.
     repair : {"auto", "batch_norm", "refit", "renormalize"} or None, default="auto"
         What follows the average, on the samples that the members were trained on; see
-        :func:`sklmc.merging.repair`.
+        :func:`sklmc.repair`.
     calibrate : bool, default=False
         Whether the merged classifier's logits are scaled by one number, fitted on the
         validation part. It is folded into the last layer, so that ``estimator_`` itself gives

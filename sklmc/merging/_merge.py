@@ -39,7 +39,7 @@ def merge_models(models, X=None, y=None, *, aligner="weight", repair="auto", wei
         "merge_many" (:class:`~sklmc.MultiAligner`), an aligner with its own settings
         (it is cloned), or None to average the models as they are.
     repair : {"auto", "batch_norm", "refit", "renormalize"} or None, default="auto"
-        What follows the average; see :func:`sklmc.merging.repair`. "auto" chooses on a fifth of X
+        What follows the average; see :func:`sklmc.repair`. "auto" chooses on a fifth of X
         and never takes what does worse there than the plain mean. None leaves the plain mean.
     weights : array-like of shape (n_models,), default=None
         Weights of the mean, not negative; scaled to sum to one. None means equal weights.
@@ -70,7 +70,7 @@ def merge_models(models, X=None, y=None, *, aligner="weight", repair="auto", wei
     --------
     WeightAverager : Trains the nets as well, and compares the result with its parts.
     average_models : The plain mean.
-    sklmc.merging.repair : The repairs.
+    sklmc.repair : The repairs.
 
     Notes
     -----

@@ -116,8 +116,7 @@ def repair(model, models, X, *, y=None, weights=None, method="auto"):
     --------
     >>> import numpy as np
     >>> import torch
-    >>> from sklmc import average_models
-    >>> from sklmc.merging import repair
+    >>> from sklmc import average_models, repair
     >>> from sklmc.nets import MLP
     >>> nets = [MLP(n_features=2, n_outputs=2, width=4, norm="batch") for _ in range(2)]
     >>> X = np.random.default_rng(0).normal(size=(50, 2))

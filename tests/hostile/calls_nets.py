@@ -45,7 +45,7 @@ add(
     may_pass={"models": {"a list of one", "too many"}, "repair": {"None"}},
 )
 add(
-    "sklmc.merging.repair",
+    "sklmc.repair",
     merging.repair,
     lambda w: {"model": w.a, "models": w.nets, "X": w.X},
     may_pass={"X": {"fewer rows"}, "models": {"a list of one", "too many"}},
@@ -163,7 +163,7 @@ add(
     model_grid="result",
 )
 add(
-    "sklmc.connectivity.loss_plane",
+    "sklmc.loss_plane",
     connectivity.loss_plane,
     lambda w: group(w) | {"n_points": 2},
     may_pass={"margin": {"zero", "two"}, "repair": {"None"}},
@@ -268,7 +268,8 @@ for name in (
     "variance_ratio",
 ):
     add(f"sklmc.features.{name}", getattr(features, name), pair, may_pass={"X": {"fewer rows"}})
-for name in ("error_bound", "inverse_temperatures", "explain_barrier"):
+add("sklmc.explain_barrier", sklmc.explain_barrier, labelled)
+for name in ("error_bound", "inverse_temperatures"):
     add(f"sklmc.features.{name}", getattr(features, name), labelled)
 add(
     "sklmc.features.feature_similarity",
@@ -337,7 +338,7 @@ add(
 # -- symmetry -------------------------------------------------------------------------------
 
 add(
-    "sklmc.symmetry.discover_symmetry",
+    "sklmc.discover_symmetry",
     symmetry.discover_symmetry,
     lambda w: {"model": w.a, "X": w.X},
     may_pass={"model": {"another architecture", "nan weights"}, "X": {"fewer rows"}},
