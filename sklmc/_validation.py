@@ -11,7 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from sklmc._sklearn import _num_samples, check_random_state
+from sklmc._sklearn import (
+    InvalidParameterError,
+    StrOptions,
+    _num_samples,
+    check_random_state,
+    validate_parameter_constraints,
+)
 
 LARGEST_RATE = float(np.finfo(np.float32).max)  # learning rate that torch's optimizers can take
 
@@ -70,12 +76,44 @@ def check_option(value, options: Iterable, caller: str, name: str):
         if value is option or (alike and value == option):
             return option
     text = ", ".join(repr(option) for option in options)
-    message = f"{caller}: '{name}' must be one of {text}, got {value!r}."
-    if isinstance(value, str):
-        near = difflib.get_close_matches(value, [o for o in options if isinstance(o, str)], n=1)
-        if near:
-            message += f" Did you mean {near[0]!r}?"
-    raise ValueError(message)
+    raise ValueError(
+        f"{caller}: '{name}' must be one of {text}, got {value!r}.{did_you_mean(value, options)}"
+    )
+
+
+def did_you_mean(value, options: Iterable) -> str:
+    """Return a sentence that offers the option most like `value`; empty where none is alike."""
+    if not isinstance(value, str):
+        return ""
+    near = difflib.get_close_matches(value, [o for o in options if isinstance(o, str)], n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def check_constraints(constraints: Mapping, params: Mapping, caller: str) -> None:
+    """Check parameters as scikit-learn does; an unknown option is answered with the nearest."""
+    try:
+        validate_parameter_constraints(constraints, params, caller_name=caller)
+    except InvalidParameterError as error:
+        hints = [
+            did_you_mean(params[name], [o for one in found for o in _options(one)])
+            for name, found in constraints.items()
+            if str(error).startswith(f"The {name!r} parameter")
+        ]
+        raise InvalidParameterError(f"{error}{''.join(hints)}") from None
+
+
+class ChecksParameters:
+    """Mixin of estimators: parameters are checked by `check_constraints`."""
+
+    def _validate_params(self) -> None:
+        """Check what the constructor stored."""
+        params = self.get_params(deep=False)
+        check_constraints(self._parameter_constraints, params, type(self).__name__)
+
+
+def _options(constraint) -> list[str]:
+    """Return the words that a constraint of scikit-learn's names."""
+    return sorted(constraint.options) if isinstance(constraint, StrOptions) else []
 
 
 def check_same_length(X, y, caller: str) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from sklmc import GreedySoup, LMCScorer, ModelGrid, MultiAligner, NetClassifier
 from sklmc._validation import check_option, check_weights
 
 
@@ -63,3 +64,25 @@ def test_options_that_are_no_words_are_of_one_type(value):
     assert check_option(value, [*others, value], "f", "option") is value
     with pytest.raises(ValueError, match="f: 'option' must be one of"):
         check_option(value, others, "f", "option")
+
+
+@pytest.mark.parametrize(
+    ("estimator", "said"),
+    [
+        (MultiAligner("merge_mny"), "'method' parameter of MultiAligner .*mean 'merge_many'"),
+        (MultiAligner(aligner="wieght"), "'aligner' parameter of MultiAligner .*mean 'weight'"),
+        (LMCScorer(baseline="maxx"), "'baseline' parameter of LMCScorer .*mean 'max'"),
+        (GreedySoup(NetClassifier(), aligner="wieght"), "of GreedySoup .*mean 'weight'"),
+    ],
+)
+def test_unknown_options_of_estimators_are_answered_with_the_nearest(estimator, said):
+    with pytest.raises(ValueError, match=said):
+        estimator._validate_params()
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"), [("lrr", "lr"), ("width", "module__width"), ("max_epoch", "max_epochs")]
+)
+def test_unknown_names_in_a_grid_of_plain_nets_are_answered_with_the_nearest(name, nearest):
+    with pytest.raises(ValueError, match=f"^ModelGrid: '{name}' .* Did you mean '{nearest}'"):
+        ModelGrid(NetClassifier(), {name: [1]}).fit(np.zeros((8, 2)), np.arange(8) % 2)

@@ -11,10 +11,11 @@ from sklearn.utils.metadata_routing import UNUSED
 from tqdm.auto import tqdm
 
 from sklmc._sklearn import Interval, StrOptions, check_is_fitted
-from sklmc._validation import check_names
+from sklmc._validation import ChecksParameters, check_names, did_you_mean
 from sklmc.alignment._portfolio import METHODS
 from sklmc.alignment._problem import Match, Problem
 from sklmc.alignment._similarity import similarity_frame
+from sklmc.exceptions import SymmetryError
 from sklmc.models import (
     ModelView,
     check_compatible,
@@ -27,7 +28,7 @@ from sklmc.symmetry import PermutationSymmetry, cached_symmetry
 NEEDS_X = {"activation", "straight_through"}
 
 
-class PermutationAligner(BaseEstimator):
+class PermutationAligner(ChecksParameters, BaseEstimator):
     """Re-base a model B onto a model A by permuting B's hidden units.
 
     A net computes the same function after its hidden units are permuted. Among all these copies
@@ -309,8 +310,16 @@ class PermutationAligner(BaseEstimator):
 
     def _problem(self, a, b, symmetry, start, inputs, target, progress) -> Problem:
         """Return what a method works on."""
-        names = check_names(self.freeze, type(self).__name__, "freeze")
-        frozen = [symmetry.group(name).name for name in names]
+        caller = type(self).__name__
+        frozen = check_names(self.freeze, caller, "freeze")
+        known = [group.name for group in symmetry.groups]
+        for name in frozen:
+            if name not in known:
+                raise SymmetryError(
+                    f"{caller}: 'freeze' names {name!r}, but there is no group {name!r}; the "
+                    f"groups are {', '.join(map(repr, known)) or 'none'}."
+                    f"{did_you_mean(name, known)}"
+                )
         return Problem(
             a=a,
             b=b,

@@ -18,7 +18,7 @@ from sklmc._sklearn import (
     check_random_state,
     delayed,
 )
-from sklmc._validation import check_models
+from sklmc._validation import ChecksParameters, check_models
 from sklmc.alignment._aligner import PermutationAligner
 from sklmc.alignment._blocks import block_pairs
 from sklmc.alignment._portfolio import METHODS
@@ -27,7 +27,7 @@ from sklmc.models import average_states, check_compatible, view
 from sklmc.symmetry import cached_symmetry
 
 
-class MultiAligner(BaseEstimator):
+class MultiAligner(ChecksParameters, BaseEstimator):
     """Bring any number of models into one common frame by permuting their hidden units.
 
     Every model gets one permutation; moving from model j's frame to model i's is

@@ -11,7 +11,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator
 
 from sklmc._sklearn import HasMethods, Interval, StrOptions
-from sklmc._validation import check_models
+from sklmc._validation import ChecksParameters, check_models
 from sklmc.alignment import check_aligner, named_aligner
 from sklmc.connectivity._barriers import BASELINES, alpha_grid
 from sklmc.connectivity._grid import score_grid
@@ -24,7 +24,7 @@ PAIR_KEYS = ("neg_barrier", "neg_epsilon", "neg_calibrated_barrier", "neg_merged
 TASK_KEYS = ("accuracy", "merged_accuracy", "r2", "merged_r2")
 
 
-class LMCScorer(BaseEstimator):
+class LMCScorer(ChecksParameters, BaseEstimator):
     """Measure what lies between nets: barriers, epsilon, calibrated loss, for one pair or all.
 
     The straight line from A to B in weight space is ``(1 - alpha) * A + alpha * B``. If the loss

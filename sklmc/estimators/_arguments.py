@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import nn
+
+from sklmc._validation import did_you_mean
 
 
 def check_module(module, caller: str) -> None:
@@ -51,7 +52,7 @@ def check_arguments(component: Callable, prefix: str, given: Iterable[str], call
         raise TypeError(
             f"{caller}: '{prefix}__{name}' is set, but {_name(component)} takes no argument "
             f"{name!r}; it takes {', '.join(map(repr, parameters)) or 'none'}."
-            f"{nearest(name, parameters)}"
+            f"{did_you_mean(name, parameters)}"
         )
 
 
@@ -76,17 +77,11 @@ def check_names(names: Iterable[str], prefixes: Iterable[str], module, known, ca
         if name in parameters:
             hint = f" Did you mean 'module__{name}'?"
         else:
-            hint = nearest(name, offers)
+            hint = did_you_mean(name, offers)
         raise ValueError(
-            f"{caller}: {name!r} is no parameter of it. Arguments of the module, the optimizer "
-            f"and so on are set with module__..., optimizer__....{hint}"
+            f"{caller}: {name!r} is no parameter of the net. Arguments of the module, the "
+            f"optimizer and so on are set with module__..., optimizer__....{hint}"
         )
-
-
-def nearest(name: str, offers: Iterable[str]) -> str:
-    """Return a sentence that offers the name most like `name`; empty where none is alike."""
-    near = difflib.get_close_matches(name, list(offers), n=1)
-    return f" Did you mean {near[0]!r}?" if near else ""
 
 
 def _named_parameters(module: Callable) -> tuple[list[str], bool]:

@@ -13,7 +13,8 @@ from skorch.callbacks.scoring import ScoringBase
 from skorch.exceptions import SkorchException
 
 from sklmc._torch import seeded
-from sklmc.estimators._arguments import check_arguments, nearest
+from sklmc._validation import did_you_mean
+from sklmc.estimators._arguments import check_arguments
 
 _SCORING_METHODS = ("on_batch_end", "on_epoch_end")
 _OF_VALIDATION = ("valid_loss", "valid_acc")  # in the history only where there is a validation set
@@ -133,7 +134,7 @@ def _no_score(callback, monitored: str, no_split: bool, caller: str, known=()) -
             f"monitor={other!r}."
         )
     names = ", ".join(map(repr, known))
-    return f"{text}the history of an epoch holds {names} only.{nearest(monitored, known)}"
+    return f"{text}the history of an epoch holds {names} only.{did_you_mean(monitored, known)}"
 
 
 @contextlib.contextmanager
@@ -161,7 +162,7 @@ def _find(policy: str, caller: str):
     names = [name for name in dir(torch.optim.lr_scheduler) if not name.startswith("_")]
     raise ValueError(
         f"{caller}: 'callbacks' holds LRScheduler({policy!r}), which is no schedule of "
-        f"torch.optim.lr_scheduler.{nearest(policy, names)}"
+        f"torch.optim.lr_scheduler.{did_you_mean(policy, names)}"
     )
 
 

@@ -20,6 +20,7 @@ from sklmc._sklearn import (
     delayed,
     get_tags,
 )
+from sklmc._validation import ChecksParameters
 from sklmc.estimators._cell import SpanTask
 from sklmc.estimators._data import readable
 from sklmc.estimators._folders import PopulationFolders, check_cache_seed, net_versions
@@ -40,7 +41,7 @@ def _has_probabilities(ensemble) -> bool:
     return is_classifier(inner) and hasattr(inner, "predict_proba")
 
 
-class DeepEnsemble(MetaEstimatorMixin, BaseEstimator):
+class DeepEnsemble(ChecksParameters, MetaEstimatorMixin, BaseEstimator):
     """Train nets that differ by seed only, and predict with their mean.
 
     Each member is a clone of `estimator` with a seed of its own, trained on all of the data:

@@ -14,8 +14,7 @@ from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone, is_classifier
 from sklearn.model_selection import ParameterGrid
 
 from sklmc._sklearn import HasMethods, Interval, Options, StrOptions, check_is_fitted, delayed
-from sklmc._validation import check_integer
-from sklmc.estimators._arguments import nearest
+from sklmc._validation import ChecksParameters, check_integer, did_you_mean
 from sklmc.estimators._cell import Cell, SpanTask, cell_seeds, score_members
 from sklmc.estimators._folders import cell_folders, check_cache_seed, net_versions
 from sklmc.estimators._labels import identity, label_points
@@ -33,7 +32,7 @@ from sklmc.estimators._stacking import choose_road
 from sklmc.exceptions import DivergedMemberWarning
 
 
-class ModelGrid(MetaEstimatorMixin, BaseEstimator):
+class ModelGrid(ChecksParameters, MetaEstimatorMixin, BaseEstimator):
     """Train a population of nets for every point of a parameter grid, and lose none of them.
 
     Each point is a cell with `n_estimators` members that differ by seed only. The seed of a member
@@ -241,7 +240,7 @@ class ModelGrid(MetaEstimatorMixin, BaseEstimator):
             if name not in known:
                 raise ValueError(
                     f"ModelGrid.cell: {name!r} is no parameter of the grid, which has "
-                    f"{', '.join(map(repr, known)) or 'none'}.{nearest(name, known)}"
+                    f"{', '.join(map(repr, known)) or 'none'}.{did_you_mean(name, known)}"
                 )
         wanted = {name: identity(value) for name, value in params.items()}
         found = [

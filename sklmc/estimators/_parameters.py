@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
 
 import torch
@@ -13,10 +13,9 @@ from sklmc._sklearn import (
     Options,
     StrOptions,
     cloudpickle,
-    validate_parameter_constraints,
 )
 from sklmc._torch import torch_defaults
-from sklmc._validation import LARGEST_RATE
+from sklmc._validation import LARGEST_RATE, check_constraints
 from sklmc.estimators._arguments import (
     check_arguments,
     check_callbacks,
@@ -154,14 +153,8 @@ class NetParameters:
         check_module(self.module, caller)
         check_device(self.device, caller)
         params = self.get_params(deep=False)
-        validate_parameter_constraints(self._parameter_constraints, params, caller_name=caller)
-        check_names(
-            self._params_to_validate,
-            self.prefixes_,
-            self.module,
-            self._parameter_constraints,
-            caller,
-        )
+        check_constraints(self._parameter_constraints, params, caller)
+        self._check_names(self._params_to_validate, caller)
         check_arguments(self.optimizer, "optimizer", self._given("optimizer"), caller)
         check_arguments(self.criterion, "criterion", self._given("criterion"), caller)
         if self.callbacks != "disable":
@@ -174,6 +167,10 @@ class NetParameters:
                         f"{caller}: {name!r} is set, but there is no callback of that name; "
                         f"there are {', '.join(map(repr, known))}."
                     )
+
+    def _check_names(self, names: Iterable[str], caller: str) -> None:
+        """Refuse parameters that the net does not have."""
+        check_names(names, self.prefixes_, self.module, self._parameter_constraints, caller)
 
     def _given(self, prefix: str) -> list[str]:
         """Name the arguments that the user has set for one component."""

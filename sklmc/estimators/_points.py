@@ -8,7 +8,8 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.model_selection import ParameterGrid
 
-from sklmc.estimators._arguments import check_arguments, nearest
+from sklmc._validation import did_you_mean
+from sklmc.estimators._arguments import check_arguments
 from sklmc.estimators._labels import identity
 from sklmc.estimators._members import inner_net
 from sklmc.estimators._net import ArrayNet
@@ -56,19 +57,24 @@ def with_params(estimator, params: dict):
     """Return a clone with the parameters of one cell, all names checked before any training."""
     population = clone(estimator)
     known = population.get_params(deep=True)
-    nets = [f"{key}__" for key, part in known.items() if isinstance(part, ArrayNet)]
+    nets = {f"{key}__": part for key, part in known.items() if isinstance(part, ArrayNet)}
     if isinstance(population, ArrayNet):
-        nets.append("")  # a net knows its module's arguments, which it does not list
+        nets[""] = population
     for name in params:
         if name in ("random_state", "verbose"):
             raise ValueError(
                 f"ModelGrid: {name!r} cannot be in 'param_grid': every member gets its own."
             )
-        if name not in known and not name.startswith(tuple(nets)):
+        if name in known:
+            continue
+        prefix = next((one for one in nets if name.startswith(one)), None)
+        if prefix is None:
             raise ValueError(
                 f"ModelGrid: {name!r} is no parameter of {type(population).__name__}."
-                f"{nearest(name, known)}"
+                f"{did_you_mean(name, known)}"
             )
+        # a net knows its module's arguments, which it does not list
+        nets[prefix]._check_names([name.removeprefix(prefix)], "ModelGrid")
     population.set_params(**params)
     net = inner_net(population)
     if isinstance(net, ArrayNet):

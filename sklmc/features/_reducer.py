@@ -12,6 +12,7 @@ from torch import nn
 
 from sklmc._sklearn import Interval, check_is_fitted
 from sklmc._torch import fixed_normal
+from sklmc._validation import ChecksParameters
 from sklmc.exceptions import ArchitectureMismatchError
 from sklmc.features._merging_units import UnitMerger
 from sklmc.features._plain_units import plain_units
@@ -21,7 +22,7 @@ from sklmc.symmetry import PermutationSymmetry, cached_symmetry
 PROBE_ROWS = 256  # random samples on which the change of function is measured without X
 
 
-class RedundancyReducer(BaseEstimator):
+class RedundancyReducer(ChecksParameters, BaseEstimator):
     """Merge hidden units that compute the same feature, and drop those that are dead.
 
     Two ReLU units whose incoming weights (with bias) are parallel compute the same feature up to

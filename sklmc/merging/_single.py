@@ -8,6 +8,7 @@ from sklearn.metrics import accuracy_score, r2_score
 from skorch import NeuralNet
 
 from sklmc._sklearn import available_if, check_is_fitted, get_tags
+from sklmc._validation import ChecksParameters
 from sklmc.estimators._arguments import check_module
 from sklmc.estimators._data import readable
 
@@ -18,7 +19,7 @@ def _has_probabilities(outer) -> bool:
     return is_classifier(inner) and hasattr(inner, "predict_proba")
 
 
-class SingleNet(MetaEstimatorMixin, BaseEstimator):
+class SingleNet(ChecksParameters, MetaEstimatorMixin, BaseEstimator):
     """Base of estimators that train nets and keep one of them, ``estimator_``."""
 
     def __sklearn_tags__(self):

@@ -12,6 +12,7 @@ from sklearn.utils import column_or_1d
 from tqdm.auto import tqdm
 
 from sklmc._sklearn import BaseSearchCV, Interval, check_is_fitted, get_tags
+from sklmc._validation import ChecksParameters
 from sklmc.connectivity import LMCScorer
 from sklmc.estimators._data import readable
 from sklmc.estimators._folders import check_cache_seed
@@ -56,7 +57,7 @@ class _Widening(BaseSearchCV):
         return super()._format_results(candidate_params, n_splits, out, more_results)
 
 
-class WidthSearchCV(BaseSearchCV):
+class WidthSearchCV(ChecksParameters, BaseSearchCV):
     """Widen nets until they are connected, and have learned.
 
     Trains populations at growing widths, by cross-validation, until the barrier between their

@@ -108,7 +108,7 @@ def read_record(path: Path, expected: Mapping, caller: str) -> Record | None:
     if not path.exists():
         return None
     try:
-        tensors, notes = read_state(path)
+        tensors, notes = read_state(path, caller)
         digest = notes.pop("digest", None)
         if digest != _digest(tensors, notes) or not expected.items() <= notes.items():
             raise ValueError("its content does not fit its checksum")

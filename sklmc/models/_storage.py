@@ -19,7 +19,9 @@ from sklmc._torch import torch_defaults
 METADATA_KEY = "sklmc"
 
 
-def write_state(path, state: Mapping[str, torch.Tensor], metadata: Mapping | None = None) -> None:
+def write_state(
+    path, state: Mapping[str, torch.Tensor], metadata: Mapping | None = None, caller="write_state"
+) -> None:
     """Write tensors and JSON-able metadata to one file, under a temporary name first.
 
     Raises
@@ -39,7 +41,7 @@ def write_state(path, state: Mapping[str, torch.Tensor], metadata: Mapping | Non
         number = (error.errno,) if getattr(error, "errno", None) else ()
         raise OSError(
             *number,
-            f"write_state: {str(path)!r} cannot be written ({error}); free some space there, or "
+            f"{caller}: {str(path)!r} cannot be written ({error}); free some space there, or "
             "choose a folder that can be written into.",
         ) from None
     finally:
@@ -48,18 +50,18 @@ def write_state(path, state: Mapping[str, torch.Tensor], metadata: Mapping | Non
 
 
 @torch_defaults(None)
-def read_state(path) -> tuple[dict[str, torch.Tensor], dict]:
+def read_state(path, caller: str = "read_state") -> tuple[dict[str, torch.Tensor], dict]:
     """Read what `write_state` wrote; a damaged or foreign file is named in a ValueError."""
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"read_state: there is no file {str(path)!r}.")
+        raise FileNotFoundError(f"{caller}: there is no file {str(path)!r}.")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = json.loads((file.metadata() or {})[METADATA_KEY])
             return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
     except (SafetensorError, KeyError, json.JSONDecodeError, OSError) as error:
         raise ValueError(
-            f"read_state: {str(path)!r} is damaged or was not written by sklmc ({error}); "
+            f"{caller}: {str(path)!r} is damaged or was not written by sklmc ({error}); "
             "delete it or move it away."
         ) from None
 

@@ -205,6 +205,7 @@ class Permutation(Mapping):
             path,
             {name: torch.from_numpy(array.copy()) for name, array in self.items()},
             {**metadata, "checksum": _checksum(metadata, self)},
+            "Permutation.save",
         )
 
     @classmethod
@@ -240,7 +241,7 @@ class Permutation(Mapping):
         path = check_path(path, caller)
         if not path.is_file():
             raise FileNotFoundError(f"{caller}: 'path' must name a file, got {str(path)!r}.")
-        state, metadata = read_state(path)
+        state, metadata = read_state(path, caller)
         if not isinstance(metadata, Mapping) or metadata.get("format") != "sklmc.Permutation":
             raise ValueError(
                 f"{caller}: {str(path)!r} holds no permutation of sklmc; write it with "
