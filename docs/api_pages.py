@@ -9,18 +9,18 @@ from pathlib import Path
 
 import sklmc
 
-# sklmc.models is machinery between rooms: what users need of it is re-exported by sklmc itself.
-MACHINERY = {"models"}
-
 
 def public_rooms():
-    """Return the modules whose ``__all__`` users import from: sklmc, then its rooms by name."""
+    """Return the modules whose ``__all__`` users import from: sklmc, then its rooms by name.
+
+    A room without one, sklmc.models, is machinery: sklmc re-exports what users need of it.
+    """
     rooms = [
         importlib.import_module(f"sklmc.{info.name}")
         for info in pkgutil.iter_modules(sklmc.__path__)
-        if info.ispkg and not info.name.startswith("_") and info.name not in MACHINERY
+        if info.ispkg and not info.name.startswith("_")
     ]
-    return [sklmc, *rooms]
+    return [sklmc, *(room for room in rooms if hasattr(room, "__all__"))]
 
 
 def public_names():

@@ -1,4 +1,7 @@
-"""What a model is: unwrap and rebuild, states, outputs, losses, calibration, storage."""
+"""What a model is: unwrap and rebuild, states, outputs, losses, calibration, storage.
+
+Machinery between rooms, without an `__all__`: what users need of it stands in sklmc itself.
+"""
 
 from sklmc.models._calibration import (
     fit_inverse_temperature,
@@ -57,65 +60,3 @@ from sklmc.models._states import (
 )
 from sklmc.models._storage import read_state, state_fingerprint, write_state
 from sklmc.models._view import ModelView, view
-
-__all__ = [
-    "BLOCK_ROWS",
-    "Call",
-    "CrossMoments",
-    "Inputs",
-    "ModelView",
-    "Moments",
-    "Reader",
-    "Reading",
-    "Record",
-    "STAYS_GOOD",
-    "State",
-    "Unreadable",
-    "Watcher",
-    "as_logits",
-    "average_models",
-    "average_states",
-    "check_compatible",
-    "check_finite",
-    "check_same_tensors",
-    "check_state",
-    "class_logits",
-    "common_input",
-    "correlation",
-    "count_multiply_adds",
-    "end_pass",
-    "find_chain",
-    "fingerprint",
-    "first_tensor",
-    "fit_inverse_temperature",
-    "fit_inverse_temperatures",
-    "interpolate_models",
-    "interpolate_states",
-    "is_classification",
-    "keeping",
-    "locked",
-    "module_with_state",
-    "name_fingerprint",
-    "named_tensors",
-    "open_folder",
-    "per_sample_error",
-    "per_sample_loss",
-    "predict_outputs",
-    "private_copy",
-    "read_data",
-    "read_labelled_data",
-    "read_once",
-    "read_record",
-    "read_state",
-    "read_target",
-    "run_module",
-    "scaled_cross_entropy",
-    "see_through",
-    "state_fingerprint",
-    "transform",
-    "versions",
-    "view",
-    "write_json",
-    "write_record",
-    "write_state",
-]

@@ -304,7 +304,7 @@ def proved(
             "group that failed was frozen; please report this net."
         )
     groups = tuple(
-        group.marked(proof.unobservable.get(group.name, ())) for group in structure.groups
+        group._marked(proof.unobservable.get(group.name, ())) for group in structure.groups
     )
     return Structure(groups, structure.blocks, structure.frozen), proof
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from sklmc._validation import check_names, check_seed
+from sklmc._validation import check_seed
 from sklmc.exceptions import PermutationError
 
 
@@ -74,21 +74,9 @@ class PermutationGroup:
         """Binary logarithm of the number of elements."""
         return self.copies * math.lgamma(self.size + 1) / math.log(2)
 
-    def marked(self, unobservable: tuple[str, ...]) -> PermutationGroup:
-        """Return the group with these tensors noted as unobservable.
-
-        Parameters
-        ----------
-        unobservable : tuple of str
-            Names of tensors.
-
-        Returns
-        -------
-        group : PermutationGroup
-            A copy.
-        """
-        names = check_names(unobservable, "PermutationGroup.marked", "unobservable")
-        return replace(self, unobservable=tuple(names))
+    def _marked(self, unobservable: tuple[str, ...]) -> PermutationGroup:
+        """Return the group with these tensors noted as unobservable."""
+        return replace(self, unobservable=tuple(unobservable))
 
     def identity(self) -> np.ndarray:
         """Return the index array that moves nothing.
@@ -117,15 +105,13 @@ class PermutationGroup:
         keys = random.random_sample(self.shape)
         return np.argsort(keys, axis=-1, kind="stable")
 
-    def check(self, perm, caller: str) -> np.ndarray:
+    def check(self, perm) -> np.ndarray:
         """Return an index array as int64 if it belongs to this group.
 
         Parameters
         ----------
         perm : array-like of int
             The index array.
-        caller : str
-            Who asks, for the message.
 
         Returns
         -------
@@ -137,6 +123,10 @@ class PermutationGroup:
         PermutationError
             If it has another shape or dtype, or is no permutation.
         """
+        return self._check(perm, "PermutationGroup.check")
+
+    def _check(self, perm, caller: str) -> np.ndarray:
+        """Check an index array, and name who asks."""
         try:
             array = np.asarray(perm)
         except ValueError:  # rows of different length

@@ -19,7 +19,7 @@ def function_change(symmetry, model, X, random_state) -> float:
     look = view(model, caller="PermutationSymmetry.verify")
     with settings_of(look):
         subject = Subject(look, X, look.caller)
-        symmetry.check_tensors(subject.view)
+        symmetry._check_tensors(subject.view)
         state = {name: widen(tensor) for name, tensor in subject.state.items()}
         runner = GraphRunner(subject.graph(False), subject.sample)
         mover = Mover(symmetry.blocks, symmetry.groups)

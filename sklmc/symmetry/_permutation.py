@@ -76,7 +76,9 @@ class Permutation(Mapping):
             )
         self._arrays = {}
         for name, group in self._groups.items():
-            array = group.check(arrays[name], "Permutation") if name in arrays else group.identity()
+            array = (
+                group._check(arrays[name], "Permutation") if name in arrays else group.identity()
+            )
             array.flags.writeable = False
             self._arrays[name] = array
 

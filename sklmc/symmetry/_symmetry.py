@@ -252,30 +252,16 @@ class PermutationSymmetry:
             If a tensor is on the meta device, quantised or sparse.
         """
         seen = view(model, caller="PermutationSymmetry.check")
-        self.check_tensors(seen)
+        self._check_tensors(seen)
         if isinstance(self.origin, GraphOrigin):
             self.origin.check(seen, self._mover, self.groups, X)
         elif self.origin is not None:
             self.origin.check(seen, self._mover, self.groups)
 
-    def check_tensors(self, seen: ModelView) -> None:
-        """Refuse a model by its tensors and constants, whatever its forward pass.
-
-        Parameters
-        ----------
-        seen : ModelView
-            The model, unwrapped.
-
-        Raises
-        ------
-        ArchitectureMismatchError
-            If names, shapes or constants differ; the first difference is named.
-        SymmetryError
-            If a tensor is on the meta device, quantised or sparse.
-        """
+    def _check_tensors(self, seen: ModelView) -> None:
+        """Refuse a model by its tensors and constants, whatever its forward pass."""
         from sklmc.symmetry._discovery import check_dense, constant_digests
 
-        seen = view(seen, caller="PermutationSymmetry.check_tensors", name="seen")
         check_dense(seen.original, "PermutationSymmetry.check")
         self._check_shapes(seen.state, "check")
         found = constant_digests(seen.original)

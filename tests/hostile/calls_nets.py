@@ -6,7 +6,6 @@ import numpy as np
 
 import sklmc
 from sklmc import connectivity, features, merging, symmetry
-from sklmc.models import view
 from tests.hostile.calls import add
 
 SCORE_ARGUMENTS = {"is_connected": {"epsilon": 0.1}}
@@ -381,7 +380,6 @@ for name in (
     "apply",
     "apply_state",
     "check",
-    "check_tensors",
     "verify",
     "to_dict",
     "from_dict",
@@ -400,7 +398,6 @@ for name in (
                 "apply": {"model": w.a, "permutation": w.permutation},
                 "apply_state": {"state": dict(w.a.state_dict()), "permutation": w.permutation},
                 "check": {"model": w.a},
-                "check_tensors": {"seen": view(w.a, caller="hostile")},
                 "verify": {"model": w.a},
                 "from_dict": {"spec": w.symmetry.to_dict()},
                 "from_axes_to_perm": {"spec": w.symmetry.to_axes_to_perm(), "model": w.a},
@@ -409,24 +406,21 @@ for name in (
         signature=getattr(symmetry.PermutationSymmetry, name),
         state="result",
         spec="result",
-        seen="result",
         record="result",
         may_pass={
             "record": {"a dict"},
-            "seen": {"a model"},
             "X": {"fewer rows"},
             "model": {"nan weights"}
             | ({"another architecture"} if name == "from_axes_to_perm" else set()),
         },
     )
-for name in ("marked", "identity", "draw", "check"):
+for name in ("identity", "draw", "check"):
     add(
         f"sklmc.symmetry.PermutationGroup.{name}",
         lambda world, method=name, **arguments: getattr(world.group, method)(**arguments),
         lambda w, method=name: (
             {"world": w}
             | {
-                "marked": {"unobservable": ()},
                 "draw": {"random_state": np.random.RandomState(0)},
                 "check": {"perm": w.permutation[w.group.name], "caller": "hostile"},
             }.get(method, {})

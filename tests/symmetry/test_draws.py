@@ -49,7 +49,7 @@ def test_simple_elements_move_what_they_say(kind, shape):
     seen = set()
     for _ in range(100):
         array = SIMPLE[kind](group, random)
-        assert group.check(array, "test") is not None
+        assert group.check(array) is not None
         moved = moved_copies(array)
         seen.add(tuple(moved))
         assert 1 <= moved.sum() <= (copies - 1 if kind == "subset of copies" else 1)
