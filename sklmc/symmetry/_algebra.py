@@ -371,6 +371,9 @@ class Labels(LeafStore):
         while before != self.version:
             before = self.version
             for leaf in list(self.leaves):
+                if leaf.parent is None and leaf.expr is None and leaf.reason is None:
+                    self._settle_kids(leaf)
+            for leaf in list(self.leaves):
                 if leaf.parent is not None or leaf.expr is not None:
                     continue
                 if leaf.reason is not None:
@@ -380,6 +383,20 @@ class Labels(LeafStore):
                     beyond = set() if outer.reason is not None else self.outer(outer)
                     if outer.expr is not None or leaf in beyond or not beyond <= self.outer(leaf):
                         self.drop(leaf, outer)
+
+
+    def _settle_kids(self, leaf: Leaf) -> None:
+        """Let the part of a leaf at one index depend on nothing that the leaf does not know.
+
+        Tensors hold the leaf, so nobody else observes its parts.
+        """
+        for over, kids in list(self.kids(leaf).items()):
+            known = self.outer(leaf) - {over}
+            for k, kid in list(kids.items()):
+                allowed = self.members((tuple(self._kid(other, over, k) for other in known),))
+                for part, around in list(self.ends(((kid,),))):
+                    for outer in self.outer(part) - allowed - set(around):
+                        self.drop(part, outer)
 
 
 def _bounds(axis: Axis) -> set[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 
 from sklmc.symmetry._labels import Axis
-from sklmc.symmetry._rules._registry import Labelled, Operation, register_rule
+from sklmc.symmetry._rules._registry import Labelled, Operation, pair, register_rule
 
 _SPACE = "position in space"
 
@@ -50,12 +50,12 @@ def _convolve(op: Operation, transposed: bool) -> Labelled:
         per_group = n_in // groups
         if channels is None:
             channels = op.fresh(n_in)
-        into = _pair(labels, channels, groups, per_group, "group", "in")
+        into = pair(labels, channels, groups, per_group, "group", "in")
         if transposed:
-            taps = _pair(labels, first, groups, per_group, "group", "in")
+            taps = pair(labels, first, groups, per_group, "group", "in")
             taps.update({"out": second} if n_out > groups else {})
         else:
-            taps = _pair(labels, first, groups, n_out // groups, "group", "out")
+            taps = pair(labels, first, groups, n_out // groups, "group", "out")
             taps.update({"in": second} if per_group > 1 else {})
         out = {role: taps.get(role, into.get(role)) for role in ("group", "out")}
         taps.update(kernel)
@@ -65,7 +65,7 @@ def _convolve(op: Operation, transposed: bool) -> Labelled:
         operands.append(
             {"out": bias_axis}
             if groups == 1
-            else _pair(labels, bias_axis, groups, n_out // groups, "group", "out")
+            else pair(labels, bias_axis, groups, n_out // groups, "group", "out")
         )
     operands.append({**batch, **out})
     axes = op.join(*operands)
@@ -79,17 +79,6 @@ def _convolve(op: Operation, transposed: bool) -> Labelled:
         channel = labels.merge([op.fresh(n) if axis is None else axis for axis, n in made])
     lead = [batch.get(d, ((),)) for d in range(x.ndim - n_space - 1)]
     return Labelled((*lead, channel if n_out > 1 else ((),), *space), shape)
-
-
-def _pair(labels, axis, outer: int, inner: int, outer_role, inner_role) -> dict:
-    """Split an axis into two roles, leaving out what has size one."""
-    if axis is None:
-        return {}
-    first, second = labels.split(axis, [outer, inner])
-    return {
-        **({outer_role: first} if outer > 1 else {}),
-        **({inner_role: second} if inner > 1 else {}),
-    }
 
 
 @register_rule(
@@ -131,8 +120,7 @@ def spatial(op: Operation):
     """Channels are carried; positions are fixed and new ones come."""
     x = op.tensors[0]
     n_space = next((int(c) for c in op.name if c in "123"), 2)
-    for axis in x.axes[x.ndim - n_space :]:
-        op.fix(axis, _SPACE)
+    op.order(x, range(x.ndim - n_space, x.ndim), _SPACE)
 
     def label(index):
         shape = op.shape(index)
@@ -148,8 +136,8 @@ def spatial(op: Operation):
 def grid_sampler(op: Operation):
     """Channels are carried; positions are looked up."""
     x, grid = op["input"], op["grid"]
-    for axis in (*x.axes[2:], *grid.axes):
-        op.fix(axis, _SPACE)
+    op.order(x, range(2, x.ndim), _SPACE)
+    op.order(grid, range(grid.ndim), _SPACE)
     op.join(x.roles(range(x.ndim)), {0: grid.axes[0]} if grid.shape[0] > 1 else {})
     shape = op.shape()
     return Labelled((*x.axes[:2], *(op.fresh(size, _SPACE) for size in shape[2:])), shape)
@@ -159,8 +147,7 @@ def grid_sampler(op: Operation):
 def im2col(op: Operation):
     """Patches: channels (c, places in the patch), and where the patches lie."""
     x, shape = op["self"], op.shape()
-    for axis in x.axes[-2:]:
-        op.fix(axis, _SPACE)
+    op.order(x, [-2, -1], _SPACE)
     channels = op.fresh(x.shape[-3]) if x.axes[-3] is None else x.axes[-3]
     places = shape[-2] // x.shape[-3]
     channels = op.labels.merge([channels, op.fresh(places, _SPACE)])
@@ -171,10 +158,11 @@ def im2col(op: Operation):
 def col2im(op: Operation):
     """Patches put back and summed."""
     x, shape = op["self"], op.shape()
-    op.fix(x.axes[-1], _SPACE)
+    op.order(x, [-1], _SPACE)
     channels = x.axes[-2]
     if channels is not None:
         channels, places = op.labels.split(channels, [shape[-3], x.shape[-2] // shape[-3]])
         op.fix(places, _SPACE)
+        op.join({"channel": channels, "place": places}, {"channel": channels})
     space = [op.fresh(size, _SPACE) for size in shape[-2:]]
     return Labelled((*x.axes[:-2], channels, *space), shape)

@@ -15,7 +15,7 @@ _LOOKED_UP = "rows are looked up"
 def embedding(op: Operation):
     """Rows of a table by index."""
     weight, indices = op["weight"], op["indices"]
-    op.fix(weight.axes[0], _LOOKED_UP)
+    op.order(weight, [0], _LOOKED_UP)
     return Labelled((*indices.axes, weight.axes[1]), op.shape())
 
 
@@ -24,8 +24,7 @@ def embedding_bag(op: Operation):
     """Rows of a table by index, summed per bag; bags and indices are fixed."""
     weight = op["weight"]
     for tensor in op.tensors:
-        for axis in tensor.axes if tensor is not weight else weight.axes[:1]:
-            op.fix(axis, _LOOKED_UP)
+        op.order(tensor, range(1 if tensor is weight else tensor.ndim), _LOOKED_UP)
     bags, features = op.shape(0)
     result = Labelled((op.fresh(bags, _LOOKED_UP), weight.axes[1]), (bags, features))
     return [result, *(op.fixed(_LOOKED_UP, index) for index in range(1, len(op.outputs)))]
@@ -36,7 +35,7 @@ def index_select(op: Operation):
     """Places of one dimension by index."""
     x, index = op["self"], op["index"]
     dim = op.dim("dim", x.ndim)
-    op.fix(x.axes[dim], _LOOKED_UP)
+    op.order(x, [dim], _LOOKED_UP)
     axes = list(x.axes)
     axes[dim] = index.axes[0] if index.ndim else UNIT
     return Labelled(tuple(axes), op.shape())
@@ -49,8 +48,7 @@ def index(op: Operation):
     if _has_mask(op):
         return everything_fixed(op, "places are chosen by a mask")
     looked_up = [d for d, entry in enumerate(indices) if entry is not None]
-    for d in looked_up:
-        op.fix(x.axes[d], _LOOKED_UP)
+    op.order(x, looked_up, _LOOKED_UP)
     given = [indices[d] for d in looked_up]
     ndim = max(entry.ndim for entry in given)
     names = [("index", d) for d in range(ndim)]

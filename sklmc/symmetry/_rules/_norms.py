@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from sklmc.symmetry._labels import segment_size
-from sklmc.symmetry._rules._registry import Labelled, Operation, register_rule
+from collections.abc import Hashable
+
+from sklmc.symmetry._labels import Axis, axis_size, segment_size
+from sklmc.symmetry._rules._registry import Labelled, Operation, pair, register_rule
 
 
 def _vectors(op: Operation, names: tuple[str, ...], role) -> list[dict]:
@@ -13,9 +15,14 @@ def _vectors(op: Operation, names: tuple[str, ...], role) -> list[dict]:
 
 @register_rule("aten::batch_norm", "aten::instance_norm")
 def batch_norm(op: Operation):
-    """Channels with scale, shift and running statistics; sums over all the rest."""
+    """Channels with scale, shift and running statistics; sums over all the rest.
+
+    An instance norm sums over positions only.
+    """
     x = op["input"]
     names = list(range(x.ndim))
+    kept = {1} if op.name == "aten::batch_norm" else {0, 1}
+    op.mix(x, set(names) - kept)
     vectors = _vectors(op, ("weight", "bias", "running_mean", "running_var"), 1)
     return op.result(names, op.join(x.roles(names), *vectors))
 
@@ -26,6 +33,7 @@ def layer_norm(op: Operation):
     x = op["input"]
     names = list(range(x.ndim))
     last = names[x.ndim - len(op["normalized_shape"]) :]
+    op.mix(x, last)
     vectors = [op[name].roles(last) for name in ("weight", "bias") if op.get(name) is not None]
     return op.result(names, op.join(x.roles(names), *vectors))
 
@@ -37,16 +45,18 @@ def group_norm(op: Operation):
     labels = op.labels
     channels = x.axes[1]
     within = x.shape[1] // groups
-    if channels is not None and groups > 1 and within > 1:
-        segments = labels.resolve(channels)
-        if all(segment_size(segment) % within == 0 for segment in segments):
-            for segment in segments:
-                outer = segment_size(segment) // within
-                if outer > 1:
-                    labels.split((segment,), [outer, within])
-        else:
-            labels.split(channels, [groups, within])
     names = list(range(x.ndim))
+    rest: dict[Hashable, Axis | None] = x.roles(names)
+    rest.pop(1, None)
+    kept = {role: axis for role, axis in rest.items() if role == 0}
+    op.join(rest, kept)
+    if channels is not None:
+        segments = labels.resolve(channels)
+        alone = all(segment_size(segment) % within == 0 for segment in segments)
+        for axis in [(segment,) for segment in segments] if alone else [channels]:
+            split = pair(labels, axis, axis_size(axis) // within, within, "group", "within")
+            own = {role: part for role, part in split.items() if role == "group"}
+            op.join({**rest, **split}, {**kept, **own})
     axes = op.join(x.roles(names), *_vectors(op, ("weight", "bias"), 1))
     return op.result(names, axes)
 
@@ -59,21 +69,24 @@ def weight_norm(op: Operation):
     return op.result(names, op.join(v.roles(names), g.roles(names[v.ndim - g.ndim :])))
 
 
-@register_rule("aten::softmax", "aten::log_softmax", "aten::_softmax", "aten::_log_softmax")
+@register_rule(
+    "aten::softmax",
+    "aten::log_softmax",
+    "aten::_softmax",
+    "aten::_log_softmax",
+    "aten::special_softmax",
+    "aten::special_log_softmax",
+)
 def softmax(op: Operation):
-    """Equivariant in every dimension."""
-    return Labelled(op.tensors[0].axes, op.shape())
-
-
-@register_rule("aten::normalize", "aten::renorm")
-def normalise(op: Operation):
-    """Each slice scaled by its norm."""
-    return Labelled(op.tensors[0].axes, op.shape())
-
-
-@register_rule("aten::local_response_norm")
-def response_norm(op: Operation):
-    """Neighbouring channels are summed: their order counts."""
+    """Equivariant in the dimension that it sums over."""
     x = op.tensors[0]
-    op.fix(x.axes[1], "neighbouring channels are summed")
+    op.mix(x, [op.dim("dim", x.ndim)])
+    return Labelled(x.axes, op.shape())
+
+
+@register_rule("aten::renorm")
+def renorm(op: Operation):
+    """Each slice along one dimension is scaled by its norm over all the others."""
+    x = op["self"]
+    op.mix(x, set(range(x.ndim)) - {op.dim("dim", x.ndim)})
     return Labelled(x.axes, op.shape())

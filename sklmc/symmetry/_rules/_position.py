@@ -38,7 +38,7 @@ def narrow(op: Operation):
     start = op["start"] or 0
     start = max(start + size, 0) if start < 0 else min(start, size)
     if (op.get("step") or 1) != 1:
-        op.fix(x.axes[dim], "every other place is taken")
+        op.order(x, [dim], "every other place is taken")
         return _replaced(op, x, dim, op.fresh(length, "every other place is taken"), None)
     return _piece(op, x, dim, start, length, None)
 
@@ -129,7 +129,7 @@ def pad(op: Operation):
             or not constant
             or (min(before, after) < 0)
         ):
-            op.fix(x.axes[dim], "a border is added")
+            op.order(x, [dim], "a border is added")
             axes[dim] = op.fresh(shape[dim], "a border is added")
             continue
         left = op.fresh(before) if before else ()
@@ -189,10 +189,10 @@ def ordered(op: Operation):
     chosen = {d % max(x.ndim, 1) for d in dims} if dims else set(range(x.ndim))
     kind = "the order along the axis counts"
 
+    op.order(x, chosen, kind)
+
     def label(index):
         shape = op.shape(index)
-        for d in chosen:
-            op.fix(x.axes[d], kind)
         return Labelled(
             tuple(
                 op.fresh(shape[d], kind) if d in chosen else axis for d, axis in enumerate(x.axes)
@@ -210,8 +210,8 @@ def triangle(op: Operation):
     """The last two dimensions are compared place by place."""
     x = op["self"]
     axes = list(x.axes)
+    op.order(x, [-2, -1], "a triangle is cut out")
     for d in (-2, -1):
-        op.fix(axes[d], "a triangle is cut out")
         axes[d] = op.fresh(x.shape[d], "a triangle is cut out")
     return Labelled(tuple(axes), op.shape())
 
@@ -222,7 +222,7 @@ def unfold(op: Operation):
     x = op["self"]
     dim = op.dim("dimension", x.ndim)
     kind = "windows are taken"
-    op.fix(x.axes[dim], kind)
+    op.order(x, [dim], kind)
     shape = op.shape()
     axes = [op.fresh(shape[d], kind) if d == dim else axis for d, axis in enumerate(x.axes)]
     return Labelled((*axes, op.fresh(shape[-1], kind)), shape)

@@ -23,6 +23,7 @@ def recurrent(op: Operation):
     if x.ndim == 2:
         time = 0
     steps = op.held(x.axes[time], x.shape[time], "time has an order")
+    op.mix(x, [time, x.ndim - 1])
     feature = x.axes[-1]
     states: list[tuple[Axis, Axis]] = []
     for layer in range(n_layers):
@@ -36,13 +37,15 @@ def recurrent(op: Operation):
         feature = tuple(segment for axis in outputs for segment in axis)
     kinds = [0, 1] if n_gates == 4 else [0]
     finals = [_states(op, states, kind) for kind in kinds]
+    batch = [axis for d, axis in enumerate(x.axes[:-1]) if d != time]
+    samples = {d: axis for d, axis in enumerate(batch) if axis != UNIT}
     for final, given in zip(finals, hidden_states, strict=False):
         names = ["layer", *range(given.ndim - 2), "unit"]
-        op.join(given.roles(names), {"layer": final[0], "unit": final[1]})
+        units = {"layer": final[0], "unit": final[1]}
+        op.join(given.roles(names), samples, {r: a for r, a in units.items() if a != UNIT})
     lead = [steps if d == time else axis for d, axis in enumerate(x.axes[:-1])]
     result = Labelled((*lead, feature), op.shape(0))
     rest = []
-    batch = [axis for d, axis in enumerate(x.axes[:-1]) if d != time]
     for place, (index, unit) in enumerate(finals):
         shape = op.shape(1 + place)
         rest.append(Labelled((index if shape[0] > 1 else UNIT, *batch, unit), shape))

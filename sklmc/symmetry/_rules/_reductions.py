@@ -86,6 +86,7 @@ def ordered(op: Operation):
     dim = op.get("dim")
     dim = (0 if op.name == "aten::msort" else -1) if dim is None else dim
     dim %= max(x.ndim, 1)
+    op.mix(x, [dim])
     if not isinstance(op.outputs, (list, tuple)):
         return _ranked(op, x, dim, None)
     if uses(op, 1):

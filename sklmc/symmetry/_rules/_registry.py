@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,6 +87,25 @@ class Operation:
         """Unify operands role by role (see `Labels.join`)."""
         return self.labels.join(*operands)
 
+    def mix(self, x: Labelled, dims: Iterable[int]) -> None:
+        """Say that entries along these dimensions are read together (summed, sorted, compared).
+
+        What lies on the other dimensions then moves alike at all their indices: a slice whose own
+        order differed from its neighbour's would no longer be read beside the same entries. A rule
+        has to say so wherever the result has these dimensions, also as new ones: they may turn out
+        to be one with the old.
+        """
+        dims = set(dims)
+        whole = x.roles(range(x.ndim))
+        self.join(whole, {d: axis for d, axis in whole.items() if d not in dims})
+
+    def order(self, x: Labelled, dims: Iterable[int], kind: str) -> None:
+        """Say that places along these dimensions count: nothing moves there, and they are mixed."""
+        dims = {d % max(x.ndim, 1) for d in dims}
+        for d in dims:
+            self.fix(x.axes[d], kind)
+        self.mix(x, dims)
+
     def fix(self, axis: Axis | None, kind: str) -> None:
         """Let nothing on an axis move, with the reason."""
         self.labels.fix(axis, self.reason(kind))
@@ -99,7 +118,7 @@ class Operation:
         self._count += 1
         reason = None if kind is None else self.reason(kind)
         beside = [axis for tensor in self.tensors for axis in tensor.axes] if reason is None else ()
-        return self.labels.axis((self.node, self._count), size, reason, beside)
+        return self.labels.axis((self.node, self._count, size, kind), size, reason, beside)
 
     def held(self, axis: Axis | None, size: int, kind: str) -> Axis:
         """Return an axis that may not move, also where the operand is uniform along it."""
@@ -122,6 +141,24 @@ class Operation:
         """Return a result on which nothing moves."""
         shape = self.shape(index)
         return Labelled(tuple(self.fresh(size, kind) for size in shape), shape)
+
+
+def pair(
+    labels: Labels,
+    axis: Axis | None,
+    outer: int,
+    inner: int,
+    outer_role: Hashable,
+    inner_role: Hashable,
+) -> dict[Hashable, Axis | None]:
+    """Split an axis into two roles, leaving out what has size one."""
+    if axis is None:
+        return {}
+    first, second = labels.split(axis, [outer, inner])
+    return {
+        **({outer_role: first} if outer > 1 else {}),
+        **({inner_role: second} if inner > 1 else {}),
+    }
 
 
 def operation_name(target) -> str:
@@ -150,8 +187,8 @@ def register_rule(*names: str) -> Callable[[Rule], Rule]:
     Without a rule every axis that an operation touches is fixed, which is always safe. A rule
     gets one `op` and returns the label of the result: ``op["x"]`` is an argument under its name
     in the operation's schema (tensors have `.axes` and `.shape`), ``op.join`` unifies axes that
-    must move together, ``op.fix`` forbids an axis to move, ``op.result`` names the axes of the
-    result. What a rule claims is tested like everything else when the symmetry is verified, so a
+    must move together, ``op.fix`` forbids an axis to move, ``op.mix`` says along which dimensions
+    entries are read together, ``op.order`` does both, ``op.result`` names the axes of the result. What a rule claims is tested like everything else when the symmetry is verified, so a
     wrong rule costs groups, not correctness.
 
     Parameters

@@ -104,6 +104,7 @@ def pixel_shuffle(op: Operation):
         channel, *place = op.labels.split(x.axes[-3], [shape[-3], factor, factor])
         for axis in place:
             op.fix(axis, "place in a pixel")
+        op.join({"channel": channel, 0: place[0], 1: place[1]}, {"channel": channel})
         axes[-3] = channel
     return _spatial(op, axes, shape)
 
@@ -133,7 +134,7 @@ def channel_shuffle(op: Operation):
 
 def _spatial(op: Operation, axes: list, shape: tuple[int, ...]) -> Labelled:
     """Fix the last two dimensions and give the result new ones."""
+    op.order(op.tensors[0], [-2, -1], "position in space")
     for d in (-2, -1):
-        op.fix(axes[d], "position in space")
         axes[d] = op.fresh(shape[d], "position in space")
     return Labelled(tuple(axes), shape)
