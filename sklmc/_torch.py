@@ -1,4 +1,4 @@
-"""The only place that seeds torch, counts its threads or touches devices."""
+"""The only place that seeds torch, counts its threads, sets its defaults or touches devices."""
 
 from __future__ import annotations
 
@@ -70,6 +70,42 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def torch_defaults(dtype: torch.dtype | None = torch.float32) -> Iterator[None]:
+    """Run a block under torch's own settings, whatever the caller has set around it.
+
+    Gradients are on, inference mode and autocast are off, tensors are made on the CPU and, where
+    nothing else is said, in `dtype` (None: the caller's default). Nets are built, trained and run
+    in here, so that the same seed gives the same bits everywhere, and tensors that can be trained
+    further.
+    """
+    with contextlib.ExitStack() as stack:
+        if torch.is_inference_mode_enabled():
+            stack.enter_context(torch.inference_mode(False))
+        if not torch.is_grad_enabled():
+            stack.enter_context(torch.enable_grad())
+        for kind in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        if dtype is not None:
+            stack.enter_context(_default_dtype(dtype))
+        yield
+
+
+@contextlib.contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Set the default dtype, which belongs to the whole process, and put it back."""
+    with _lock:
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(dtype)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(before)
+
+
+@contextlib.contextmanager
 def plain_attention() -> Iterator[None]:
     """Keep torch's transformer layers from a fused path that goes round their sub-modules."""
     with _lock:
@@ -97,4 +133,6 @@ def to_device(value, device):
 
 def fixed_normal(shape: tuple[int, ...], dtype: torch.dtype, seed: int = 0) -> torch.Tensor:
     """Draw standard normal numbers that are the same in every process, globals untouched."""
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
+    generator = torch.Generator().manual_seed(seed)
+    normal = torch.randn(shape, generator=generator, dtype=torch.float32, device="cpu")
+    return normal.to(dtype)
