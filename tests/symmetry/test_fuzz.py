@@ -90,7 +90,7 @@ class Ring(nn.Module):
     def __init__(self, exchangeable: bool = False):
         super().__init__()
         self.a = nn.Linear(4, 3)
-        self.sample = torch.randn(8, 4)
+        self.sample = (torch.randn(8, 4),)
         self.exchangeable = exchangeable
 
     def forward(self, x):
@@ -101,7 +101,7 @@ class Ring(nn.Module):
 def test_judge_finds_that_a_ring_is_not_a_set():
     claim = {"a.weight": ("g", None), "a.bias": ("g",)}
     for net, wrong in ((Ring(), True), (Ring(exchangeable=True), False)):
-        symmetry = PermutationSymmetry.from_axes_to_perm(claim, net, net.sample, verify=False)
+        symmetry = PermutationSymmetry.from_axes_to_perm(claim, net, net.sample[0], verify=False)
         assert (fault_of(net, symmetry, 0) is not None) == wrong
 
 
@@ -112,7 +112,7 @@ class Watched(nn.Module):
         super().__init__()
         self.a, self.out = nn.Linear(4, 3), nn.Linear(3, 2)
         self.register_buffer("seen", torch.zeros(3))
-        self.sample = torch.randn(8, 4)
+        self.sample = (torch.randn(8, 4),)
 
     def forward(self, x):
         h = self.a(x).relu()
@@ -125,7 +125,7 @@ class Watched(nn.Module):
 def test_judge_compares_what_a_train_pass_leaves_behind(name, wrong):
     claim = {"a.weight": ("g", None), "a.bias": ("g",), "out.weight": (None, "g"), "seen": (name,)}
     net = Watched()
-    symmetry = PermutationSymmetry.from_axes_to_perm(claim, net, net.sample, verify=False)
+    symmetry = PermutationSymmetry.from_axes_to_perm(claim, net, net.sample[0], verify=False)
     assert (fault_of(net, symmetry, 0) is not None) == wrong
 
 

@@ -71,7 +71,7 @@ def _judge(net: Net, ways: tuple[bool, ...], verdict: Verdict) -> None:
     for verify in ways:
         how = "verified" if verify else "unverified"
         try:
-            symmetry = discover_symmetry(net, net.sample, verify=verify)
+            symmetry = discover_symmetry(net, _as_given(net.sample), verify=verify)
         except SymmetryError as error:
             verdict.message = str(error)
             verdict.refused = f"{type(error).__name__}: {_plain(str(error))}"
@@ -94,6 +94,11 @@ def _judge(net: Net, ways: tuple[bool, ...], verdict: Verdict) -> None:
                 verdict.wrong |= {how: fault} if fault else {}
         elif "verified" in verdict.wrong:
             verdict.wrong[how] = verdict.wrong["verified"]
+
+
+def _as_given(sample: tuple[torch.Tensor, ...]):
+    """Return the arguments of forward as X: one tensor, or a tuple."""
+    return sample if len(sample) > 1 else sample[0]
 
 
 @contextlib.contextmanager
@@ -137,7 +142,7 @@ class UnsteadyError(Exception):
 def fault_of(net: torch.nn.Module, symmetry, seed: int) -> str | None:
     """Move units in every way, in both modes; say what changes, None where nothing does.
 
-    `net` has an attribute `sample`, its input.
+    `net` has an attribute `sample`, the arguments of forward.
     """
     if not symmetry.groups:
         return None
@@ -171,9 +176,12 @@ class _Trial:
 
     def __init__(self, net: Net, random: np.random.RandomState):
         self.net = copy.deepcopy(net).double()
-        x = net.sample
-        noise = torch.from_numpy(random.standard_normal(tuple(x.shape)))
-        self.x = 1.3 * noise if x.is_floating_point() else x
+        self.inputs = tuple(
+            1.3 * torch.from_numpy(random.standard_normal(tuple(part.shape)))
+            if part.is_floating_point()
+            else part
+            for part in net.sample
+        )
         self.state = _weights(self.net, random)
         self.before = {train: self._run(self.state, train) for train in (False, True)}
         nudged = {
@@ -186,8 +194,7 @@ class _Trial:
             nudged[name] = nudged[first]
         self.rounding = 0.0
         for train, (out, _) in self.before.items():
-            change = _change(out, self._run(nudged, train)[0])
-            self.rounding = max(self.rounding, change)
+            self.rounding = max(self.rounding, _worst(out, self._run(nudged, train)[0]))
 
     @property
     def is_steady(self) -> bool:
@@ -195,11 +202,12 @@ class _Trial:
         return self.rounding < CHANGED
 
     def _run(self, state, train: bool):
-        """Return the output and, in train mode, the state after it."""
+        """Return the outputs and, in train mode, the state after it."""
         self.net.load_state_dict(state)
         self.net.train(train)
         with torch.no_grad():
-            out = self.net(self.x.clone())
+            out = self.net(*(part.clone() for part in self.inputs))
+        out = out if isinstance(out, tuple) else (out,)
         after = {name: t.clone() for name, t in self.net.state_dict().items()} if train else {}
         return out, after
 
@@ -209,7 +217,7 @@ class _Trial:
         for train, (out, after) in self.before.items():
             mode = "train" if train else "eval"
             new, left = self._run(moved, train)
-            error = _change(out, new)
+            error = _worst(out, new)
             if not error < CHANGED:
                 return f"outputs change by {error:.1e} in {mode} mode"
             if train:
@@ -217,6 +225,11 @@ class _Trial:
                     if not _change(tensor, left[name]) < CHANGED:
                         return f"{name} after a train pass differs"
         return None
+
+
+def _worst(before, after) -> float:
+    """Return the largest change of an output."""
+    return max(_change(a, b) for a, b in zip(before, after, strict=True))
 
 
 def _change(a: torch.Tensor, b: torch.Tensor) -> float:

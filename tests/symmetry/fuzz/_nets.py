@@ -25,6 +25,7 @@ INPUTS = {
     "image": (2, 5, 4),
     "volume": (2, 3, 4, 2),
     "tokens": (4,),
+    "pair": (4, 3),  # with a vector beside it
 }
 
 
@@ -162,11 +163,14 @@ class Net(nn.Module):
             torch.manual_seed(plan.seed)
             self.sample = _sample(plan)
             self.first = _first(plan, self.sample, self.units)
+            self.second = nn.Linear(5, 4) if plan.given == "pair" else None
             self.steps = nn.ModuleDict()
-            x = y = self.first(self.sample)
+            x, y = self.begin(*self.sample)
             for number, (name, seed) in enumerate(plan.steps):
                 x, y = self._grow(f"{number}_{name}", name, seed, x, y)
-            self.head = nn.Linear(x[0].numel(), 3)
+            self.head_of = "flat" if plan.chain else _head_of(plan)
+            width = x[0].numel() if self.head_of == "flat" else x.shape[-1]
+            self.head = nn.Linear(width, 3)
             lives = any(label.endswith(("_stash", "_swap")) for label in self.steps)
             self.other = nn.Linear(y[0].numel(), 3) if lives else None
 
@@ -191,17 +195,25 @@ class Net(nn.Module):
         self.lines.append(f"{label}: {shapes}  drawn: {notes}  parts: {parts}")
         return found
 
-    def forward(self, x):
-        x = y = self.first(x)
+    def begin(self, x, z=None):
+        """Return both live tensors as the steps find them."""
+        x = self.first(x)
+        return x, x if z is None else self.second(z)
+
+    def forward(self, x, z=None):
+        x, y = self.begin(x, z)
         for step in self.steps.values():
             x, y = step(x, y)
-        out = self.head(x.flatten(1))
-        return out if self.other is None else out + self.other(y.flatten(1))
+        out = self.head(x.flatten(1) if self.head_of == "flat" else x)
+        if self.head_of == "mean":
+            out = out.flatten(1, -2).mean(1)
+        return out if self.other is None else (out, self.other(y.flatten(1)))
 
     def describe(self) -> str:
         """Return the steps, a line each."""
         plan = self.plan
-        first = f"seed {plan.seed}, {plan.given} {tuple(self.sample.shape)}, largest {plan.largest}"
+        shapes = ", ".join(str(tuple(part.shape)) for part in self.sample)
+        first = f"seed {plan.seed}, {plan.given} {shapes}, head {self.head_of}"
         steps = f"Plan({plan.seed}, {plan.given!r}, {plan.steps}, {plan.chain}, {plan.largest})"
         return "\n".join([first, f"first: {self.first}", *self.lines, steps])
 
@@ -219,13 +231,20 @@ def _is_fit(x: torch.Tensor) -> bool:
     )
 
 
-def _sample(plan: Plan) -> torch.Tensor:
-    """Return a few samples."""
+def _head_of(plan: Plan) -> str:
+    """Say how the last tensor is read: as a whole, along its last axis, or averaged as well."""
+    return random.Random(f"head {plan.seed}").choice(("flat", "flat", "last", "mean"))
+
+
+def _sample(plan: Plan) -> tuple[torch.Tensor, ...]:
+    """Return a few samples: the arguments of forward."""
     shape = (ROWS, *INPUTS[plan.given])
-    return torch.randint(0, 5, shape) if plan.given == "tokens" else torch.randn(shape)
+    if plan.given == "pair":
+        return torch.randn(shape), torch.randn(ROWS, 5)
+    return (torch.randint(0, 5, shape) if plan.given == "tokens" else torch.randn(shape),)
 
 
-def _first(plan: Plan, sample: torch.Tensor, units: list) -> nn.Module:
+def _first(plan: Plan, sample: tuple[torch.Tensor, ...], units: list) -> nn.Module:
     """Return the layer that makes the first units."""
     draw = Draw(plan.seed, plan.largest)
     size = draw.size()
@@ -234,7 +253,7 @@ def _first(plan: Plan, sample: torch.Tensor, units: list) -> nn.Module:
     units.append((size, 1))
     if plan.given == "tokens":
         return nn.Embedding(5, size)
-    if plan.given in ("vector", "sequence"):
-        return nn.Linear(sample.shape[-1], size)
+    if plan.given in ("vector", "sequence", "pair"):
+        return nn.Linear(sample[0].shape[-1], size)
     convolution = {"signal": nn.Conv1d, "image": nn.Conv2d, "volume": nn.Conv3d}[plan.given]
-    return convolution(sample.shape[1], size, 2 if draw.flag() else 1)
+    return convolution(sample[0].shape[1], size, 2 if draw.flag() else 1)
