@@ -186,7 +186,7 @@ def _select_both(tensor: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor
     if tensor.device.type != "cpu" or tensor.requires_grad:
         return tensor.index_select(1, columns).index_select(0, rows)
     height = max(1, CACHED * len(tensor) // tensor.numel())
-    new = torch.empty(tensor.shape, dtype=tensor.dtype)
+    new = torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device)
     for start in range(0, len(tensor), height):
         part = slice(start, start + height)
         torch.index_select(tensor.index_select(0, rows[part]), 1, columns, out=new[part])

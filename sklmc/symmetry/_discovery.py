@@ -22,8 +22,8 @@ from sklmc.symmetry._labelling import label_graphs
 from sklmc.symmetry._origin import Origin
 from sklmc.symmetry._spec import structure_from_axes
 from sklmc.symmetry._symmetry import PermutationSymmetry
-from sklmc.symmetry._trial import Moved, Trial
-from sklmc.symmetry._verification import N_DRAWS, TOLERANCE, Proof, Prover, output_change, prove
+from sklmc.symmetry._trial import Moved, Trial, settings_of
+from sklmc.symmetry._verification import TOLERANCE, Proof, Prover, output_change, prove
 
 _QUANTISING = re.compile(r"torch\.ao\..*\b(quantized|qat|fake_quantize|observer)\.")
 _NOISE = 1e-5  # relative difference of two runs of one net in its own precision
@@ -42,7 +42,7 @@ class Subject:
         buffers = {name for name, _ in self.view.original.named_buffers(remove_duplicate=False)}
         self.buffers = frozenset(buffers & self.state.keys())
         self.shapes = {name: tuple(tensor.shape) for name, tensor in self.state.items()}
-        self.sample = trace_input(self.view.sample(X))
+        self.sample = trace_input(tuple(map(_plain, self.view.sample(X))))
         self._given = X
 
     def graph(self, training: bool) -> Graph:
@@ -80,10 +80,13 @@ class Subject:
 
     def graphs(self) -> list[Graph]:
         """Export eval mode, and train mode where that can be exported."""
-        found = [self.graph(False)]
+        found, rows = [self.graph(False)], self.sample
         try:
             found.append(self.graph(True))
+            if self.sample is not rows:  # train mode wanted all rows: both have the same
+                found[0] = self.graph(False)
         except TraceError:
+            self.sample = rows
             warnings.warn(
                 f"{self.caller}: the forward pass could not be traced in train mode; the symmetry "
                 "is proved for eval mode only.",
@@ -108,6 +111,12 @@ class Subject:
                 "eval mode (two runs on the same input differ); switch the random step off in "
                 "eval mode, for example functional dropout without training=self.training."
             )
+
+
+def _plain(value):
+    """Return a tensor that can be traced: one made under inference mode is copied."""
+    inference = isinstance(value, torch.Tensor) and value.is_inference()
+    return value.clone() if inference else value
 
 
 def discover_symmetry(model, X=None, verify: bool = True) -> PermutationSymmetry:
@@ -173,13 +182,15 @@ def discover_symmetry(model, X=None, verify: bool = True) -> PermutationSymmetry
     >>> bool(torch.allclose(net.eval()(x), permuted.eval()(x), atol=1e-6))
     True
     """
-    subject = Subject(model, X, "discover_symmetry")
-    graphs = subject.graphs() if verify else [subject.graph(False)]
-    if not verify:
-        return symmetry_of(subject, graphs)
-    trial = subject.trial()
-    subject.check_deterministic(trial)
-    return symmetry_of(subject, graphs, trial)
+    look = view(model, caller="discover_symmetry")
+    with settings_of(look):
+        subject = Subject(look, X, "discover_symmetry")
+        if not verify:
+            return symmetry_of(subject, [subject.graph(False)])
+        graphs = subject.graphs()
+        trial = subject.trial()
+        subject.check_deterministic(trial)
+        return symmetry_of(subject, graphs, trial)
 
 
 def symmetry_of(
@@ -198,8 +209,14 @@ def symmetry_of(
 
 def symmetry_from_axes(spec, model, X, verify: bool) -> PermutationSymmetry:
     """Return the symmetry of an axes_to_perm spec; refuse it with the group that breaks it."""
-    caller = "PermutationSymmetry.from_axes_to_perm"
-    subject = Subject(model, X, caller)
+    look = view(model, caller="PermutationSymmetry.from_axes_to_perm")
+    with settings_of(look):
+        return _symmetry_from_axes(spec, Subject(look, X, look.caller), verify)
+
+
+def _symmetry_from_axes(spec, subject: Subject, verify: bool) -> PermutationSymmetry:
+    """Test a spec on a model that is seen by this room."""
+    caller = subject.caller
     structure = structure_from_axes(spec, subject.shapes, subject.aliases)
     found = graph_hash = None
     if verify:
@@ -253,17 +270,18 @@ def proved(
     if proof.failed and "train" in prover.runners and prover.runners["train"].is_random:
         del prover.runners["train"]  # what it draws may belong to single units
         proof = prove(prover, structure.blocks, structure.groups)
-    if proof.failed:
-        reasons = {
-            name: f"failed verification (relative error {error:.1e})"
-            for name, error in proof.failed.items()
-        }
-        structure = structure.without(reasons)
+    passed = {group.name: group for group in proof.groups}
+    reasons = {
+        name: f"failed verification (relative error {error:.1e})"
+        for name, error in proof.failed.items()
+    }
+    structure = structure.with_groups(passed).without(reasons)
     for _ in structure.groups if fuse else ():
-        fused = next((s for s in fusions(structure) if _passes(prover, s)), None)
-        if fused is None:
+        errors = ((fused, _error(prover, fused)) for fused in fusions(structure))
+        found = next((pair for pair in errors if pair[1] <= TOLERANCE), None)
+        if found is None:
             break
-        structure = fused
+        structure, proof.error = found
     if proof.error > TOLERANCE:
         raise SymmetryError(
             f"{caller}: the function changes (relative error {proof.error:.1e}) although every "
@@ -289,22 +307,24 @@ def own_change(trial: Trial, structure: Structure, caller: str) -> Moved:
     return own
 
 
-def _passes(prover: Prover, structure: Structure) -> bool:
-    """Say whether all groups of a structure may move together."""
+def _error(prover: Prover, structure: Structure) -> float:
+    """Return the largest change when all groups of a structure move together."""
     mover = Mover(structure.blocks, structure.groups)
-    return prover.together(mover, structure.groups, N_DRAWS) <= TOLERANCE
+    return prover.together(mover, structure.groups)
 
 
 def evidence(proof: Proof, own: Moved) -> dict:
     """Return what a proof rests on, as plain values."""
     return {
         "modes": list(proof.modes),
-        "n_draws": proof.n_draws,
+        "n_draws": sum(proof.draws.values()),
+        "draws": dict(proof.draws),
         "seed": proof.seed,
         "tolerance": TOLERANCE,
         "error": proof.error,
         "errors": dict(proof.errors),
         "failed": dict(proof.failed),
+        "tied": list(proof.tied),
         "own_error": own.error,
         "own_dtype": own.dtype,
         "torch": torch.__version__,
@@ -359,6 +379,11 @@ def check_dense(module: nn.Module, caller: str) -> None:
                 f"{caller}: tensor {name!r} has no values yet (a lazy layer or the meta device); "
                 "run the module on data, or load its weights (module.to_empty(device=...), then "
                 "load_state_dict), first."
+            )
+        if tensor.is_inference():
+            raise SymmetryError(
+                f"{caller}: tensor {name!r} was made under torch.inference_mode and cannot be "
+                "traced; make the net outside of it, then load_state_dict."
             )
         if tensor.is_quantized:
             kind = "quantised"

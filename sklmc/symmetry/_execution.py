@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 from torch.func import functional_call
+from torch.overrides import TorchFunctionMode
 
 from sklmc._torch import seeded
 from sklmc.symmetry._graph import Graph, flatten, live_nodes, written_bases
@@ -20,6 +21,11 @@ _WIDER = {
     torch.bfloat16: torch.float64,
     torch.complex64: torch.complex128,
 }
+_WIDE_CASTS = {
+    torch.Tensor.float: torch.Tensor.double,
+    torch.Tensor.half: torch.Tensor.double,
+    torch.Tensor.bfloat16: torch.Tensor.double,
+}
 
 
 def widen(value):
@@ -30,11 +36,54 @@ def widen(value):
     return value
 
 
+def _kept_wide(value):
+    """Return what an operation made as float64 on the CPU, on the tape; views stay views."""
+    if isinstance(value, torch.Tensor):
+        wide = _WIDER.get(value.dtype)
+        return value if wide is None and value.is_cpu else value.to("cpu", wide or value.dtype)
+    if type(value) in (tuple, list):
+        return type(value)(_kept_wide(part) for part in value)
+    return value
+
+
+class Widening(TorchFunctionMode):
+    """Within it, whatever a module makes is as wide as its weights: float64.
+
+    A first recurrent state, a mask or an identity matrix that forward makes without a dtype has
+    torch's default one, and casts name narrow ones. The default itself is left alone: it belongs
+    to all threads, a mode to its own only.
+    """
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        """Call a function of torch with wide types and tensors; widen what it returns."""
+        func = _WIDE_CASTS.get(func, func)
+        kwargs = {name: _wide_argument(value) for name, value in (kwargs or {}).items()}
+        if _writes(getattr(func, "__name__", "")):
+            return func(*args[:1], *map(_wide_argument, args[1:]), **kwargs)
+        return _kept_wide(func(*map(_wide_argument, args), **kwargs))
+
+
+def _writes(name: str) -> bool:
+    """Say whether a function of this name writes into its first argument: add_, __iadd__."""
+    if name.startswith("__"):
+        return name.startswith(("__set", "__i"))
+    return name.endswith("_")
+
+
+def _wide_argument(value):
+    """Return a dtype or a tensor as wide as float64, anything else as it is."""
+    if isinstance(value, torch.dtype):
+        return _WIDER.get(value, value)
+    if isinstance(value, torch.Tensor) and value.dtype in _WIDER:
+        return value.to(_WIDER[value.dtype])
+    return value
+
+
 class GraphRunner:
     """A graph as a pure function of its state: everything in float64, dropout off.
 
-    Casts to narrower types in the graph are widened as well, so that equal functions agree to
-    rounding of float64.
+    Casts to narrower types in the graph are widened as well, and so is what it makes without
+    naming a type, so that equal functions agree to rounding of float64.
     """
 
     def __init__(self, graph: Graph, inputs: tuple):
@@ -106,7 +155,7 @@ class GraphRunner:
             return outputs[0] if single and isinstance(outputs, (list, tuple)) else outputs
         if node.target is torch.ops.aten.batch_norm.default and _wants_gradient(args[3:5]):
             return _batch_norm(*args)
-        return node.target(*args, **kwargs)
+        return _kept_wide(node.target(*args, **kwargs))
 
 
 class ModuleRunner:
@@ -120,16 +169,21 @@ class ModuleRunner:
 
     def __call__(self, state: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
         """Return the tensors that leave the net."""
-        outputs = functional_call(self.module, dict(state), self.inputs, tie_weights=False)
+        with Widening():
+            outputs = functional_call(self.module, dict(state), self.inputs, tie_weights=False)
         return [value for value in flatten(outputs) if isinstance(value, torch.Tensor)]
 
 
 def _is_random(node: torch.fx.Node) -> bool:
     """Say whether a node draws numbers although dropout is off."""
-    random = torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
-    return random and not any(
-        word in str(node.target) for word in ("dropout", "attention", "lstm", "gru", "rnn_")
-    )
+    if torch.Tag.nondeterministic_seeded not in getattr(node.target, "tags", ()):
+        return False
+    if any(word in str(node.target) for word in ("dropout", "attention", "lstm", "gru", "rnn_")):
+        return False
+    names = [argument.name for argument in node.target._schema.arguments]
+    given = {**dict(zip(names, node.args, strict=False)), **node.kwargs}
+    # rrelu: randomised slopes in train mode, their mean in eval mode
+    return not ("training" in names and not given.get("training", False))
 
 
 def _wants_gradient(tensors) -> bool:

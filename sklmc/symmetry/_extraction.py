@@ -59,6 +59,11 @@ class Structure:
     blocks: dict[str, tuple[Block, ...]]
     frozen: tuple[FrozenAxis, ...]
 
+    def with_groups(self, new: Mapping[str, PermutationGroup]) -> Structure:
+        """Return the structure with some groups replaced by others of their name and places."""
+        groups = tuple(new.get(group.name, group) for group in self.groups)
+        return Structure(groups, self.blocks, self.frozen)
+
     def without(self, failed: Mapping[str, str]) -> Structure:
         """Return the structure with some groups frozen, each for its reason."""
         kept = tuple(group for group in self.groups if group.name not in failed)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torch.export.graph_signature import InputKind
+from torch.export.graph_signature import InputKind, OutputKind
 
 from sklmc._torch import to_device
 from sklmc.exceptions import TraceError
@@ -74,15 +74,34 @@ def trace_input(sample: tuple) -> tuple:
 def export_graph(module: nn.Module, sample: tuple, *, training: bool, caller: str) -> Graph:
     """Export the forward pass of a private copy of a module; the module itself is not touched."""
     private = copy.deepcopy(module, {id(p): p for p in module.parameters()}).train(training)
+    if training:
+        _give_momentum(private)
     tensors = [*private.parameters(), *private.buffers()]
     if tensors:
         sample = to_device(sample, tensors[0].device) if _all_tensors(sample) else sample
     try:
         with _quiet():
             program = torch.export.export(private, sample, strict=False)
+            if any(_is_functorch(node) for node in program.graph.nodes):
+                program = program.run_decompositions({})  # vmap, written out as plain operations
     except Exception as error:
         raise _trace_error(error, module, caller) from error
     return _read(program, training)
+
+
+def _give_momentum(module: nn.Module) -> None:
+    """Give batch norms without momentum one: a cumulative average counts calls, which no trace can.
+
+    Only the running statistics depend on it, and in train mode no output depends on those.
+    """
+    for part in module.modules():
+        if isinstance(part, nn.modules.batchnorm._NormBase) and part.momentum is None:
+            part.momentum = 0.1
+
+
+def _is_functorch(node: torch.fx.Node) -> bool:
+    """Say whether a node opens, fills or closes a level of torch.vmap."""
+    return getattr(node.target, "__module__", "") == "torch._functorch.predispatch"
 
 
 @contextlib.contextmanager
@@ -125,6 +144,9 @@ def _read(program, training: bool) -> Graph:
             entries.append(Entry(node, "constant", spec.target))
             constants[spec.target] = program.constants[spec.target].detach().cpu()
     out = next(node for node in program.graph.nodes if node.op == "output")
+    kinds = [spec.kind for spec in program.graph_signature.output_specs]
+    values = zip(out.args[0], kinds, strict=True)  # decomposed, updated buffers are among them
+    out.args = (tuple(value for value, kind in values if kind is OutputKind.USER_OUTPUT),)
     outputs = [value for value in flatten(out.args) if isinstance(value, torch.fx.Node)]
     return Graph(program.graph_module, entries, outputs, constants, training)
 

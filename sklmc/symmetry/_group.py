@@ -114,24 +114,6 @@ class PermutationGroup:
         keys = random_state.random_sample(self.shape)
         return np.argsort(keys, axis=-1, kind="stable")
 
-    def derangement(self, random_state: np.random.RandomState) -> np.ndarray:
-        """Draw a permutation that moves every unit of every copy.
-
-        Parameters
-        ----------
-        random_state : RandomState
-            Source of chance.
-
-        Returns
-        -------
-        perm : ndarray of shape (*outer_sizes, size)
-            A random cycle through all units.
-        """
-        order = self.draw(random_state)
-        moved = np.empty_like(order)
-        np.put_along_axis(moved, order, np.roll(order, 1, axis=-1), axis=-1)
-        return moved
-
     def check(self, perm, caller: str) -> np.ndarray:
         """Return an index array as int64 if it belongs to this group.
 

@@ -12,7 +12,7 @@ from sklmc.exceptions import ArchitectureMismatchError
 from sklmc.models import ModelView
 from sklmc.symmetry._application import Mover
 from sklmc.symmetry._group import PermutationGroup
-from sklmc.symmetry._trial import Trial, dtype_of
+from sklmc.symmetry._trial import Trial, dtype_of, settings_of
 
 _SETTINGS = (bool, int, float, str, types.NoneType, types.FunctionType)
 
@@ -38,14 +38,17 @@ class Origin:
         if make in self._known:
             return
         dtype = dtype_of(seen.state.values())
-        inputs = tuple(
-            part.to(seen.device, dtype if part.dtype == self._dtype else part.dtype)
-            for part in self.sample
-        )
-        try:
-            moved = Trial(seen.module, inputs, seen.state, {}).moved(mover, groups)
-        except (RuntimeError, TypeError, ValueError, IndexError) as error:
-            raise _other(f"it does not take the samples that were used there ({error})") from error
+        with settings_of(seen):
+            inputs = tuple(
+                part.to(seen.device, dtype if part.dtype == self._dtype else part.dtype)
+                for part in self.sample
+            )
+            try:
+                moved = Trial(seen.module, inputs, seen.state, {}).moved(mover, groups)
+            except (RuntimeError, TypeError, ValueError, IndexError) as error:
+                raise _other(
+                    f"it does not take the samples that were used there ({error})"
+                ) from error
         if moved.worst is not None:
             raise _other(
                 f"its function changes when the units of group {moved.worst!r} move (relative "

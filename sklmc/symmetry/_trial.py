@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+import functools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import nn
 
-from sklmc._torch import single_thread
-from sklmc.models import module_with_state
+from sklmc._torch import single_thread, torch_defaults
+from sklmc.models import ModelView, module_with_state, named_tensors
 from sklmc.symmetry._application import Mover
-from sklmc.symmetry._execution import widen
+from sklmc.symmetry._draws import N_DRAWS, Element, uniform
+from sklmc.symmetry._execution import Widening, widen
 from sklmc.symmetry._graph import flatten
 from sklmc.symmetry._group import PermutationGroup
 from sklmc.symmetry._verification import output_change
@@ -40,7 +43,9 @@ class Trial:
         inputs: tuple,
         state: Mapping[str, torch.Tensor],
         aliases: Mapping[str, str],
+        widening: bool = False,
     ):
+        self._widening = widening
         self.module = module
         self.inputs = inputs
         self.state = state
@@ -50,44 +55,88 @@ class Trial:
 
     def outputs(self, module: nn.Module) -> list[torch.Tensor]:
         """Run a module and return the tensors that leave it."""
-        with torch.no_grad(), single_thread():
+        wide = Widening() if self._widening else contextlib.nullcontext()
+        with torch.no_grad(), single_thread(), wide:
             found = module(*self.inputs)
         found = found.to_tuple() if hasattr(found, "to_tuple") else found
         return [value for value in flatten(found) if isinstance(value, torch.Tensor)]
 
     def moved(self, mover: Mover, groups: Sequence[PermutationGroup]) -> Moved:
-        """Move all units at once and say what the outputs did.
+        """Move all units at once, uniformly, time and again, and say what the outputs did.
 
         What the net's own dtype cannot tell from rounding is decided in float64.
         """
         random = np.random.RandomState(0)
-        arrays = {group.name: group.derangement(random) for group in groups}
-        error, trial, largest = self._change(mover, arrays), self, _LARGEST
+        elements = [uniform(groups, random) for _ in range(N_DRAWS if groups else 0)]
+        trial, largest = self, _LARGEST
+        error, worst = self._largest_change(mover, elements, largest)
         if error > largest:
             wide = self._wide()
             if wide is None:
                 largest = max(largest, _STEPS * torch.finfo(self.dtype).eps)
             else:
-                error, trial = wide._change(mover, arrays), wide
-        worst = None
-        if arrays and error > largest:
-            alone = {name: trial._change(mover, {name: arrays[name]}) for name in arrays}
-            worst = max(alone, key=lambda name: alone[name])
-        return Moved(error, str(trial.dtype).removeprefix("torch."), worst)
+                trial = wide
+            error, worst = trial._largest_change(mover, elements, largest)
+        name = None
+        if error > largest:
+            alone = {name: trial._change(mover, {name: worst[name]}) for name in worst}
+            name = max(alone, key=lambda name: alone[name])
+        return Moved(error, str(trial.dtype).removeprefix("torch."), name)
 
-    def _change(self, mover: Mover, arrays: Mapping[str, np.ndarray]) -> float:
-        """Return the largest relative change of an output when some groups move."""
-        moved = mover.state(self.state, arrays, self.aliases)
-        return output_change(self.before, self.outputs(module_with_state(self.module, moved)))
+    def _largest_change(
+        self, mover: Mover, elements: Sequence[Element], largest: float
+    ) -> tuple[float, Element]:
+        """Return the largest change under some elements and its element; stop at a fault."""
+        worst: tuple[float, Element] = 0.0, {}
+        for element in elements:
+            error = self._change(mover, element)
+            if error > worst[0]:
+                worst = error, element
+            if error > largest:
+                break
+        return worst
+
+    def _change(self, mover: Mover, element: Element) -> float:
+        """Return the largest relative change of an output under one element."""
+        moved = mover.state(self.state, element, self.aliases)
+        with torch.no_grad():
+            for name, tensor in self._tensors.items():
+                tensor.copy_(moved[name])
+        return output_change(self.before, self.outputs(self._copy))
+
+    @functools.cached_property
+    def _copy(self) -> nn.Module:
+        """A copy whose tensors are written anew for every element."""
+        return module_with_state(self.module, self.state)
+
+    @functools.cached_property
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        """The tensors of that copy; a tied one under its first name."""
+        first: dict[int, str] = {}
+        named = dict(named_tensors(self._copy))
+        return {n: t for n, t in named.items() if first.setdefault(id(t), n) == n}
 
     def _wide(self) -> Trial | None:
         """Return the same in float64 on the CPU; None where the module does not run there."""
         module = copy.deepcopy(self.module).cpu().double()
         state = {name: widen(tensor) for name, tensor in self.state.items()}
         try:
-            return Trial(module, tuple(map(widen, self.inputs)), state, self.aliases)
+            inputs = tuple(map(widen, self.inputs))
+            return Trial(module, inputs, state, self.aliases, widening=True)
         except (RuntimeError, TypeError, ValueError):
             return None
+
+
+@contextlib.contextmanager
+def settings_of(look: ModelView) -> Iterator[None]:
+    """Run a block under torch's own settings with the net's dtype and device as the default ones.
+
+    So a caller's inference mode, autocast and defaults change nothing, and what forward makes
+    without naming a dtype or a device fits the net.
+    """
+    elsewhere = contextlib.nullcontext() if look.device.type == "cpu" else look.device
+    with torch_defaults(dtype_of(look.original.parameters())), elsewhere:
+        yield
 
 
 def dtype_of(tensors: Iterable[torch.Tensor]) -> torch.dtype:

@@ -1,14 +1,15 @@
 """Proof by test: do the claimed permutations leave the function unchanged?
 
 Labels are right by construction as far as the rules are right. Here the rules are put to the test:
-on random weights, in float64, in eval and train mode, with permutations that move something in
-every copy of every group.
+on random weights, in float64, in eval and train mode, with uniform elements of all that is claimed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -16,13 +17,14 @@ import torch
 from sklmc._torch import single_thread
 from sklmc.symmetry._application import Mover
 from sklmc.symmetry._blocks import Block
+from sklmc.symmetry._draws import N_DRAWS, SIMPLE, Element, simple_kinds, uniform
 from sklmc.symmetry._execution import GraphRunner, widen
 from sklmc.symmetry._graph import Graph, flatten
 from sklmc.symmetry._group import PermutationGroup
 
 TOLERANCE = 1e-9  # largest relative change of an output that rounding may cause in float64
 VISIBLE = 1e-7  # smallest relative change of an output that counts as seen
-N_DRAWS = 3
+_TINY = 1e-4  # of the largest output: below, rounding may be most of an output
 
 
 @dataclass
@@ -30,11 +32,13 @@ class Proof:
     """What was tested, and how large the errors were."""
 
     modes: tuple[str, ...]
-    n_draws: int
     seed: int
+    groups: tuple[PermutationGroup, ...] = ()  # what passed
+    draws: dict[str, int] = field(default_factory=dict)  # kind of element -> how many were drawn
     errors: dict[str, float] = field(default_factory=dict)  # each group moved alone
     error: float = 0.0  # all groups together
     failed: dict[str, float] = field(default_factory=dict)  # group -> error; frozen for it
+    tied: tuple[str, ...] = ()  # groups that passed with fewer copies than were claimed
     unobservable: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
@@ -51,6 +55,7 @@ class Prover:
         seed: int = 0,
     ):
         self.random = np.random.RandomState(seed)
+        self.draws: Counter[str] = Counter()
         self._gradients: dict[str, dict[str, torch.Tensor]] = {}
         self.seed = seed
         self.aliases = aliases
@@ -180,8 +185,8 @@ class Prover:
             try:
                 outputs = [v for v in self.runners[mode](state) if v.requires_grad]
                 total = sum(
-                    (v * self._normal(v.shape)).sum() / (v.detach().abs().max() + 1e-300)
-                    for v in outputs
+                    (v * self._normal(v.shape)).sum() / scale
+                    for v, scale in zip(outputs, scales(outputs), strict=True)
                 )
                 found = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
             except (RuntimeError, TypeError):
@@ -192,28 +197,49 @@ class Prover:
         """Return the largest relative change of an output under another state."""
         return output_change(self.reference[mode], self._run(mode, state))
 
-    def derangements(self, groups: Sequence[PermutationGroup]) -> dict[str, np.ndarray]:
-        """Draw one permutation per group that moves every unit of every copy."""
-        return {group.name: group.derangement(self.random) for group in groups}
+    def error(self, mover: Mover, element: Element) -> float:
+        """Return the largest change over the modes under one element; the first that is too large.
 
-    def error(self, mover: Mover, chosen: Sequence[PermutationGroup]) -> float:
-        """Return the largest change over all modes when the chosen groups move once."""
-        state = mover.state(self.state, self.derangements(chosen), self.aliases)
-        return max((self.change(mode, state) for mode in self.runners), default=0.0)
+        A state is moved once for all modes.
+        """
+        state = mover.state(self.state, element, self.aliases)
+        worst = 0.0
+        for mode in self.runners:
+            worst = max(worst, self.change(mode, state))
+            if worst > TOLERANCE:
+                break
+        return worst
 
-    def together(self, mover: Mover, chosen: Sequence[PermutationGroup], n_draws: int) -> float:
-        """Return the largest error over draws that move all chosen groups at once."""
-        return max(
-            (self.error(mover, chosen) for _ in range(n_draws if chosen else 0)), default=0.0
-        )
+    def together(self, mover: Mover, chosen: Sequence[PermutationGroup]) -> float:
+        """Return the largest error over uniform elements of all chosen groups together.
+
+        Stops at the first that changes an output.
+        """
+        worst = 0.0
+        for _ in range(N_DRAWS if chosen else 0):
+            self.draws["uniform"] += 1
+            worst = max(worst, self.error(mover, uniform(chosen, self.random)))
+            if worst > TOLERANCE:
+                break
+        return worst
+
+    def alone(self, mover: Mover, group: PermutationGroup) -> float:
+        """Return the largest error over one simple element of every kind that a group has."""
+        worst = 0.0
+        for kind in simple_kinds(group):
+            self.draws[kind] += 1
+            worst = max(worst, self.error(mover, {group.name: SIMPLE[kind](group, self.random)}))
+        return worst
 
 
 def output_change(before: Sequence[torch.Tensor], after: Sequence[torch.Tensor]) -> float:
-    """Return the largest change of an output relative to its largest value."""
+    """Return the largest change of an output relative to its largest value.
+
+    An output that is tiny beside the net's other outputs is measured by those: it may be zero up
+    to rounding.
+    """
     worst = 0.0
-    for a, b in zip(before, after, strict=True):
-        if not a.numel():
-            continue
+    for a, b, scale in zip(before, after, scales(before), strict=True):
         if not (a.is_floating_point() or a.is_complex()):
             worst = max(worst, 0.0 if torch.equal(a, b) else float("inf"))
             continue
@@ -221,58 +247,99 @@ def output_change(before: Sequence[torch.Tensor], after: Sequence[torch.Tensor])
         if not torch.equal(finite, torch.isfinite(b)):
             return float("inf")
         if finite.any():
-            scale = float(a[finite].abs().max()) or 1.0
             worst = max(worst, float((a[finite] - b[finite]).abs().max()) / scale)
     return worst
 
 
-def prove(
-    prover: Prover,
-    blocks: Mapping[str, Sequence[Block]],
-    groups: Sequence[PermutationGroup],
-    n_draws: int = N_DRAWS,
-) -> Proof:
-    """Test every group alone and all together; name those that fail.
+def scales(outputs: Sequence[torch.Tensor]) -> list[float]:
+    """Return by what each output is measured: its largest finite value, none by far the least."""
+    sizes = [_largest(value) for value in outputs]
+    least = _TINY * max(sizes, default=0.0)
+    return [max(size, least) or 1.0 for size in sizes]
 
-    A group that fails takes with it the groups that lie within it. Where every group passes
-    alone and all together do not, groups are added one by one and those that break the rest fail.
+
+def _largest(value: torch.Tensor) -> float:
+    """Return the largest finite absolute value of a floating tensor; 0 where there is none."""
+    if not (value.is_floating_point() or value.is_complex()):
+        return 0.0
+    finite = value.detach()[torch.isfinite(value)]
+    return float(finite.abs().max()) if finite.numel() else 0.0
+
+
+def prove(
+    prover: Prover, blocks: Mapping[str, Sequence[Block]], groups: Sequence[PermutationGroup]
+) -> Proof:
+    """Test the groups, each alone and all together; name those that fail.
+
+    What is kept has passed `N_DRAWS` uniform elements of all of it together. That is the proof: one
+    run per draw and mode, whatever the number of groups. Simple elements of every group, and
+    halving where these miss the fault, only say which group is to blame. As true elements form a
+    subgroup, groups that are right one by one are right together.
     """
-    proof = Proof(tuple(prover.runners), n_draws, prover.seed)
+    proof = Proof(tuple(prover.runners), prover.seed)
     mover = Mover(blocks, groups)
-    for group in groups:
-        error = prover.together(mover, [group], n_draws)
-        if error > TOLERANCE:
-            _fail(proof, groups, group.name, error)
-        else:
-            proof.errors[group.name] = error
-    kept = [group for group in groups if group.name not in proof.failed]
-    proof.error = prover.together(mover, kept, n_draws)
-    if proof.error > TOLERANCE:
-        passed: list[PermutationGroup] = []
-        for group in kept:
-            if group.name in proof.failed:
-                continue
-            error = prover.together(mover, [*passed, group], 2)
-            if error > TOLERANCE:
-                _fail(proof, groups, group.name, error)
-            else:
-                passed.append(group)
-        kept = [group for group in passed if group.name not in proof.failed]
-        proof.error = prover.together(mover, kept, n_draws)
+    errors = {group.name: prover.alone(mover, group) for group in groups}
+    faults = {name: error for name, error in errors.items() if error > TOLERANCE}
+    while True:
+        kept = [group for group in groups if group.name not in faults]
+        proof.error = prover.together(mover, kept)
+        if proof.error <= TOLERANCE:
+            break
+        found = _faults(prover, mover, kept)
+        if not found:  # rounding that adds up: the least exact group gives way
+            found = {max(kept, key=lambda group: errors[group.name]).name: proof.error}
+        faults.update(found)
+    tied = _tied(prover, blocks, [group for group in groups if group.name in faults])
+    if tied:
+        kept = [tied.get(g.name, g) for g in groups if g.name in tied or g.name not in faults]
+        mover = Mover(blocks, kept)
+        proof.error = prover.together(mover, kept)
+    proof.groups, proof.tied = tuple(kept), tuple(tied)
+    proof.failed = {name: error for name, error in faults.items() if name not in tied}
     for group in kept:
+        again = group.name in tied
+        proof.errors[group.name] = prover.alone(mover, group) if again else errors[group.name]
         unseen = _unobservable(prover, mover, group)
         if unseen:
             proof.unobservable[group.name] = unseen
+    proof.draws = dict(prover.draws)
     return proof
 
 
-def _fail(proof: Proof, groups, name: str, error: float) -> None:
-    """Note that a group failed, with all groups within it."""
-    proof.failed[name] = error
-    proof.errors.pop(name, None)
+def _faults(prover: Prover, mover: Mover, groups: Sequence[PermutationGroup]) -> dict[str, float]:
+    """Return the groups that change an output, with their errors, by halving."""
+    error = prover.together(mover, groups)
+    if error <= TOLERANCE:
+        return {}
+    if len(groups) == 1:
+        return {groups[0].name: error}
+    half = len(groups) // 2
+    return {
+        **_faults(prover, mover, groups[:half]),
+        **_faults(prover, mover, groups[half:]),
+    }
+
+
+def _tied(
+    prover: Prover, blocks, groups: Sequence[PermutationGroup]
+) -> dict[str, PermutationGroup]:
+    """Return the groups that pass with one permutation for all copies along some outer groups."""
+    found = {}
     for group in groups:
-        if name in group.within and group.name not in proof.failed:
-            _fail(proof, groups, group.name, error)
+        for tied in _ties(group):
+            if prover.together(Mover(blocks, [tied]), [tied]) <= TOLERANCE:
+                found[group.name] = tied
+                break
+    return found
+
+
+def _ties(group: PermutationGroup) -> Iterator[PermutationGroup]:
+    """Yield a group with ever fewer outer groups on whose index its permutation may depend."""
+    outer = list(zip(group.within, group.outer_sizes, strict=True))
+    for n in reversed(range(len(outer))):
+        for left in itertools.combinations(outer, n):
+            within, sizes = zip(*left, strict=True) if left else ((), ())
+            yield replace(group, within=tuple(within), outer_sizes=tuple(sizes))
 
 
 def _unobservable(prover: Prover, mover: Mover, group: PermutationGroup) -> tuple[str, ...]:
@@ -281,13 +348,12 @@ def _unobservable(prover: Prover, mover: Mover, group: PermutationGroup) -> tupl
     The first-order effect of the move is read off one backward pass; what it does not show is
     tried.
     """
-    arrays = prover.derangements([group])
     found = []
     for name in dict.fromkeys(tensor for tensor, _ in group.places):
         if name in prover.aliases:
             continue
         tensor = prover.state[name]
-        moved = mover.tensor(name, tensor, arrays)
+        moved = _visibly_moved(prover, mover, group, name)
         seen = any(
             _first_order(prover, mode, name, moved - tensor) > VISIBLE for mode in prover.runners
         )
@@ -300,6 +366,19 @@ def _unobservable(prover: Prover, mover: Mover, group: PermutationGroup) -> tupl
         if not seen:
             found.append(name)
     return tuple(found)
+
+
+def _visibly_moved(prover: Prover, mover: Mover, group: PermutationGroup, name: str):
+    """Return a tensor under a uniform element of a group that moves something in it.
+
+    A tensor may hold one of many copies; its entries may be all alike.
+    """
+    tensor = prover.state[name]
+    for _ in range(N_DRAWS):
+        moved = mover.tensor(name, tensor, uniform([group], prover.random))
+        if not torch.equal(moved, tensor):
+            break
+    return moved
 
 
 def _first_order(prover: Prover, mode: str, name: str, step: torch.Tensor) -> float:
