@@ -27,6 +27,8 @@ INPUTS = {
     "tokens": (4,),
     "pair": (4, 3),  # with a vector beside it
 }
+# where groups lie within groups and are treated one by one or together, mistakes are made
+_OFTEN = ("a grid of units", "along an axis under a view", "linear", "attention") * 2
 
 
 class Unfit(Exception):
@@ -144,10 +146,8 @@ def plan_of(seed: int) -> Plan:
     families: dict[str, list[str]] = {}
     for entry in kinds.values():
         families.setdefault(entry.family, []).append(entry.name)
-    names = [
-        chooser.choice(families[chooser.choice(sorted(families))])
-        for _ in range(chooser.randint(2, 7))
-    ]
+    often = [*sorted(families), *(name for name in _OFTEN if name in families)]
+    names = [chooser.choice(families[chooser.choice(often)]) for _ in range(chooser.randint(1, 6))]
     return Plan(seed, given, tuple((name, chooser.getrandbits(32)) for name in names), chain)
 
 
