@@ -7,12 +7,14 @@ from sklmc.symmetry._rules import (
     _contraction,
     _convolution,
     _indexing,
+    _losses,
     _norms,
     _pointwise,
     _position,
     _recurrent,
     _reductions,
     _shapes,
+    _spectral,
 )
 from sklmc.symmetry._rules._registry import (
     RULES,
@@ -28,12 +30,14 @@ FAMILIES = (
     _contraction,
     _convolution,
     _indexing,
+    _losses,
     _norms,
     _pointwise,
     _position,
     _recurrent,
     _reductions,
     _shapes,
+    _spectral,
 )
 
 __all__ = [

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sklmc.symmetry._labels import Axis
 from sklmc.symmetry._rules._position import everything_fixed
 from sklmc.symmetry._rules._registry import Labelled, Operation, register_rule
+from sklmc.symmetry._rules._shapes import diagonal_of
 
 
 def contract(op: Operation, operands: Sequence[tuple[Labelled, Sequence]], out: Sequence):
@@ -63,6 +65,62 @@ def add_product(op: Operation):
     return contract(op, [*operands, (term, out[len(out) - term.ndim :])], out)
 
 
+@register_rule("aten::addr")
+def add_outer(op: Operation):
+    """An outer product plus a term that broadcasts against it."""
+    term = op["self"]
+    roles = ["m", "n"]
+    operands = [(op["vec1"], ["m"]), (op["vec2"], ["n"]), (term, roles[2 - term.ndim :])]
+    return contract(op, operands, roles)
+
+
+@register_rule("aten::inner")
+def inner(op: Operation):
+    """The last dimensions are summed over, all others are carried."""
+    a, b = op["self"], op["other"]
+    if a.ndim == 0 or b.ndim == 0:
+        return everything_fixed(op, "a product with a number")
+    first = [("a", d) for d in range(a.ndim - 1)]
+    second = [("b", d) for d in range(b.ndim - 1)]
+    return contract(op, [(a, [*first, "k"]), (b, [*second, "k"])], [*first, *second])
+
+
+@register_rule("aten::tensordot")
+def tensordot(op: Operation):
+    """Chosen dimensions are summed over, all others are carried."""
+    a, b = op["self"], op["other"]
+    first: list = [("a", d) for d in range(a.ndim)]
+    second: list = [("b", d) for d in range(b.ndim)]
+    for k, (i, j) in enumerate(zip(op["dims_self"], op["dims_other"], strict=True)):
+        first[i] = second[j] = k
+    kept = [role for role in (*first, *second) if isinstance(role, tuple)]
+    return contract(op, [(a, first), (b, second)], kept)
+
+
+@register_rule("aten::kron")
+def kronecker(op: Operation):
+    """Every dimension is a product: that of the first operand outside, that of the second inside.
+
+    Roles are (operand, dimension), counted from the last.
+    """
+    a, b, shape = op["self"], op["other"], op.shape()
+    named = [
+        tensor.roles([(k, d - tensor.ndim) for d in range(tensor.ndim)])
+        for k, tensor in enumerate((a, b))
+    ]
+    axes = op.join(*named)
+    found: list[Axis | None] = []
+    for d in range(-len(shape), 0):
+        factors = [(axes[k, d], t.shape[d]) for k, t in enumerate((a, b)) if (k, d) in axes]
+        if factors and all(axis is None for axis, _ in factors):
+            found.append(None)
+        else:
+            found.append(
+                op.labels.merge([op.fresh(n) if axis is None else axis for axis, n in factors])
+            )
+    return Labelled(tuple(found), shape)
+
+
 @register_rule("aten::outer", "aten::ger")
 def outer(op: Operation):
     """Every entry of one vector times every entry of the other."""
@@ -86,7 +144,7 @@ def bilinear(op: Operation):
 
 @register_rule("aten::einsum")
 def einsum(op: Operation):
-    """Roles are the letters; a letter twice in one operand fixes what it names."""
+    """Roles are the letters; a letter twice in one operand names a diagonal."""
     tensors = op["tensors"]
     equation = op["equation"].replace(" ", "")
     left, arrow, right = equation.partition("->")
@@ -101,18 +159,7 @@ def einsum(op: Operation):
     operands = []
     for term, tensor in zip(terms, tensors, strict=True):
         names = _letters(term, dots, tensor.ndim)
-        seen = set()
-        for name, axis in zip(names, tensor.axes, strict=True):
-            if names.count(name) > 1:
-                op.fix(axis, "diagonal")
-            seen.add(name)
-        if len(seen) < len(names):
-            keep = [names.index(name) for name in dict.fromkeys(names)]
-            tensor = Labelled(
-                tuple(tensor.axes[i] for i in keep), tuple(tensor.shape[i] for i in keep)
-            )
-            names = [names[i] for i in keep]
-        operands.append((tensor, names))
+        operands.append(diagonal_of(op, tensor, names))
     return contract(op, operands, _letters(right, dots, len(op.shape())))
 
 
@@ -134,6 +181,16 @@ def cdist(op: Operation):
         (y, [*batch[n_batch - (y.ndim - 2) :], "n", "k"]),
     ]
     return contract(op, operands, [*batch, "m", "n"])
+
+
+@register_rule("aten::pairwise_distance")
+def pairwise_distance(op: Operation):
+    """Broadcast and summed over the last dimension."""
+    x, y = op["x1"], op["x2"]
+    ndim = max(x.ndim, y.ndim)
+    names = list(range(ndim))
+    operands = [(x, names[ndim - x.ndim :]), (y, names[ndim - y.ndim :])]
+    return contract(op, operands, names if op["keepdim"] else names[:-1])
 
 
 @register_rule("aten::cosine_similarity")

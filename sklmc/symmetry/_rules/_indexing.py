@@ -153,6 +153,47 @@ def _along(op: Operation, dim: int, x: Labelled, *others: Labelled) -> dict:
     return axes
 
 
+@register_rule("aten::bucketize")
+def bucketize(op: Operation):
+    """Every value on its own; boundaries are in order."""
+    op.order(op["boundaries"], [0], "boundaries are in order")
+    x = op["self"]
+    return Labelled(x.axes if isinstance(x, Labelled) else (), op.shape())
+
+
+@register_rule("aten::searchsorted")
+def searchsorted(op: Operation):
+    """As `bucketize`, with one row of boundaries for all or one for each leading index."""
+    boundaries, x = op["sorted_sequence"], op["self"]
+    if op.get("sorter") is not None:
+        return everything_fixed(op, "boundaries are in order")
+    op.order(boundaries, [-1], "boundaries are in order")
+    if not isinstance(x, Labelled):
+        return op.result([], {})
+    names = list(range(x.ndim))
+    lead = boundaries.roles([*names[:-1], "place"]) if boundaries.ndim > 1 else {}
+    lead.pop("place", None)
+    return op.result(names, op.join(x.roles(names), lead))
+
+
+@register_rule("aten::isin")
+def isin(op: Operation):
+    """Every element on its own; the others are a set, which has no order."""
+    elements = op.get("elements")
+    return Labelled(elements.axes if elements is not None else (), op.shape())
+
+
+@register_rule("aten::index_fill")
+def index_fill(op: Operation):
+    """Looked-up places of one dimension get one value."""
+    x = op["self"]
+    dim = op.dim("dim", x.ndim)
+    op.order(x, [dim], _LOOKED_UP)
+    axes = dict(enumerate(x.axes))
+    axes[dim] = op.held(x.axes[dim], x.shape[dim], _LOOKED_UP)
+    return op.result(range(x.ndim), axes)
+
+
 @register_rule("aten::one_hot")
 def one_hot(op: Operation):
     """Classes are places."""

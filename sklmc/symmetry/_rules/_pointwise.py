@@ -18,7 +18,54 @@ from sklmc.symmetry._rules._registry import Labelled, Operation, register_rule
     "aten::__xor__",
     "aten::square",
     "aten::float_power",
-    "aten::isin",
+    # elementwise as well, but neither tagged so nor taken apart by the trace
+    "aten::absolute",
+    "aten::arccos",
+    "aten::arccosh",
+    "aten::arcsin",
+    "aten::arcsinh",
+    "aten::arctan",
+    "aten::arctan2",
+    "aten::arctanh",
+    "aten::complex",
+    "aten::divide",
+    "aten::fill",
+    "aten::fix",
+    "aten::floor_divide",
+    "aten::greater",
+    "aten::greater_equal",
+    "aten::hardswish",
+    "aten::isclose",
+    "aten::isreal",
+    "aten::less",
+    "aten::less_equal",
+    "aten::log_sigmoid",
+    "aten::multiply",
+    "aten::negative",
+    "aten::not_equal",
+    "aten::polar",
+    "aten::special_digamma",
+    "aten::special_erf",
+    "aten::special_erfc",
+    "aten::special_erfinv",
+    "aten::special_exp2",
+    "aten::special_expit",
+    "aten::special_expm1",
+    "aten::special_gammainc",
+    "aten::special_gammaincc",
+    "aten::special_gammaln",
+    "aten::special_i0",
+    "aten::special_log1p",
+    "aten::special_logit",
+    "aten::special_multigammaln",
+    "aten::special_ndtr",
+    "aten::special_polygamma",
+    "aten::special_psi",
+    "aten::special_round",
+    "aten::special_sinc",
+    "aten::special_xlogy",
+    "aten::subtract",
+    "aten::zero",
 )
 def pointwise(op: Operation):
     """Operands broadcast against each other; equal places move together."""
@@ -50,6 +97,12 @@ def pointwise(op: Operation):
     "aten::pin_memory",
     "aten::rrelu",
     "aten::bernoulli",
+    "aten::real",
+    "aten::imag",
+    "aten::conj",
+    "aten::_conj",
+    "aten::resolve_conj",
+    "aten::resolve_neg",
 )
 def same(op: Operation):
     """The result is the first operand, place by place."""
@@ -83,7 +136,17 @@ def uniform(op: Operation):
     return Labelled(tuple(UNIT if size == 1 else None for size in shape), shape)
 
 
-@register_rule("aten::arange", "aten::linspace", "aten::eye", "aten::tril_indices", "aten::range")
+@register_rule("aten::eye")
+def identity_matrix(op: Operation):
+    """Rows and columns move together."""
+    rows, columns = op.shape()
+    if rows != columns:
+        return op.fixed("positions are constants")
+    axis = op.fresh(rows)
+    return Labelled((axis, axis), (rows, columns))
+
+
+@register_rule("aten::arange", "aten::linspace", "aten::tril_indices", "aten::range")
 def positions(op: Operation):
     """Values that are positions cannot move."""
     return op.fixed("positions are constants")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from sklmc.symmetry._labels import UNIT, Axis
 from sklmc.symmetry._rules._registry import Labelled, Operation, register_rule
 
@@ -82,7 +84,34 @@ def concatenate(op: Operation):
     """Segments of a sum along one dimension; the other dimensions move together."""
     shape = op.shape()
     tensors = [tensor for tensor in op["tensors"] if tensor.ndim == len(shape)]
-    dim = op.dim("dim", len(shape))
+    return _concatenated(op, tensors, op.dim("dim", len(shape)))
+
+
+@register_rule(
+    "aten::hstack", "aten::vstack", "aten::row_stack", "aten::dstack", "aten::column_stack"
+)
+def concatenate_widened(op: Operation):
+    """As a concatenation, of operands that first get the dimensions that they lack."""
+    kind = op.name.removeprefix("aten::")
+    before, after = {"vstack": (1, 0), "row_stack": (1, 0), "dstack": (1, 1)}.get(kind, (0, 0))
+    tensors = []
+    for tensor in op["tensors"]:
+        axes, sizes = tensor.axes or (UNIT,), tensor.shape or (1,)
+        if len(sizes) == 1:
+            end = 1 if kind == "column_stack" else after
+            axes = (UNIT,) * before + axes + (UNIT,) * end
+            sizes = (1,) * before + sizes + (1,) * end
+        elif len(sizes) == 2 and after:
+            axes, sizes = (*axes, UNIT), (*sizes, 1)
+        tensors.append(Labelled(axes, sizes))
+    flat = kind == "hstack" and tensors[0].ndim == 1
+    dims = {"hstack": 1, "column_stack": 1, "dstack": 2}
+    return _concatenated(op, tensors, 0 if flat else dims.get(kind, 0))
+
+
+def _concatenated(op: Operation, tensors: list[Labelled], dim: int) -> Labelled:
+    """Return the label of tensors of one rank, one after the other along one dimension."""
+    shape = op.shape()
     operands, parts = [], []
     for index, tensor in enumerate(tensors):
         size = tensor.shape[dim]
@@ -98,11 +127,9 @@ def concatenate(op: Operation):
     return op.result(range(len(shape)), axes)
 
 
-@register_rule("aten::stack", "aten::hstack", "aten::vstack", "aten::dstack")
+@register_rule("aten::stack")
 def stack(op: Operation):
     """A new dimension whose places are the operands."""
-    if op.name != "aten::stack":
-        return everything_fixed(op, "operands are stacked")
     names = list(range(len(op.shape()) - 1))
     axes = op.join(*(tensor.roles(names) for tensor in op["tensors"]))
     dim = op.dim("dim", len(names) + 1)
@@ -180,15 +207,19 @@ def repeat_interleave(op: Operation):
     "aten::diff",
     "aten::fliplr",
     "aten::flipud",
+    "aten::rot90",
 )
 def ordered(op: Operation):
     """The order of places along some dimensions counts."""
     x = op["self"]
     dims = op.get("dim", op.get("dims"))
     dims = [dims] if isinstance(dims, int) else dims
-    chosen = {d % max(x.ndim, 1) for d in dims} if dims else set(range(x.ndim))
-    kind = "the order along the axis counts"
+    return renewed(op, x, dims or range(x.ndim), "the order along the axis counts")
 
+
+def renewed(op: Operation, x: Labelled, dims: Iterable[int], kind: str):
+    """Return the label of x with new places along some dimensions, made of all the old ones."""
+    chosen = {d % max(x.ndim, 1) for d in dims}
     op.order(x, chosen, kind)
 
     def label(index):

@@ -50,7 +50,7 @@ def _without(op: Operation, x: Labelled, reduced: set[int], index: int | None) -
     return Labelled(tuple(axes), shape)
 
 
-@register_rule("aten::max", "aten::min", "aten::median", "aten::mode")
+@register_rule("aten::max", "aten::min", "aten::median", "aten::nanmedian", "aten::mode")
 def extreme(op: Operation):
     """Over everything, between two tensors, or along a dimension with the place of the extreme."""
     x = op["self"]
@@ -66,6 +66,18 @@ def extreme(op: Operation):
     if uses(op, 1):
         op.fix(x.axes[dim], "the place of an extreme is used")
     return [_without(op, x, {dim}, index) for index in range(2)]
+
+
+@register_rule("aten::quantile", "aten::nanquantile")
+def quantile(op: Operation):
+    """Dimensions are dropped as in a sum; several quantiles come first."""
+    x, q, dim, shape = op["self"], op["q"], op.get("dim"), op.shape()
+    reduced = set(range(x.ndim)) if dim is None else {dim % max(x.ndim, 1)}
+    lead = q.axes if isinstance(q, Labelled) else ()
+    kept = [UNIT if d in reduced else axis for d, axis in enumerate(x.axes)]
+    if not op["keepdim"]:
+        kept = [axis for d, axis in enumerate(kept) if d not in reduced]
+    return Labelled((*lead, *kept), shape)
 
 
 @register_rule("aten::argmax", "aten::argmin")

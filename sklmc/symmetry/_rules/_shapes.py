@@ -5,6 +5,8 @@ from __future__ import annotations
 from sklmc.symmetry._labels import UNIT
 from sklmc.symmetry._rules._registry import Labelled, Operation, register_rule
 
+_DIAGONAL = "places on a diagonal"
+
 
 @register_rule(
     "aten::view",
@@ -78,6 +80,49 @@ def _exchanged(axes: tuple, first: int, second: int) -> tuple:
     if found:
         found[first], found[second] = found[second], found[first]
     return tuple(found)
+
+
+@register_rule("aten::diagonal", "aten::diagonal_copy", "aten::linalg_diagonal", "aten::trace")
+def diagonal(op: Operation):
+    """Rows and columns of a square move together; other diagonals have places."""
+    x = op.tensors[0]
+    first, second = (op.get(name, d) % x.ndim for name, d in (("dim1", 0), ("dim2", 1)))
+    rest = [d for d in range(x.ndim) if d not in (first, second)]
+    out = [*rest, "diagonal"][: len(op.shape())]
+    if x.shape[first] != x.shape[second] or op.get("offset"):
+        op.order(x, [first, second], _DIAGONAL)
+        axes = {d: x.axes[d] for d in rest}
+        size = op.shape()[-1]
+        return op.result(out, {**axes, "diagonal": op.fresh(size, _DIAGONAL)})
+    names = ["diagonal" if d in (first, second) else d for d in range(x.ndim)]
+    reduced, names = diagonal_of(op, x, names)
+    return op.result(out, op.join(reduced.roles(names)))
+
+
+def diagonal_of(op: Operation, x: Labelled, names: list) -> tuple[Labelled, list]:
+    """Return x with dimensions of one name made one: they move together."""
+    axes: dict = {}
+    for name, axis in zip(names, x.axes, strict=True):
+        op.labels.unify(axes.get(name), axis)
+        axes[name] = axis if axes.get(name) is None else axes[name]
+    sizes = dict(zip(names, x.shape, strict=True))
+    return Labelled(tuple(axes.values()), tuple(sizes[name] for name in axes)), list(axes)
+
+
+@register_rule("aten::diag_embed")
+def diag_embed(op: Operation):
+    """Rows and columns move together; other diagonals have places."""
+    x, shape, n = op["self"], op.shape(), op["self"].shape[-1]
+    dims = {op["dim1"] % len(shape), op["dim2"] % len(shape)}
+    if op["offset"]:
+        op.order(x, [-1], _DIAGONAL)
+        inside = iter([op.fresh(shape[d], _DIAGONAL) for d in sorted(dims)])
+    else:
+        axis = op.fresh(n) if x.axes[-1] is None else x.axes[-1]
+        inside = iter([axis, axis])
+    rest = iter(x.axes[:-1])
+    axes = tuple(next(inside) if d in dims else next(rest) for d in range(len(shape)))
+    return Labelled(axes, shape)
 
 
 @register_rule("aten::expand", "aten::expand_as", "aten::broadcast_to", "aten::expand_copy")
