@@ -6,6 +6,7 @@
 from tests.symmetry.fuzz import _axes as _axes
 from tests.symmetry.fuzz import _chains as _chains
 from tests.symmetry.fuzz import _layers as _layers
+from tests.symmetry.fuzz import _packed as _packed
 from tests.symmetry.fuzz import _rare as _rare
 from tests.symmetry.fuzz import _sequences as _sequences
 from tests.symmetry.fuzz import _shapes as _shapes

@@ -73,7 +73,7 @@ ALONG = {
 
 @kind("along an axis")
 def along(draw: Draw, x, y):
-    axis, act = draw.axis(x), ALONG[draw.choice(ALONG)]
+    axis, act = draw.choice(range(x.ndim)), ALONG[draw.choice(ALONG)]
     return Step(lambda m, x, y: act(x, axis))
 
 

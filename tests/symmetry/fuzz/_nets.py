@@ -28,7 +28,7 @@ INPUTS = {
     "pair": (4, 3),  # with a vector beside it
 }
 # where groups lie within groups and are treated one by one or together, mistakes are made
-_OFTEN = ("a grid of units", "along an axis under a view", "linear", "attention") * 2
+_OFTEN = ("a grid of units", "along an axis under a view", "packed", "linear", "attention") * 2
 
 
 class Unfit(Exception):
