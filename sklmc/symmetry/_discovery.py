@@ -160,13 +160,26 @@ def discover_symmetry(model, X=None, verify: bool = True) -> PermutationSymmetry
     Notes
     -----
     Verification runs the traced graph in float64 on the CPU with random weights and running
-    statistics, in eval and in train mode (without dropout): each group moved alone, then all
-    together three times, always by permutations that move every unit. A relative change above
-    1e-9 freezes the group that caused it. The proof holds for the traced path: the same shapes
-    of input apart from the batch, the same keyword arguments. At last all units of the net itself
-    are moved once, with its own weights, in its own dtype and without a trace: where an output
-    changes by more than 1e-5, and does so in float64 as well, forward is not what was traced, and
-    the net is refused.
+    statistics, in eval and in train mode (without dropout), and moves units:
+
+    * The proof are 20 uniform elements of all groups together (an identity is drawn again). The
+      elements that leave the function unchanged form a subgroup, so a wrong claim passes each
+      draw with probability at most 1/2, and all of them with at most 1e-6.
+    * Of every group alone one transposition, and where it has copies an element that moves one
+      copy and one that moves some of them, find out which group is at fault; faults that these
+      miss are found by halving the groups.
+
+    A relative change above 1e-9 freezes the group that caused it, and no other; a group whose
+    copies must move alike is kept with its copies tied. ``evidence`` counts the draws of each kind.
+    The proof holds for the traced path: the same shapes of input apart from the batch, the same
+    keyword arguments. At last the net itself is moved by as many uniform elements, with its own
+    weights, in its own dtype and without a trace: where an output changes by more than 1e-5, and
+    does so in float64 as well, forward is not what was traced, and the net is refused.
+
+    An output is measured by its largest value, but at least by 1e-4 of the largest output of the
+    net: what is zero up to rounding is not judged by its rounding. What the caller has set around
+    the call (inference mode, autocast, another default dtype or device) changes nothing; tensors
+    that forward makes without a dtype have the net's.
 
     Examples
     --------

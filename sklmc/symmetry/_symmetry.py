@@ -47,8 +47,11 @@ class PermutationSymmetry:
     graph_hash : str or None
         Digest of the traced forward pass.
     evidence : dict or None
-        What verification measured: modes, draws, seed, errors, versions, and the change of the
-        net itself with its own weights (``own_error``, ``own_dtype``); None if it was not run.
+        What verification measured; None if it was not run. ``draws`` counts the permutations of
+        each kind that were tried in each of the ``modes``; ``error`` is the largest relative change
+        of an output when all groups move, ``errors`` when one does; ``failed`` and ``tied`` name
+        the groups that were frozen or lost copies; ``own_error`` is the change of the net itself
+        with its own weights in ``own_dtype``.
     origin : object or None
         What tells nets with another forward pass from the net that the symmetry was found on;
         not kept by `to_dict`.
@@ -296,12 +299,18 @@ class PermutationSymmetry:
         X : array-like, tensor, or tuple of tensors, default=None
             A few samples, as in `discover_symmetry`.
         random_state : int, RandomState or None, default=0
-            Source of the three permutations; each moves every unit.
+            Source of the 20 permutations.
 
         Returns
         -------
         error : float
-            Largest change of an output in eval mode, relative to the largest output, in float64.
+            Largest change of an output in eval mode, relative to its largest value, in float64.
+
+        Notes
+        -----
+        The permutations are uniform draws from all that is claimed but the identity. Where some
+        permutation changes the function, at least half of them do: all 20 miss it with probability
+        at most 1e-6. A change that is large for rounding (above 1e-9, say) refutes the claim.
         """
         from sklmc.symmetry._measurement import function_change
 
@@ -372,7 +381,7 @@ class PermutationSymmetry:
         X : array-like, tensor, or tuple of tensors, default=None
             A few samples, as in `discover_symmetry`.
         verify : bool, default=True
-            Whether to test the spec.
+            Whether to test the spec, as `discover_symmetry` does.
 
         Returns
         -------

@@ -87,14 +87,6 @@ def test_random_permutations_are_uniform_and_repeatable():
     assert symmetry.random_permutation(3) != symmetry.random_permutation(4)
 
 
-@pytest.mark.parametrize("size", [2, 3, 7])
-def test_derangements_move_every_unit_of_every_copy(size):
-    group = PermutationGroup("g", size, ("h",), (5,))
-    array = group.derangement(np.random.RandomState(0))
-    assert (array != np.arange(size)).all()
-    assert (np.sort(array, axis=-1) == np.arange(size)).all()
-
-
 def test_permutation_is_a_read_only_mapping():
     _, _, symmetry = of("mlp")
     p = symmetry.permutation({"0": [1, 0, 2, 3, 4, 5, 6]})
@@ -185,7 +177,7 @@ def test_evidence_says_what_was_tested():
     _, _, symmetry = of("mlp_norms")
     evidence = symmetry.evidence
     assert evidence["modes"] == ["eval", "train"]
-    assert evidence["n_draws"] == 3
+    assert evidence["n_draws"] == sum(evidence["draws"].values()) == 22
     assert set(evidence["errors"]) == {"0", "4"}
     assert evidence["torch"] == torch.__version__
     assert all(group.observable for group in symmetry.groups)

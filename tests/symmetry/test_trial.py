@@ -70,17 +70,37 @@ def test_own_weights_are_part_of_the_evidence(name):
     assert f"{symmetry.evidence['own_error']:.1e} (float32)" in repr(symmetry)
 
 
+def rounding_net():
+    """Enough sums of enough terms that their order shows in float16 on any processor."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Linear(4, 512), nn.Tanh(), nn.Linear(512, 2000))
+        return net.half(), torch.randn(8, 4)
+
+
 def test_rounding_of_a_narrow_dtype_is_no_fault():
-    net, (X,) = ZOO["two_encoder_layers"].make()
-    symmetry = discover_symmetry(net.half(), X)
+    net, X = rounding_net()
+    symmetry = discover_symmetry(net, X)
     assert symmetry.evidence["own_dtype"] == "float64"
     assert symmetry.evidence["own_error"] < 1e-12
 
 
-def test_a_net_that_cannot_be_widened_is_judged_by_its_own_rounding():
-    inner, (X,) = ZOO["two_encoder_layers"].make()
-    net = Net(lambda net, x: net.inner(x.half()), inner=inner.half())
+def test_casts_in_forward_are_widened_with_the_net():
+    inner, X = rounding_net()
+    net = Net(lambda net, x: net.inner(x.half() @ torch.eye(4).half()), inner=inner)
     evidence = discover_symmetry(net, X).evidence
+    assert evidence["own_dtype"] == "float64"
+    assert evidence["own_error"] < 1e-12
+
+
+def test_a_net_that_cannot_be_widened_is_judged_by_its_own_rounding():
+    def forward(net, x):
+        if next(net.parameters()).dtype is not torch.float16:
+            raise TypeError("half precision only")
+        return net.inner(x.half())
+
+    inner, X = rounding_net()
+    evidence = discover_symmetry(Net(forward, inner=inner), X).evidence
     assert evidence["own_dtype"] == "float16"
     assert 1e-5 < evidence["own_error"] < 0.1
 

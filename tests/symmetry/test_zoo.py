@@ -33,7 +33,7 @@ def test_no_rule_was_refuted_by_the_proof(found):
     assert all(error < EXACT for error in symmetry.evidence["errors"].values())
 
 
-def test_derangements_keep_the_function_of_the_nets_own_weights(found):
+def test_permutations_keep_the_function_of_the_nets_own_weights(found):
     _, net, X, symmetry = found
     assert symmetry.verify(net, X) < EXACT
 
