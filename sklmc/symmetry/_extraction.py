@@ -26,7 +26,9 @@ class FrozenAxis:
     axis : int
         Axis of the tensor.
     size : int
-        Number of indices that are frozen there.
+        Number of indices that may not change places. Where whole blocks move (the channels of a
+        flattened image), what is frozen are the places within one block: of an axis of 4
+        channels with 36 positions each, 36.
     reason : str
         Why, with the operation and the source line where these are known.
     module : str
@@ -72,7 +74,13 @@ class Structure:
         for group in self.groups:
             if group.name in failed:
                 frozen.extend(
-                    FrozenAxis(tensor, axis, group.size, failed[group.name], kind=_FAILED)
+                    FrozenAxis(
+                        tensor,
+                        axis,
+                        len(_block_places(self.blocks[tensor], axis, group.name)),
+                        failed[group.name],
+                        kind=_FAILED,
+                    )
                     for tensor, axis in group.places
                 )
         blocks = {
@@ -204,17 +212,28 @@ def _frozen_axes(pieces) -> tuple[FrozenAxis, ...]:
     for tensor, parts in pieces.items():
         for piece in parts:
             for dim, (factors, positions) in enumerate(piece):
-                for d, leaf in enumerate(factors):
-                    if leaf.reason is not None:
-                        key = (tensor, dim, leaf.reason)
-                        start = positions[
-                            (0,) * d + (slice(None),) + (0,) * (positions.ndim - d - 1)
-                        ]
-                        found.setdefault(key, set()).update(np.asarray(start).tolist())
+                for reason in dict.fromkeys(leaf.reason for leaf in factors if leaf.reason):
+                    frozen = _places(positions, [leaf.reason == reason for leaf in factors])
+                    found.setdefault((tensor, dim, reason), set()).update(frozen)
     return tuple(
         FrozenAxis(tensor, dim, len(places), str(reason), reason.module, reason.kind)
         for (tensor, dim, reason), places in found.items()
     )
+
+
+def _block_places(blocks: tuple[Block, ...], dim: int, name: str) -> set[int]:
+    """Return where the units of a group lie on an axis of a tensor, one place for each."""
+    axes = [block.axes[dim] for block in blocks if name in block.axes[dim].factors]
+    return {
+        place
+        for axis in axes
+        for place in _places(axis.positions, [factor == name for factor in axis.factors])
+    }
+
+
+def _places(positions: np.ndarray, chosen: list[bool]) -> list[int]:
+    """Return the positions of all combinations of the chosen factors; the others stay at 0."""
+    return positions[tuple(slice(None) if c else 0 for c in chosen)].ravel().tolist()
 
 
 def _frozen(block: Block, failed: set[str]) -> Block:

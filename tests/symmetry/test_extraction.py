@@ -11,6 +11,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from sklmc.symmetry import discover_symmetry
+from sklmc.symmetry._discovery import Subject
+from sklmc.symmetry._extraction import extract
+from sklmc.symmetry._labelling import label_graphs
 from tests.symmetry.claims import EXACT, changes_of_outputs
 from tests.symmetry.zoo._entries import Net
 
@@ -102,3 +105,52 @@ def test_parts_of_an_axis_are_found_and_true(build, groups):
     symmetry = discover_symmetry(net, X, verify=False)
     assert max(changes_of_outputs(net, X, symmetry)) < EXACT
     assert sorted((group.size, group.copies) for group in symmetry.groups) == groups
+
+
+def flattened_image():
+    def forward(self, x):
+        return self.b(self.a(x).flatten(1))
+
+    return Net(forward, a=nn.Conv2d(3, 4, 3, padding=1), b=nn.Linear(144, 2)), torch.randn(2, 3, 6, 6)
+
+
+def recurrent():
+    def forward(self, x):
+        return self.b(self.a(x)[0])
+
+    return Net(forward, a=nn.LSTM(3, 5), b=nn.Linear(5, 2)), torch.randn(4, 2, 3)
+
+
+def test_size_of_a_frozen_axis_counts_its_indices():
+    net, X = flattened_image()
+    sizes = {(e.tensor, e.axis): e.size for e in discover_symmetry(net, X, verify=False).frozen}
+    assert sizes == {
+        ("a.weight", 1): 3,
+        ("a.weight", 2): 3,
+        ("a.weight", 3): 3,
+        ("b.weight", 0): 2,
+        ("b.weight", 1): 36,  # positions; the 4 channels move
+        ("b.bias", 0): 2,
+    }
+
+
+def test_size_of_an_axis_frozen_by_the_proof_counts_its_indices():
+    net, X = recurrent()
+    structure = extract(labelled(net, X))
+    (group,) = structure.groups
+    found = structure.without({group.name: "why"}).frozen
+    sizes = {(e.tensor, e.axis): e.size for e in found if e.reason == "why"}
+    assert sizes == {
+        ("a.weight_ih_l0", 0): 20,  # four gates of 5 units
+        ("a.weight_hh_l0", 0): 20,
+        ("a.weight_hh_l0", 1): 5,
+        ("a.bias_ih_l0", 0): 20,
+        ("a.bias_hh_l0", 0): 20,
+        ("b.weight", 1): 5,
+    }
+
+
+def labelled(net, X):
+    subject = Subject(net, X, "test")
+    graphs = [subject.graph(False)]
+    return label_graphs(graphs, subject.shapes, subject.aliases, subject.movable)
