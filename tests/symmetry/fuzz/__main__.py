@@ -12,13 +12,15 @@ import torch
 from tests.symmetry.fuzz import Net, judge, minimised, plan_of
 
 
+FAULTS = ("wrong verified", "wrong unverified", "raw error", "false refusal", "frozen without need")
+
+
 def main() -> int:
     """Judge a range of nets; print what fails, made small, and the counts."""
     parser = argparse.ArgumentParser(prog="python -m tests.symmetry.fuzz", description=__doc__)
     parser.add_argument("--seeds", default="0:300", help="START:STOP, default %(default)s")
     parser.add_argument("--show", type=int, help="print the net of this seed, judge it, and stop")
     parser.add_argument("--whole", action="store_true", help="do not make small what fails")
-    parser.add_argument("--frozen", action="store_true", help="print chains with frozen units too")
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.show is not None:
@@ -26,10 +28,10 @@ def main() -> int:
         print(Net(plan_of(options.show)).describe(), verdict, sep="\n")
         return bool(verdict.faults)
     start, stop = map(int, options.seeds.split(":"))
-    return hunt(range(start, stop), options.whole, options.frozen)
+    return hunt(range(start, stop), options.whole)
 
 
-def hunt(seeds: range, whole: bool, frozen: bool) -> int:
+def hunt(seeds: range, whole: bool) -> int:
     """Judge nets one after the other; return 1 where one fails."""
     counts: collections.Counter = collections.Counter()
     refusals: collections.Counter = collections.Counter()
@@ -43,35 +45,25 @@ def hunt(seeds: range, whole: bool, frozen: bool) -> int:
         counts["groups"] += verdict.groups
         counts["chains"] += verdict.units > 0
         counts["units of chains"] += verdict.units
-        counts["frozen without need"] += verdict.frozen
-        counts["chains with frozen units"] += verdict.frozen > 0
+        counts["frozen units"] += verdict.frozen
         if verdict.refused:
             refusals[verdict.refused] += 1
-        if verdict.faults or (frozen and verdict.frozen):
-            small = plan_of(seed)
-            if verdict.faults and not whole:
-                small = minimised(small, verdict.faults)
+        if verdict.faults:
+            small = plan_of(seed) if whole else minimised(plan_of(seed), verdict.faults)
             print(f"\n=== seed {seed}: {', '.join(sorted(verdict.faults))} {verdict}")
             print(Net(small).describe(), flush=True)
-            if verdict.frozen:
-                print(f"frozen {verdict.frozen} of {verdict.units}", Net(small).units)
         if (seed - seeds.start + 1) % 250 == 0:
             print(f"... {seed + 1}: {dict(counts)}", flush=True)
     print(f"\n{len(seeds)} nets, seeds {seeds.start}:{seeds.stop}")
-    for name in ("wrong verified", "wrong unverified", "raw error", "false refusal"):
+    for name in FAULTS:
         print(f"{name}: {counts[name]}")
-    for name in ("shaky", "groups", "chains", "units of chains"):
+    for name in ("shaky", "groups", "chains", "units of chains", "frozen units"):
         print(f"{name}: {counts[name]}")
-    print(
-        f"frozen without need: {counts['frozen without need']} units in "
-        f"{counts['chains with frozen units']} chains"
-    )
     print(f"refused: {sum(refusals.values())}")
     for reason, count in refusals.most_common():
         print(f"  {count}  {reason}")
     print(f"nets per second: {len(seeds) / spent:.2f} ({time.perf_counter() - began:.0f} s in all)")
-    faults = ("wrong verified", "wrong unverified", "raw error", "false refusal")
-    return int(any(counts[name] for name in faults))
+    return int(any(counts[name] for name in FAULTS))
 
 
 if __name__ == "__main__":

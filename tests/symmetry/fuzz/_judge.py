@@ -48,12 +48,14 @@ class Verdict:
         """The kinds of failure."""
         found = {f"wrong {how}" for how in self.wrong}
         found |= {"raw error"} if self.raw else set()
+        found |= {"frozen without need"} if self.frozen else set()
         false = any(text in self.message for text in _FALSE_REFUSALS)
         return frozenset(found | ({"false refusal"} if false else set()))
 
     def __str__(self) -> str:
         wrong = [f"wrong {how}: {what}" for how, what in self.wrong.items()]
-        return "; ".join([*wrong, *filter(None, (self.raw, self.message))]) or "fine"
+        frozen = f"{self.frozen} of {self.units} units frozen" if self.frozen else None
+        return "; ".join([*wrong, *filter(None, (self.raw, self.message, frozen))]) or "fine"
 
 
 def judge(plan: Plan, ways: tuple[bool, ...] = (True, False)) -> Verdict:
