@@ -11,7 +11,6 @@ import torch
 
 from tests.symmetry.fuzz import Net, judge, minimised, plan_of
 
-
 FAULTS = ("wrong verified", "wrong unverified", "raw error", "false refusal", "frozen without need")
 
 
