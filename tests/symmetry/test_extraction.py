@@ -111,7 +111,8 @@ def flattened_image():
     def forward(self, x):
         return self.b(self.a(x).flatten(1))
 
-    return Net(forward, a=nn.Conv2d(3, 4, 3, padding=1), b=nn.Linear(144, 2)), torch.randn(2, 3, 6, 6)
+    net = Net(forward, a=nn.Conv2d(3, 4, 3, padding=1), b=nn.Linear(144, 2))
+    return net, torch.randn(2, 3, 6, 6)
 
 
 def recurrent():

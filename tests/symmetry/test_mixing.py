@@ -92,10 +92,10 @@ class Branches(nn.Module):
 
     def __init__(self, op):
         super().__init__()
-        cases = [(shape, d, False) for shape in SHAPES for d in range(1, len(shape) + 1)]
+        dimensions = [(shape, d) for shape in SHAPES for d in range(1, len(shape) + 1)]
         self.op, self.cases = op, []
         self.into, self.out = nn.ModuleList(), nn.ModuleList()
-        for shape, d, _ in cases:
+        for shape, d in dimensions:
             hidden = torch.randn(2, *shape)
             made = op(hidden, d)
             for added in (False, True) if made.shape == hidden.shape else (False,):

@@ -201,8 +201,9 @@ def register_rule(*names: str) -> Callable[[Rule], Rule]:
     gets one `op` and returns the label of the result: ``op["x"]`` is an argument under its name
     in the operation's schema (tensors have `.axes` and `.shape`), ``op.join`` unifies axes that
     must move together, ``op.fix`` forbids an axis to move, ``op.mix`` says along which dimensions
-    entries are read together, ``op.order`` does both, ``op.result`` names the axes of the result. What a rule claims is tested like everything else when the symmetry is verified, so a
-    wrong rule costs groups, not correctness.
+    entries are read together, ``op.order`` does both, ``op.result`` names the axes of the result.
+    What a rule claims is tested like everything else when the symmetry is verified, so a wrong
+    rule costs groups, not correctness.
 
     Parameters
     ----------
