@@ -168,7 +168,7 @@ class Net(nn.Module):
             x, y = self.begin(*self.sample)
             for number, (name, seed) in enumerate(plan.steps):
                 x, y = self._grow(f"{number}_{name}", name, seed, x, y)
-            self.head_of = "flat" if plan.chain else _head_of(plan)
+            self.head_of = "flat" if plan.chain or x.ndim == 2 else _head_of(plan)
             width = x[0].numel() if self.head_of == "flat" else x.shape[-1]
             self.head = nn.Linear(width, 3)
             lives = any(label.endswith(("_stash", "_swap")) for label in self.steps)
