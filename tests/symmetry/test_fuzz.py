@@ -8,7 +8,17 @@ import torch
 from torch import nn
 
 from sklmc.symmetry import PermutationGroup, PermutationSymmetry
-from tests.symmetry.fuzz import CHAINS, KINDS, Net, Plan, Verdict, judge, minimised, plan_of
+from tests.symmetry.fuzz import (
+    CHAINS,
+    KINDS,
+    Net,
+    Plan,
+    Verdict,
+    judge,
+    minimised,
+    plan_of,
+    seeds_of,
+)
 from tests.symmetry.fuzz._judge import DRAWS, drawn, fault_of
 from tests.symmetry.fuzz._nets import INPUTS
 
@@ -23,7 +33,7 @@ def pytest_generate_tests(metafunc):
         return
     asked = metafunc.config.getoption("--fuzz-seeds", default=None)
     if asked:
-        found = [(seeds, ()) for seeds in _chunks(range(*map(int, asked.split(":"))))]
+        found = [(seeds, ()) for seeds in _chunks(seeds_of(asked))]
     else:
         found = [(seeds, pytest.mark.slow) for seeds in _chunks(EVERY_DAY)]
         found += [(seeds, pytest.mark.nightly) for seeds in _chunks(NIGHTLY)]

@@ -13,6 +13,6 @@ from tests.symmetry.fuzz import _shapes as _shapes
 from tests.symmetry.fuzz import _values as _values
 from tests.symmetry.fuzz._judge import Verdict, judge
 from tests.symmetry.fuzz._minimise import minimised
-from tests.symmetry.fuzz._nets import CHAINS, KINDS, Net, Plan, plan_of
+from tests.symmetry.fuzz._nets import CHAINS, KINDS, Net, Plan, plan_of, seeds_of
 
-__all__ = ["CHAINS", "KINDS", "Net", "Plan", "Verdict", "judge", "minimised", "plan_of"]
+__all__ = ["CHAINS", "KINDS", "Net", "Plan", "Verdict", "judge", "minimised", "plan_of", "seeds_of"]

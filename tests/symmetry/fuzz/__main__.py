@@ -9,7 +9,7 @@ import time
 
 import torch
 
-from tests.symmetry.fuzz import Net, judge, minimised, plan_of
+from tests.symmetry.fuzz import Net, judge, minimised, plan_of, seeds_of
 
 FAULTS = ("wrong verified", "wrong unverified", "raw error", "false refusal", "frozen without need")
 
@@ -17,7 +17,9 @@ FAULTS = ("wrong verified", "wrong unverified", "raw error", "false refusal", "f
 def main() -> int:
     """Judge a range of nets; print what fails, made small, and the counts."""
     parser = argparse.ArgumentParser(prog="python -m tests.symmetry.fuzz", description=__doc__)
-    parser.add_argument("--seeds", default="0:300", help="START:STOP, default %(default)s")
+    parser.add_argument(
+        "--seeds", type=seeds_of, default="0:300", help="START:STOP, default %(default)s"
+    )
     parser.add_argument("--show", type=int, help="print the net of this seed, judge it, and stop")
     parser.add_argument("--whole", action="store_true", help="do not make small what fails")
     options = parser.parse_args()
@@ -26,8 +28,7 @@ def main() -> int:
         verdict = judge(plan_of(options.show))
         print(Net(plan_of(options.show)).describe(), verdict, sep="\n")
         return bool(verdict.faults)
-    start, stop = map(int, options.seeds.split(":"))
-    return hunt(range(start, stop), options.whole)
+    return hunt(options.seeds, options.whole)
 
 
 def hunt(seeds: range, whole: bool) -> int:

@@ -137,6 +137,14 @@ class Plan:
         return replace(self, steps=self.steps[:start] + self.steps[stop:])
 
 
+def seeds_of(text: str) -> range:
+    """Read START:STOP."""
+    start, _, stop = text.partition(":")
+    if not (start.isdigit() and stop.isdigit()):
+        raise ValueError(f"seeds are START:STOP, such as 0:300, got {text!r}")
+    return range(int(start), int(stop))
+
+
 def plan_of(seed: int) -> Plan:
     """Draw a plan; every fifth is a chain whose freedom is known."""
     chooser = random.Random(seed)
