@@ -97,6 +97,8 @@ BLOCKS = {  # operation on (n, 2, 3) -> groups
         lambda x: torch.quantile(x, torch.tensor([0.3, 0.6]).to(x), dim=2).movedim(0, 1),
         [(2, 1), (3, 2)],
     ),
+    "argsort": (lambda x: x * x.argsort(1), [(3, 1)]),
+    "argsort_stable": (lambda x: x * x.argsort(dim=2, stable=True), [(2, 1)]),
     "nanmedian": (lambda x: x.nanmedian(2).values, [(2, 1), (3, 2)]),
     "fft": (lambda x: torch.fft.rfft(x, dim=1).abs(), [(3, 1)]),
     "fft2": (lambda x: torch.fft.fft2(x, dim=(0, 1)).abs(), [(3, 1)]),
