@@ -36,8 +36,11 @@ def check_weights(weights, n: int, caller: str, name: str = "weights") -> np.nda
     if weights is None:
         return np.full(n, 1.0 / n)
     try:
-        values = np.asarray(weights, dtype=np.float64)
-    except (TypeError, ValueError):
+        given = np.asarray(weights)
+        if given.dtype.kind not in "biufO" or not all(map(_is_number, given.flat)):
+            raise TypeError
+        values = given.astype(np.float64)
+    except (TypeError, ValueError, RuntimeError):
         raise TypeError(
             f"{caller}: '{name}' must be a sequence of {n} numbers, got {weights!r}."
         ) from None
@@ -47,19 +50,20 @@ def check_weights(weights, n: int, caller: str, name: str = "weights") -> np.nda
         )
     if not np.isfinite(values).all() or (values < 0).any():
         raise ValueError(f"{caller}: '{name}' must be finite and not negative, got {weights!r}.")
-    total = values.sum()
-    if total <= 0:
-        raise ValueError(f"{caller}: '{name}' sum to {total!r}; at least one must be positive.")
-    return values / total
+    largest = values.max()
+    if largest <= 0:
+        raise ValueError(f"{caller}: '{name}' sum to {largest!r}; at least one must be positive.")
+    values = values / largest  # first, so that the sum of huge weights is finite
+    return values / values.sum()
 
 
 def check_option(value, options: Iterable, caller: str, name: str):
     """Return `value` if it is one of `options`; otherwise offer them, the nearest first."""
     options = list(options)
-    if any(
-        value is option or (type(value) is type(option) and value == option) for option in options
-    ):
-        return value
+    for option in options:
+        alike = type(value) is type(option) or (isinstance(value, str) and isinstance(option, str))
+        if value is option or (alike and value == option):
+            return option
     text = ", ".join(repr(option) for option in options)
     message = f"{caller}: '{name}' must be one of {text}, got {value!r}."
     if isinstance(value, str):
@@ -93,3 +97,8 @@ def check_models(models, caller: str, minimum: int = 1, name: str = "models") ->
             f"got {len(models)}."
         )
     return models
+
+
+def _is_number(value) -> bool:
+    """Say whether a value is a number, and no text that could be read as one."""
+    return isinstance(value, (numbers.Number, np.generic))

@@ -11,15 +11,13 @@ from sklearn.utils.metadata_routing import UNUSED
 from tqdm.auto import tqdm
 
 from sklmc._sklearn import Interval, StrOptions, check_is_fitted
-from sklmc._validation import check_same_length
 from sklmc.alignment._portfolio import METHODS
 from sklmc.alignment._problem import Match, Problem
 from sklmc.alignment._similarity import similarity_frame
 from sklmc.models import (
     ModelView,
     check_compatible,
-    input_blocks,
-    run_module,
+    read_data,
     state_fingerprint,
     view,
 )
@@ -304,13 +302,9 @@ class PermutationAligner(BaseEstimator):
             )
         if self.method == "weight" or callable(self.method):
             return None, None
-        inputs = a.to_input(X)
-        run_module(a, next(input_blocks(inputs, 2)))  # says what is wrong with X, if anything is
-        if y is None:
-            return inputs, None
-        check_same_length(X[0] if isinstance(X, tuple) else X, y, caller)
-        a.check_logits()
-        return inputs, a.to_target(y)
+        if y is not None:
+            a.check_logits()
+        return read_data(a, X, y)
 
     def _problem(self, a, b, symmetry, start, inputs, target, progress) -> Problem:
         """Return what a method works on."""

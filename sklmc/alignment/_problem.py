@@ -42,6 +42,11 @@ class Problem:
         """Return B's state under permutations on top of the start."""
         return self.symmetry.apply_state(self.state_b, self.symmetry.permutation(perms))
 
+    def is_solved(self, perms) -> bool:
+        """Say whether permutations on top of the start make B equal to A, to the bit."""
+        moved = self.moved_state(perms)
+        return all(torch.equal(tensor, moved[name]) for name, tensor in self.a.state.items())
+
     def report(self, what: str) -> Callable[[float], None] | None:
         """Return a callback for the progress bar under the name of a method."""
         progress = self.progress

@@ -29,7 +29,8 @@ def match_straight_through(problem: Problem) -> Match:
     each measures the loss halfway between A and that net, and hands the gradient straight through
     to the free copy (Ainsworth, Hayase, Srinivasa, algorithm 2, which looks at every step). The
     true weights of B are what is scored. It starts from weight matching, or from the problem's
-    own start where the loss is lower there.
+    own start where the loss is lower there. A start at which B is A is the answer: halfway lies A
+    itself, and a copy of it whose midpoint has a lower loss would lead to another net.
     """
     midpoint = Midpoint(problem)
 
@@ -38,6 +39,9 @@ def match_straight_through(problem: Problem) -> Match:
 
     starts = _starts(problem)
     values = [value_of(start) for start in starts]
+    for start, value in zip(starts, values):
+        if problem.is_solved(start):
+            return Match(start, [value], "straight_through")
     first = int(np.argmax(values))
     perms = best = starts[first]
     path = [values[first]]

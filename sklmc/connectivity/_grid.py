@@ -12,7 +12,10 @@ from tqdm.auto import tqdm
 
 from sklmc.connectivity._barriers import alpha_grid
 from sklmc.connectivity._pairwise_score import PairwiseScore
+from sklmc.connectivity._score_cache import check_aligner_seed
+from sklmc.estimators._labels import label_points
 from sklmc.exceptions import PairFailedWarning
+from sklmc.models import open_folder
 
 CALLER = "LMCScorer.grid"
 
@@ -28,28 +31,33 @@ def score_grid(scorer, model_grid, X, y) -> pd.DataFrame:
     conditions = {"naive": None}
     if scorer.aligner is not None:
         conditions["aligned"] = scorer.aligner
+    scorer._validate_params()
+    folder = None
+    if scorer.cache_dir is not None:
+        check_aligner_seed(scorer.aligner, CALLER)
+        folder = open_folder(scorer.cache_dir, CALLER)
     frames = []
     total = len(cells) * len(conditions)
     with tqdm(total=total, desc="cells", disable=scorer.verbose < 1) as bar:
-        for cell in cells:
+        for cell, labels in zip(cells, label_points([cell.params for cell in cells])):
             for condition, aligner in conditions.items():
                 own = copy.copy(scorer)
                 own.aligner, own.verbose = aligner, 0
-                frame = _cell_frame(own, cell, X, y)
-                for at, (name, value) in enumerate(cell.params.items()):
+                frame = _cell_frame(own, cell, X, y, folder)
+                for at, (name, value) in enumerate(labels.items()):
                     frame.insert(at, name, [value] * len(frame))
-                frame.insert(len(cell.params), "condition", condition)
+                frame.insert(len(labels), "condition", condition)
                 frames.append(frame)
-                bar.set_postfix(cell.params)
+                bar.set_postfix(labels)
                 bar.update()
     return pd.concat(frames, ignore_index=True)
 
 
-def _cell_frame(scorer, cell, X, y) -> pd.DataFrame:
+def _cell_frame(scorer, cell, X, y, folder) -> pd.DataFrame:
     """Score one cell; a cell that fails is raised or kept as rows, as error_score says."""
     caller = f"{CALLER}, cell {cell.params!r}"
     try:
-        return scorer._pairwise(caller, cell.estimators, X, y)[0].to_frame()
+        return scorer._pairwise(caller, cell.estimators, X, y, folder)[0].to_frame()
     except (NotFittedError, RuntimeError, TypeError, ValueError) as error:
         if scorer.error_score == "raise":
             raise

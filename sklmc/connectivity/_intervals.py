@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
+from scipy import stats
 
 
 class MedianInterval(NamedTuple):
@@ -39,12 +41,19 @@ class MedianInterval(NamedTuple):
 
 
 def median_interval(
-    values: np.ndarray, n_models: int, confidence: float, n_resamples: int, rng
+    values: np.ndarray,
+    n_models: int,
+    confidence: float,
+    n_resamples: int,
+    rng,
+    lowest: float = -math.inf,
 ) -> MedianInterval:
-    """Return the median of one value for each pair i < j with its percentile interval.
+    """Return the median of one value for each pair i < j with its interval.
 
     A resample holds model i ``count[i]`` times, hence pair (i, j) ``count[i] * count[j]`` times;
-    pairs of a model with itself are left out, since their barrier is zero by definition.
+    pairs of a model with itself are left out, since their barrier is zero by definition. The
+    percentiles' distances from the median are stretched by `small_sample_stretch`. No value can
+    lie below `lowest`, so that the interval does not either.
     """
     if np.isnan(values).any():
         return MedianInterval(np.nan, np.nan, np.nan)
@@ -54,8 +63,24 @@ def median_interval(
     weights = weights[weights.sum(axis=1) > 0]  # one model n times has no pair
     edge = 0.5 * (1.0 - confidence)
     medians = weighted_medians(values, weights) if len(weights) else np.array([np.nan])
-    low, high = np.quantile(medians, [edge, 1.0 - edge])
-    return MedianInterval(float(np.median(values)), float(low), float(high))
+    estimate = np.median(values)
+    ends = np.quantile(medians, [edge, 1.0 - edge], method="inverted_cdf")  # inf stays
+    if np.isfinite(estimate):
+        ends = estimate + small_sample_stretch(n_models, confidence) * (ends - estimate)
+    low, high = np.maximum(ends, lowest)
+    return MedianInterval(float(estimate), float(low), float(high))
+
+
+def small_sample_stretch(n_models: int, confidence: float) -> float:
+    """Return by how much resampling n models makes intervals too narrow.
+
+    The spread of n resampled models is sqrt((n - 1) / n) of what an unbiased estimate has, and
+    as that spread is itself estimated, Student's t with n - 1 degrees of freedom takes the place
+    of the normal distribution.
+    """
+    edge = 0.5 * (1.0 + confidence)
+    wider = stats.t.ppf(edge, n_models - 1) / stats.norm.ppf(edge)
+    return float(wider * math.sqrt(n_models / (n_models - 1)))
 
 
 def weighted_medians(values: np.ndarray, weights: np.ndarray) -> np.ndarray:

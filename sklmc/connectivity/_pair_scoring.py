@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -16,7 +17,6 @@ from tqdm.auto import tqdm
 from sklmc._sklearn import Parallel, delayed
 from sklmc._validation import check_same_length
 from sklmc.connectivity._path_job import (
-    PROBE_ROWS,
     Curves,
     PathJob,
     cut_into_tasks,
@@ -24,6 +24,7 @@ from sklmc.connectivity._path_job import (
     takes_all_models,
 )
 from sklmc.connectivity._population import Population
+from sklmc.connectivity._score_cache import kept_curves, score_key
 from sklmc.connectivity._tally import Samples
 from sklmc.exceptions import NonFiniteLossWarning, PairFailedWarning, StaleStatisticsWarning
 from sklmc.merging import tracked_norms
@@ -32,8 +33,7 @@ from sklmc.models import (
     check_compatible,
     common_input,
     is_classification,
-    per_sample_loss,
-    predict_outputs,
+    read_data,
     see_through,
     transform,
     view,
@@ -54,6 +54,7 @@ class Settings:
     error_score: object  # "raise" or a number
     n_jobs: int | None
     verbose: int
+    folder: Path | None = None  # where the curves are kept; None keeps nothing
 
 
 def score_pairs(
@@ -68,47 +69,65 @@ def score_pairs(
     for one in views:
         one.check_logits()
     earlier = [steps for steps, _ in seen]
-    check_same_length(X, y, how.caller)
     seen_X = common_input(earlier, X, how.caller, names)
     bad = _unfit_models(views, names, how)
     good = [index for index in range(len(views)) if index not in bad]
     lead = views[good[0]]
     samples, classify, kind = _samples(lead, earlier[good[0]], seen_X, y, how)
-    aligner = how.aligner
-    if aligner is not None and takes_all_models(aligner):
-        moved = clone(aligner).fit([views[k].model for k in good], seen_X, y)
-        moved = moved.transform([views[k].model for k in good])
-        for k, model in zip(good, moved):
-            views[k] = view(model, caller=how.caller, name=names[k])
-        aligner = None
     _warn_of_batch_norm(lead, how)
-    place, kept = _distinct(views, good)
-    job = PathJob(
-        population=Population([views[k] for k in kept]),
-        samples=samples,
-        alphas=how.alphas,
-        classify=classify,
-        calibration=kind,
-        aligner=aligner,
-        repair=how.repair,
-        catch=how.error_score != "raise",
-    )
-    job.plan = make_plan(job)
+    shared = {
+        "alphas": how.alphas,
+        "classify": classify,
+        "calibration": kind,
+        "aligner": how.aligner,
+        "repair": how.repair,
+    }
     curves = Curves(np.full((4, len(pairs), len(how.alphas)), np.nan), failures={})
     for k, pair in enumerate(pairs):
         reason = bad.get(pair[1], bad.get(pair[0]))
         if reason is not None:
             curves.failures[k] = reason
     todo = [k for k in range(len(pairs)) if k not in curves.failures]
-    _run(job, [(place[pairs[k][0]], place[pairs[k][1]]) for k in todo], todo, curves, how)
+
+    def compute() -> Curves:
+        wanted = [pairs[k] for k in todo]
+        return _compute(views, good, wanted, seen_X, y, names, how, samples=samples, **shared)
+
+    key = None
+    if how.folder is not None:
+        everything = (pairs, todo, seen_X, y, vars(samples), shared)
+        key = score_key(views, *everything, caller=how.caller)
+    found = compute() if key is None else kept_curves(how.folder, key, compute, how.caller)
+    curves.values[:, todo] = found.values
+    curves.failures.update({todo[k]: reason for k, reason in found.failures.items()})
     _report(curves, pairs, names, how)
     target = np.asarray(samples.target[: samples.n_scored], dtype=np.float64)
     return curves, classify, float(target.reshape(len(target), -1).var(axis=0).mean())
 
 
+def _compute(views, good, pairs, X, y, names, how: Settings, *, aligner, **shared) -> Curves:
+    """Return the curves of pairs of good models, all moved at once where the aligner does so."""
+    if aligner is not None and takes_all_models(aligner):
+        moved = clone(aligner).fit([views[k].model for k in good], X, y)
+        moved = moved.transform([views[k].model for k in good])
+        views = list(views)
+        for k, model in zip(good, moved):
+            views[k] = view(model, caller=how.caller, name=names[k])
+        aligner = None
+    place, kept = _distinct(views, good)
+    job = PathJob(
+        population=Population([views[k] for k in kept]),
+        aligner=aligner,
+        catch=how.error_score != "raise",
+        **shared,
+    )
+    job.plan = make_plan(job)
+    return _run(job, [(place[a], place[b]) for a, b in pairs], how)
+
+
 def _samples(lead: ModelView, earlier, X, y, how: Settings) -> tuple[Samples, bool, str | None]:
     """Return inputs and targets, the calibration samples behind those that count."""
-    samples, classify = checked_samples(lead, X, y, how.caller)
+    samples, classify = checked_samples(lead, X, y)
     kind = how.calibration
     if kind is not None and not classify:
         raise ValueError(
@@ -125,34 +144,19 @@ def _samples(lead: ModelView, earlier, X, y, how: Settings) -> tuple[Samples, bo
         return samples, classify, kind
     X_cal, y_cal = tuple(kind)
     check_same_length(X_cal, y_cal, f"{how.caller}, 'calibration'")
-    more, _ = checked_samples(lead, transform(earlier, X_cal), y_cal, how.caller)
+    more, _ = checked_samples(lead, transform(earlier, X_cal), y_cal)
     inputs = tuple(np.concatenate(pair) for pair in zip(samples.inputs, more.inputs))
     target = np.concatenate([samples.target, more.target])
     return Samples(inputs, target, samples.n_scored), classify, "given"
 
 
-def checked_samples(lead: ModelView, X, y, caller: str) -> tuple[Samples, bool]:
+def checked_samples(lead: ModelView, X, y) -> tuple[Samples, bool]:
     """Return inputs and targets as arrays, and whether they classify; clear errors otherwise."""
-    inputs, target = lead.to_input(X), lead.to_target(y)
+    inputs, target = read_data(lead, X, y)
     parts = inputs if isinstance(inputs, tuple) else (inputs,)
-    _check_fit(lead, parts, target, caller)
     arrays = tuple(part.contiguous().numpy() for part in parts)
     samples = Samples(arrays, target.contiguous().numpy(), len(target))
     return samples, is_classification(target)
-
-
-def _check_fit(lead: ModelView, parts, target: torch.Tensor, caller: str) -> None:
-    """Run the first model on a few samples, the extreme labels among them, for clear messages."""
-    flat = target.reshape(len(target), -1).double()
-    rows = sorted(
-        {
-            *range(min(PROBE_ROWS, len(target))),
-            int(flat.amin(dim=1).argmin()),
-            int(flat.amax(dim=1).argmax()),
-        }
-    )
-    probe = tuple(part[rows] for part in parts)
-    per_sample_loss(predict_outputs(lead, probe), target[rows], caller)
 
 
 def _unfit_models(views, names, how: Settings) -> dict[int, str]:
@@ -190,10 +194,11 @@ def _distinct(views, good) -> tuple[dict[int, int], list[int]]:
     return place, kept
 
 
-def _run(job: PathJob, pairs, rows: Sequence[int], curves: Curves, how: Settings) -> None:
-    """Run a job's tasks and write what they find into the right rows."""
+def _run(job: PathJob, pairs, how: Settings) -> Curves:
+    """Run a job's tasks and put what they find into rows, one for each pair."""
+    curves = Curves(np.full((4, len(pairs), len(how.alphas)), np.nan), failures={})
     where: dict[tuple[int, int], list[int]] = {}
-    for pair, row in zip(pairs, rows):
+    for row, pair in enumerate(pairs):
         where.setdefault(pair, []).append(row)
     n_jobs = joblib.effective_n_jobs(how.n_jobs)
     tasks = cut_into_tasks(list(where), job.plan, 1 if n_jobs == 1 else TASKS_PER_JOB * n_jobs)
@@ -215,6 +220,7 @@ def _run(job: PathJob, pairs, rows: Sequence[int], curves: Curves, how: Settings
                 curves.values[:, row] = done.values[:, k]
                 if k in done.failures:
                     curves.failures[row] = done.failures[k]
+    return curves
 
 
 def _report(curves: Curves, pairs, names, how: Settings) -> None:
@@ -258,8 +264,9 @@ def _warn_of_batch_norm(lead: ModelView, how: Settings) -> None:
     if norms and how.repair is None:
         warnings.warn(
             f"{how.caller}: {len(norms)} batch-norm layers keep running statistics, which are "
-            "interpolated here although they do not belong to the interpolated weights: the "
-            "barrier is mostly theirs. Set repair='batch_norm' to estimate them again.",
+            "interpolated here although they do not belong to the interpolated weights. How much "
+            "of a barrier is theirs was not measured: set repair='batch_norm' to estimate them "
+            "again, and compare.",
             StaleStatisticsWarning,
             stacklevel=5,
         )

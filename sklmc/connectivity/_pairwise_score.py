@@ -185,8 +185,10 @@ class PairwiseScore:
         """Return the median over pairs with its bootstrap interval.
 
         Pairs share models, so that they are not independent: models are resampled, and a
-        resample's pairs are those of different models among it [1]_. With fewer than about ten
-        models such intervals are too narrow.
+        resample's pairs are those of different models among it [1]_. The percentiles' distances
+        from the median are then stretched for n models as Student's t does for a mean, by
+        ``sqrt(n / (n - 1))`` and the ratio of the quantiles of t (n - 1 degrees of freedom) and
+        of the normal distribution: 1.6 for 5 models, 1.2 for 10, 1.05 for 40.
 
         Parameters
         ----------
@@ -203,8 +205,17 @@ class PairwiseScore:
         -------
         interval : MedianInterval
             The named tuple (estimate, low, high); NaN where a pair is.
+
+        Notes
+        -----
+        Measured with ``confidence=0.95`` (2,000 draws from pools of 800 models, standard error at
+        most .0062; ``benchmarks/bench_interval_coverage.py``), 5 / 10 / 20 / 40 models hold the
+        pool's median in .92 / .96 / .95 / .96 of cases where a barrier is the sum of an effect of
+        each model, and no pair has anything of its own; .98 / .96 / .96 / .96 for nets on two
+        moons aligned to one of them; .98 and more for three pools that were not aligned, where
+        intervals are wider than they need be. With 5 models trust it as one of .9.
         """
-        return self._interval(self._values(on), confidence, n_resamples, random_state)
+        return self._interval(self._values(on), confidence, n_resamples, random_state, lowest=0.0)
 
     def compare(
         self, other, confidence=0.95, n_resamples=1000, random_state=None, *, on="barrier"
@@ -314,13 +325,15 @@ class PairwiseScore:
             return self.barriers(metric="calibrated_loss")
         return self.barriers("max" if on == "epsilon" else None)
 
-    def _interval(self, values, confidence, n_resamples, random_state) -> MedianInterval:
+    def _interval(
+        self, values, confidence, n_resamples, random_state, lowest=-np.inf
+    ) -> MedianInterval:
         """Check what is common to interval and compare, and resample."""
         if not 0.0 < confidence < 1.0:
             raise ValueError(f"PairwiseScore: 'confidence' must lie in (0, 1), got {confidence!r}.")
         check_integer(n_resamples, "PairwiseScore", "n_resamples", 1)
         rng = check_random_state(random_state)
-        return median_interval(values, self.n_models, confidence, n_resamples, rng)
+        return median_interval(values, self.n_models, confidence, n_resamples, rng, lowest)
 
     def _curves(self, metric: str | None) -> np.ndarray:
         """Return the paths (n_pairs, n_alphas) of one metric."""

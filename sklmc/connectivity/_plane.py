@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 
 from sklmc._sklearn import Parallel, delayed
 from sklmc._torch import single_thread
-from sklmc._validation import check_integer, check_models, check_option, check_same_length
+from sklmc._validation import check_integer, check_models, check_option
 from sklmc.connectivity._losses import block_sums
 from sklmc.connectivity._pair_scoring import checked_samples
 from sklmc.connectivity._population import Population
@@ -163,15 +163,14 @@ def loss_plane(
     check_option(repair, ["batch_norm", None], caller, "repair")
     if not margin >= 0:
         raise ValueError(f"{caller}: 'margin' must not be negative, got {margin!r}.")
-    check_same_length(X, y, caller)
     names = [f"models[{k}]" for k in range(3)]
     seen = [see_through(model) for model in models]
     X = common_input([earlier for earlier, _ in seen], X, caller, names)
     inner = [view(model, caller=caller, name=name) for (_, model), name in zip(seen, names)]
     check_compatible(inner, caller, names)
+    samples, classify = checked_samples(inner[0], X, y)
     aligned = align_models([one.model for one in inner], aligner, X, y)
     views = [view(model, caller=caller, name=name) for model, name in zip(aligned, names)]
-    samples, classify = checked_samples(views[0], X, y, caller)
     positions, axes = _frame(views, caller)
     x, across = (
         np.linspace(low - margin * (high - low), high + margin * (high - low), n_points)

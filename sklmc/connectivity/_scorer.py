@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from numbers import Integral, Real
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -54,14 +56,19 @@ class LMCScorer(BaseEstimator):
         Adds the calibrated loss: one inverse temperature for each net on the path, the end points
         included [3]_. "in_sample" fits it on X itself, by plain minimisation; "crossfit" scores
         each of five folds of X with the inverse temperature of the others; (X_cal, y_cal) fits it
-        on held-out data. Classifiers only. The last two shrink its logarithm towards 0, so that
-        few or separable samples cannot make it run away.
+        on held-out data. Classifiers only. The last two add half an imagined sample whose labels
+        are spread evenly over the classes, so that few or separable samples cannot make it run
+        away.
     output : str, default="all"
         What calling the scorer returns: "all" for a dict, or one of its keys for that float.
     error_score : "raise" or float, default="raise"
         What to do about a pair that cannot be scored (a net that has diverged, an aligner that
         fails): raise, or put this value in its place and warn. If no pair can be scored, the
         error is raised.
+    cache_dir : str or path, default=None
+        Folder where `grid` stores the score of every finished cell at once, and from where a run
+        that was cut off, even killed, goes on: it ends with the same bytes as an undisturbed one.
+        An aligner needs an int as its ``random_state``; one named by its method has it.
     n_jobs : int or None, default=None
         Number of blocks of pairs that are scored at the same time, by joblib and whatever backend
         it is set to. The result does not depend on it.
@@ -82,6 +89,10 @@ class LMCScorer(BaseEstimator):
     calibration data where (X_cal, y_cal) is given. An aligner named by its method runs with
     ``random_state=0``.
 
+    Samples with several labels, y of shape (n_samples, n_tokens), need logits of shape (n_samples,
+    n_tokens, n_classes). As many tokens as classes are refused: torch's losses have the classes on
+    axis 1, and nothing tells which is meant.
+
     Called as ``scorer(estimator, X, y)`` it returns greater-is-better values over the pairs i < j
     of ``estimator.estimators_``: ``neg_barrier``, ``neg_epsilon``, ``neg_calibrated_barrier`` (if
     set) and ``neg_merged_loss`` are minus the median over pairs, the merged net of a pair being
@@ -93,6 +104,13 @@ class LMCScorer(BaseEstimator):
     Nets whose first weight layer is a Linear or convolutional one share the work up to that layer
     between all pairs and alphas; chains of Linear layers, norms and pointwise activations run
     all alphas in one batched product. What is taken is proved on a few samples first.
+
+    Stored scores are found by fingerprints of the nets (weights, modules, parameters), X and y as
+    the nets take them, the positions, `aligner`, `repair`, `calibration` and the versions; those
+    of anything else stay untouched. `metric`, `baseline` and `output` are read off the stored
+    paths, so that they may change. Several processes may fill one folder together: each cell is
+    scored by one, and the others wait for it. A cell with a pair that failed is scored again. A
+    file whose checksum is wrong is named in a warning, moved aside and scored again.
 
     References
     ----------
@@ -125,6 +143,7 @@ class LMCScorer(BaseEstimator):
         "calibration": [StrOptions({"crossfit", "in_sample"}), tuple, None],
         "output": [StrOptions({"all", *PAIR_KEYS, *TASK_KEYS})],
         "error_score": [StrOptions({"raise"}), Real],
+        "cache_dir": [str, os.PathLike, None],
         "n_jobs": [Integral, None],
         "verbose": ["verbose"],
     }
@@ -140,6 +159,7 @@ class LMCScorer(BaseEstimator):
         calibration=None,
         output="all",
         error_score="raise",
+        cache_dir=None,
         n_jobs=None,
         verbose=0,
     ):
@@ -151,6 +171,7 @@ class LMCScorer(BaseEstimator):
         self.calibration = calibration
         self.output = output
         self.error_score = error_score
+        self.cache_dir = cache_dir
         self.n_jobs = n_jobs
         self.verbose = verbose
 
@@ -254,10 +275,11 @@ class LMCScorer(BaseEstimator):
         Returns
         -------
         frame : DataFrame
-            One row for each cell, condition and pair: a column for each parameter, `condition`
-            ("naive"; with an aligner also "aligned"), and the columns of
-            :meth:`PairwiseScore.to_frame`. With a numeric `error_score`, a cell that cannot be
-            scored keeps its rows, with that score and the reason in `failure`.
+            One row for each cell, condition and pair: a column for each parameter (labelled as
+            in ``ModelGrid.summary``, so that both can be merged), `condition` ("naive"; with an
+            aligner also "aligned"), and the columns of :meth:`PairwiseScore.to_frame`. With a
+            numeric `error_score`, a cell that cannot be scored keeps its rows, with that score
+            and the reason in `failure`.
         """
         return score_grid(self, model_grid, X, y)
 
@@ -320,14 +342,16 @@ class LMCScorer(BaseEstimator):
             values["merged_r2"] = 1.0 - middle / variance if variance else np.nan
         return {name: float(value) + 0.0 for name, value in values.items()}  # no -0.0
 
-    def _pairwise(self, caller: str, models, X, y) -> tuple[PairwiseScore, bool, float]:
+    def _pairwise(
+        self, caller: str, models, X, y, folder: Path | None = None
+    ) -> tuple[PairwiseScore, bool, float]:
         """Score all pairs; also return whether they classify, and the variance of y."""
         self._validate_params()
         models = check_models(models, caller, minimum=2)
         first, second = np.triu_indices(len(models), 1)
         pairs = list(zip(first.tolist(), second.tolist()))
         names = [f"models[{k}]" for k in range(len(models))]
-        curves, classify, variance = self._score(caller, models, pairs, X, y, names)
+        curves, classify, variance = self._score(caller, models, pairs, X, y, names, folder=folder)
         loss, error, calibrated, beta = curves.values
         extra = self.calibration is not None
         score = PairwiseScore(
@@ -344,7 +368,7 @@ class LMCScorer(BaseEstimator):
         )
         return score, classify, variance
 
-    def _score(self, caller: str, models, pairs, X, y, names, error_score=None):
+    def _score(self, caller: str, models, pairs, X, y, names, error_score=None, folder=None):
         """Check what the constructor stored and score some pairs."""
         self._validate_params()
         if isinstance(self.calibration, tuple) and len(self.calibration) != 2:
@@ -365,5 +389,6 @@ class LMCScorer(BaseEstimator):
             error_score=self.error_score if error_score is None else error_score,
             n_jobs=self.n_jobs,
             verbose=self.verbose,
+            folder=folder,
         )
         return score_pairs(models, pairs, X, y, names, how)

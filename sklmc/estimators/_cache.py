@@ -1,96 +1,15 @@
-"""Finished nets in a folder: written whole, checked when read, shared between processes."""
+"""Fitted nets as records: what makes one, and how it is made again."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import importlib.metadata
-import json
-import os
-import sys
-import warnings
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from sklmc.estimators._stacked import adopt
-from sklmc.exceptions import SklmcWarning
-from sklmc.models import read_state, write_state
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
-    import msvcrt
-
-FORMAT = 1
-
-
-def versions() -> dict[str, str]:
-    """Return the versions that trained weights may depend on."""
-    return {
-        "sklmc": sys.modules["sklmc"].__version__,
-        "torch": torch.__version__,
-        "skorch": importlib.metadata.version("skorch"),
-        "format": str(FORMAT),
-    }
-
-
-def open_folder(path, caller: str) -> Path:
-    """Return a folder that can be written into, made if it is not there."""
-    folder = Path(path)
-    probe = folder / f".probe.{os.getpid()}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"")
-        probe.unlink()
-    except OSError as error:
-        raise ValueError(
-            f"{caller}: 'cache_dir' {str(folder)!r} cannot be written into ({error}); choose "
-            "another folder, or None."
-        ) from None
-    return folder
-
-
-def write_json(path: Path, value) -> None:
-    """Write JSON under a temporary name first, unless the file is there."""
-    if path.exists():
-        return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
-
-
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Wait until no other process (or thread) holds a file, and hold it; a killed one lets go."""
-    with open(path, "a+b") as file:
-        if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        else:
-            _lock_on_windows(file)
-        yield
-
-
-def _lock_on_windows(file) -> None:
-    """Lock the first byte of a file; the call gives up after ten seconds, and is repeated."""
-    while True:
-        file.seek(0)
-        try:
-            return msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
-        except OSError:
-            continue
-
-
-@dataclass(frozen=True)
-class Record:
-    """One stored net: its tensors, and what else makes it a fitted net."""
-
-    tensors: dict[str, torch.Tensor]
-    notes: dict
+from sklmc.models import Record, read_record, write_record
 
 
 def member_path(folder: Path, index: int) -> Path:
@@ -118,30 +37,16 @@ def store_net(folder: Path, index: int, net, span: range, notes: Mapping) -> Non
         "optimizer_state": plain,
         "output_ndim": getattr(net, "_output_ndim", None),
     }
-    content = json.loads(json.dumps(content))
-    write_state(
-        member_path(folder, index), tensors, {**content, "digest": _digest(tensors, content)}
-    )
+    write_record(member_path(folder, index), tensors, content)
 
 
-def read_records(folder: Path, span: range, seeds: list[int]) -> dict[int, Record]:
-    """Return the good records of a span; a damaged file is named and moved aside."""
+def read_nets(folder: Path, span: range, seeds: list[int], caller: str) -> dict[int, Record]:
+    """Return the good records of a span."""
     records = {}
     for index in span:
-        path = member_path(folder, index)
-        for left in folder.glob(f".{path.name}.*.part"):  # of a process that was killed
-            left.unlink(missing_ok=True)
-        if not path.exists():
-            continue
-        try:
-            tensors, notes = read_state(path)
-            digest = notes.pop("digest", None)
-            if digest != _digest(tensors, notes) or notes["seed"] != seeds[index]:
-                raise ValueError("its content does not fit its checksum")
-        except (ValueError, KeyError) as error:
-            _move_aside(path, error)
-            continue
-        records[index] = Record(tensors, notes)
+        record = read_record(member_path(folder, index), {"seed": seeds[index]}, caller)
+        if record is not None:
+            records[index] = record
     return records
 
 
@@ -171,30 +76,6 @@ def restore_net(net, lead, record: Record) -> None:
     if record.notes["output_ndim"] is not None:
         net._output_ndim = record.notes["output_ndim"]
     net._set_training(False)
-
-
-def _digest(tensors: Mapping[str, torch.Tensor], notes: Mapping) -> str:
-    """Return a checksum over all that a file holds."""
-    digest = hashlib.sha256(json.dumps(notes, sort_keys=True).encode())
-    for name in sorted(tensors):
-        value = tensors[name].detach().cpu().contiguous()
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _move_aside(path: Path, error: Exception) -> None:
-    """Give a damaged file another name, and say so."""
-    number = 0
-    while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
-        number += 1
-    os.replace(path, aside)
-    warnings.warn(
-        f"ModelGrid: {str(path)!r} is damaged ({error}). It was moved to {aside.name!r}, and the "
-        "net is trained again.",
-        SklmcWarning,
-        stacklevel=2,
-    )
 
 
 def _jsonable(value):

@@ -11,10 +11,18 @@ from sklearn.base import clone, is_classifier
 from sklearn.metrics import log_loss, mean_squared_error, r2_score
 from skorch import NeuralNet
 
-from sklmc.estimators._cache import locked, read_records, restore_net, store_net
-from sklmc.estimators._fingerprint import fingerprint
+from sklmc._torch import torch_defaults
+from sklmc.estimators._cache import read_nets, restore_net, store_net
 from sklmc.estimators._members import fit_members, inner_net, make_member
-from sklmc.models import per_sample_error, per_sample_loss, predict_outputs, view
+from sklmc.models import (
+    keeping,
+    locked,
+    name_fingerprint,
+    per_sample_error,
+    per_sample_loss,
+    predict_outputs,
+    view,
+)
 
 _LARGEST = np.iinfo(np.int32).max
 
@@ -51,16 +59,14 @@ class Cell:
 
 def cell_seeds(root: int, params: dict, n_members: int) -> list[int]:
     """Return the seeds of a cell's members: of the root, the parameters and the index alone."""
-    return [
-        int(fingerprint(root, params, index, source=False), 16) % _LARGEST
-        for index in range(n_members)
-    ]
+    return [int(name_fingerprint(root, params, index), 16) % _LARGEST for index in range(n_members)]
 
 
 @dataclass(frozen=True)
 class SpanTask:
-    """Training of neighbouring members of one cell; runs in any process."""
+    """Training of neighbouring members of one population; runs in any process."""
 
+    caller: str
     estimator: object
     settings: list[str]
     seeds: list[int]
@@ -72,30 +78,41 @@ class SpanTask:
     folder: Path | None
     notes: dict
 
-    def run(self, X, y) -> list[tuple[object, float, float]]:
-        """Return each member with its loss and score on the training data."""
+    def run(self, X, y) -> list:
+        """Return the members."""
         if self.folder is None:
             return self._train(self.span, X, y)
-        with locked(self.folder / f"{self.span.start:05d}.lock"):
+        return [member for member, _, _ in self.run_and_score(X, y)]
+
+    def run_and_score(self, X, y) -> list[tuple[object, float, float]]:
+        """Return each member with its loss and score on the training data."""
+        if self.folder is None:
+            return self._score(self._train(self.span, X, y), X, y)
+        lock = self.folder / f"{self.span.start:05d}.lock"
+        with keeping(self.folder, self.caller), locked(lock):
             return self._complete(X, y)
 
-    def _train(self, span: range, X, y) -> list[tuple[object, float, float]]:
+    def _train(self, span: range, X, y) -> list:
         """Train the members of a span together."""
         members = [make_member(self.estimator, self.settings, self.seeds[i]) for i in span]
         for member in members:
             if self.spawn is not None:
                 inner_net(member)._spawned_from = self.spawn
         seed = self.seeds[span.start] if self.guard else None
-        members = fit_members(members, X, y, span, self.stacked, self.must, seed)
-        return [(member, *score_member(member, X, y)) for member in members]
+        return fit_members(members, X, y, span, self.stacked, self.must, seed)
 
+    def _score(self, members, X, y) -> list[tuple[object, float, float]]:
+        """Add loss and score on the training data."""
+        return [(member, *score_member(member, X, y, self.caller)) for member in members]
+
+    @torch_defaults(None)
     def _complete(self, X, y) -> list[tuple[object, float, float]]:
         """Read what is stored and train the rest; every finished net is stored at once.
 
         Members are trained in the groups that an undisturbed run would have formed: a group of
         which one is missing is trained again as a whole, so that all its bits are the same.
         """
-        records = read_records(self.folder, self.span, self.seeds)
+        records = read_nets(self.folder, self.span, self.seeds, self.caller)
         start = self.span.start
         while start in records:
             stop = min(records[start].notes["span"][1], self.span.stop)
@@ -115,21 +132,22 @@ class SpanTask:
         width = len(self.span) if self.stacked else 1
         for first in range(start, self.span.stop, width):
             group = range(first, min(first + width, self.span.stop))
-            for index, (net, loss, score) in zip(group, self._train(group, X, y)):
+            scored = self._score(self._train(group, X, y), X, y)
+            for index, (net, loss, score) in zip(group, scored):
                 notes = {"seed": self.seeds[index], "train_loss": loss, "train_score": score}
                 store_net(self.folder, index, net, group, {**self.notes, **notes})
                 done.append((net, loss, score))
         return done
 
 
-def score_member(member, X, y) -> tuple[float, float]:
+def score_member(member, X, y, caller: str = "ModelGrid") -> tuple[float, float]:
     """Return loss and score of a fitted member: cross entropy and accuracy, or error and R2."""
     if isinstance(member, NeuralNet) and hasattr(member, "_model_input"):
-        seen = view(member, caller="ModelGrid")
+        seen = view(member, caller=caller)
         outputs, target = predict_outputs(seen, seen.to_input(X)), seen.to_target(y)
-        loss = float(per_sample_loss(outputs, target, "ModelGrid").mean())
+        loss = float(per_sample_loss(outputs, target, caller).mean())
         if is_classifier(member):
-            return loss, 1.0 - float(per_sample_error(outputs, target, "ModelGrid").mean())
+            return loss, 1.0 - float(per_sample_error(outputs, target, caller).mean())
         finite = np.isfinite(loss)
         return loss, float(r2_score(target, outputs)) if finite else float("nan")
     if not is_classifier(member):

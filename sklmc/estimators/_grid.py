@@ -16,10 +16,9 @@ from sklearn.model_selection import ParameterGrid
 from sklmc._sklearn import HasMethods, Interval, Options, StrOptions, check_is_fitted, delayed
 from sklmc._validation import check_integer
 from sklmc.estimators._arguments import nearest
-from sklmc.estimators._cache import versions
 from sklmc.estimators._cell import Cell, SpanTask, cell_seeds, score_members
-from sklmc.estimators._fingerprint import fingerprint
-from sklmc.estimators._folders import cell_folders
+from sklmc.estimators._folders import cell_folders, check_cache_seed, net_versions
+from sklmc.estimators._labels import identity, label_points
 from sklmc.estimators._members import (
     inner_net,
     is_finite,
@@ -28,7 +27,7 @@ from sklmc.estimators._members import (
     needs_seeding,
 )
 from sklmc.estimators._net import ArrayNet
-from sklmc.estimators._points import list_points, shown, with_params
+from sklmc.estimators._points import list_points, with_params
 from sklmc.estimators._progress import run_parallel
 from sklmc.estimators._stacking import choose_road
 from sklmc.exceptions import DivergedMemberWarning
@@ -57,7 +56,8 @@ class ModelGrid(MetaEstimatorMixin, BaseEstimator):
         Folder where every finished net is stored at once, and from where a fit that was cut off,
         even killed, goes on: it ends with the same bytes as an undisturbed one. Files are kept
         apart by fingerprints of the data, the seed, the versions and all parameters; nets of
-        anything else stay untouched. Several processes may fill one folder together.
+        anything else stay untouched. Several processes may fill one folder together. See Notes
+        on modules and losses of your own.
     n_jobs : int, default=None
         Members (or chunks of them) trained at the same time. None means 1 unless in a joblib
         context, -1 all processors.
@@ -86,6 +86,11 @@ class ModelGrid(MetaEstimatorMixin, BaseEstimator):
     as a whole, since rounding depends on what a chunk holds. Files are safetensors with weights,
     optimizer state, history and a checksum; one whose checksum is wrong is named in a warning,
     moved aside and trained again. Beside them lies ``cell.json`` with the parameters and versions.
+
+    Classes and functions of your own count with what they do: bytecode, bases, defaults, what they
+    captured, and the globals that they name. What they read from files or from the environment
+    does not count. A parameter that cannot be told from others in this way (it holds a lock, an
+    open file, or calls ``eval``) is named in a warning, and the nets of its cell are not stored.
 
     Examples
     --------
@@ -162,7 +167,7 @@ class ModelGrid(MetaEstimatorMixin, BaseEstimator):
             self._plan(params, estimator, folder, X, y, root)
             for params, estimator, folder in zip(points, populations, folders)
         ]
-        tasks = (delayed(_run)(task, X, y) for plan in plans for task in plan)
+        tasks = (delayed(task.run_and_score)(X, y) for plan in plans for task in plan)
         n_members = len(points) * self.n_estimators
         done = run_parallel(
             tasks, n_members, self.n_jobs, self.verbose, "ModelGrid", lambda one: last_loss(one[0])
@@ -238,11 +243,11 @@ class ModelGrid(MetaEstimatorMixin, BaseEstimator):
                     f"ModelGrid.cell: {name!r} is no parameter of the grid, which has "
                     f"{', '.join(map(repr, known)) or 'none'}.{nearest(name, known)}"
                 )
-        wanted = {name: fingerprint(value) for name, value in params.items()}
+        wanted = {name: identity(value) for name, value in params.items()}
         found = [
             cell
             for cell in self.cells_
-            if all(n in cell.params and fingerprint(cell.params[n]) == w for n, w in wanted.items())
+            if all(n in cell.params and identity(cell.params[n]) == w for n, w in wanted.items())
         ]
         if len(found) != 1:
             among = ", ".join(str(cell.params) for cell in (found or self.cells_)[:10])
@@ -274,19 +279,28 @@ class ModelGrid(MetaEstimatorMixin, BaseEstimator):
         Returns
         -------
         DataFrame
-            The cell's parameters, ``n_estimators``, ``n_diverged``, and ``mean`` and ``std`` of
-            ``train_loss``, ``train_accuracy``, ``test_loss`` and ``test_accuracy`` (``r2`` in
-            place of accuracy for regressors). Losses are cross entropies in nats or mean squared
-            errors; members that diverged are left out; the standard deviation divides by n.
+            The cell's parameters (see Notes), ``n_estimators``, ``n_diverged``, and ``mean`` and
+            ``std`` of ``train_loss``, ``train_accuracy``, ``test_loss`` and ``test_accuracy``
+            (``r2`` in place of accuracy for regressors). Losses are cross entropies in nats or
+            mean squared errors; members that diverged are left out; the standard deviation
+            divides by n.
+
+        Notes
+        -----
+        Numbers, strings, None and tuples of them stand for themselves; classes and functions are
+        shown by name, anything else by words that say how to make it, such as
+        ``[LRScheduler(policy='StepLR', step_size=2)]``. Different values that read alike are
+        numbered: ``Net``, ``Net (2)``. ``LMCScorer.grid`` uses the same labels, so that both
+        tables can be grouped by, and merged on, the parameters.
         """
         check_is_fitted(self)
         rows = []
-        for cell in self.cells_:
+        for cell, labels in zip(self.cells_, self._labels()):
             good = [i for i in range(len(cell.estimators)) if i not in set(cell.diverged)]
             test = np.full((2, 0), np.nan)
             if good:
                 test = np.array(score_members([cell.estimators[i] for i in good], X, y))
-            row = {**shown(cell.params), "n_estimators": len(cell.estimators)}
+            row = {**labels, "n_estimators": len(cell.estimators)}
             row["n_diverged"] = len(cell.diverged)
             columns = {
                 "train_loss": cell.train_loss[good],
@@ -306,13 +320,13 @@ class ModelGrid(MetaEstimatorMixin, BaseEstimator):
         Returns
         -------
         DataFrame
-            The cell's parameters, ``member``, ``seed``, ``n_epochs``, ``diverged``,
-            ``train_loss`` and ``train_accuracy`` or ``train_r2``.
+            The cell's parameters (as in `summary`), ``member``, ``seed``, ``n_epochs``,
+            ``diverged``, ``train_loss`` and ``train_accuracy`` or ``train_r2``.
         """
         check_is_fitted(self)
         rows = [
             {
-                **shown(cell.params),
+                **labels,
                 "member": index,
                 "seed": cell.seeds[index],
                 "n_epochs": len(getattr(inner_net(member), "history_", None) or ()),
@@ -320,10 +334,14 @@ class ModelGrid(MetaEstimatorMixin, BaseEstimator):
                 "train_loss": cell.train_loss[index],
                 f"train_{self._score_name()}": cell.train_score[index],
             }
-            for cell in self.cells_
+            for cell, labels in zip(self.cells_, self._labels())
             for index, member in enumerate(cell.estimators)
         ]
         return pd.DataFrame(rows)
+
+    def _labels(self) -> list[dict]:
+        """Return the parameters of each cell as tables show them."""
+        return label_points([cell.params for cell in self.cells_])
 
     def _score_name(self) -> str:
         """Return what the score of a member is called."""
@@ -331,11 +349,8 @@ class ModelGrid(MetaEstimatorMixin, BaseEstimator):
 
     def _root_seed(self) -> int:
         """Return the number that all seeds come from."""
-        if self.cache_dir is not None and not isinstance(self.random_state, Integral):
-            raise ValueError(
-                f"ModelGrid: 'random_state' must be an int with 'cache_dir', got "
-                f"{self.random_state!r}: with other seeds each time nothing could be resumed."
-            )
+        if self.cache_dir is not None:
+            check_cache_seed(self.random_state, "ModelGrid")
         if self.random_state is None:
             return secrets.randbelow(2**31)
         if isinstance(self.random_state, Integral):
@@ -357,6 +372,7 @@ class ModelGrid(MetaEstimatorMixin, BaseEstimator):
         seeds = cell_seeds(root, params, self.n_estimators)
         return [
             SpanTask(
+                caller="ModelGrid",
                 estimator=estimator,
                 settings=settings,
                 seeds=seeds,
@@ -366,20 +382,10 @@ class ModelGrid(MetaEstimatorMixin, BaseEstimator):
                 guard=needs_seeding(estimator),
                 spawn=spawn,
                 folder=folder,
-                notes={"params": shown(params, text=True), "versions": versions()},
+                notes={"params": label_points([params])[0], "versions": net_versions()},
             )
             for span in road.spans(self.n_estimators)
         ]
-
-
-def _run(task: SpanTask, X, y):
-    """Run a task, wherever."""
-    try:
-        return task.run(X, y)
-    except OSError as error:
-        if task.folder is not None:
-            error.add_note(f"ModelGrid: what is finished stays good in {str(task.folder)!r}.")
-        raise
 
 
 def _report_diverged(cells: list[Cell]) -> None:

@@ -11,7 +11,7 @@ from sklearn.pipeline import Pipeline
 from skorch import NeuralNet
 from torch import nn
 
-from sklmc._torch import seeded, single_thread
+from sklmc._torch import seeded, single_thread, torch_defaults
 from sklmc.estimators._arguments import check_module
 from sklmc.estimators._stacked import StackingError, fit_stacked
 from sklmc.exceptions import DivergedMemberWarning, NonFiniteError
@@ -54,6 +54,7 @@ def make_member(estimator, settings: list[str], seed: int):
     )
 
 
+@torch_defaults(None)
 def fit_members(
     members: list, X, y, span: Sequence[int], stacked: bool, must: bool, seed: int | None
 ) -> list:

@@ -4,30 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator, Mapping
 
-import numpy as np
-import scipy.sparse
 import torch
-from skorch.callbacks.scoring import ScoringBase
-from skorch.utils import is_dataset
 from torch import nn
 
-from sklmc._sklearn import (
-    check_is_fitted,
-    validate_data,
-)
-from sklmc._torch import seeded, single_thread
+from sklmc._sklearn import check_is_fitted
+from sklmc._torch import seeded, single_thread, torch_defaults
 from sklmc.estimators._arguments import module_arguments
 from sklmc.estimators._batches import array_batches, may_leave_one
+from sklmc.estimators._callbacks import NetCallbacks
+from sklmc.estimators._data import NetData
 from sklmc.estimators._parameters import NetParameters
 from sklmc.estimators._seeds import epoch_seed, resolve_seed
 from sklmc.exceptions import SklmcWarning
 
-_SCORING_METHODS = ("on_batch_end", "on_epoch_end")
 
-
-class ArrayNet(NetParameters):
+class ArrayNet(NetCallbacks, NetData, NetParameters):
     """Base of NetClassifier and NetRegressor, to be mixed into a ``skorch.NeuralNet``.
 
     A fit consumes random numbers in this order and no other: the module is built on torch's
@@ -36,71 +28,7 @@ class ArrayNet(NetParameters):
     of which the order of the samples takes the first draw.
     """
 
-    _interrupted = False  # by the user, not by a callback
     _spawned_from: tuple[int, int] | None = None  # whose initial weights and first epochs it has
-    _sizes: Mapping[str, int] = {}
-    _sample_shape: tuple[int, ...] | None = None
-
-    # Data
-
-    def _check_input(self, X):
-        """Validate and cast X as in fit; what torch alone can read goes through untouched."""
-        if goes_untouched(X):
-            return X
-        X = validate_data(self, _from_torch(X), reset=False, allow_nd=True, dtype=self._x_dtype())
-        return _plain(X)
-
-    def _check_both(self, X, y, reset: bool, **options):
-        """Validate and cast X, and validate y, for training."""
-        if goes_untouched(X):
-            return X, _from_torch(y)
-        X, y = validate_data(
-            self,
-            _from_torch(X),
-            _from_torch(y),
-            reset=reset,
-            allow_nd=True,
-            dtype=self._x_dtype(),
-            **options,
-        )
-        X = _plain(X)
-        if reset:
-            self._sample_shape = X.shape[1:]
-            self._sample_dtype = X.dtype
-        return X, y
-
-    def _x_dtype(self) -> str:
-        """Return the dtype that X is cast to; "numeric" keeps that of numbers."""
-        return self.dtype or "numeric"
-
-    def _remember_sizes(self, X, n_outputs: int | None) -> None:
-        """Note what a module may want to know of the data when it is built."""
-        shape: tuple[int, ...] = ()
-        if is_dataset(X):
-            shape = np.shape(X[0][0]) if len(X) else ()
-        elif not isinstance(X, Mapping):
-            shape = X.shape[1:]
-        sizes = {"n_features": int(np.prod(shape))} if shape else {}
-        if len(shape) > 1:
-            sizes["n_channels"] = int(shape[0])
-        if n_outputs is not None:
-            sizes["n_outputs"] = n_outputs
-        self._sizes = sizes
-
-    def _model_input(self, X) -> np.ndarray:
-        """Return X as the module gets it in predict."""
-        check_is_fitted(self)
-        return self._check_input(X)
-
-    def _model_sample(self) -> np.ndarray:
-        """Return two samples of zeros, in the shape and the dtype that the module gets."""
-        check_is_fitted(self)
-        if self._sample_shape is None:
-            raise ValueError(
-                f"{type(self).__name__}: the shape of a sample is not known, since the net was "
-                "not fitted on an array; pass 'X'."
-            )
-        return np.zeros((2, *self._sample_shape), dtype=self._sample_dtype)
 
     # Training
 
@@ -114,8 +42,16 @@ class ArrayNet(NetParameters):
         """
         self._check_parameters()
         self.seed_ = resolve_seed(self.random_state)
-        with seeded(self.seed_), single_thread():
+        with torch_defaults(self._built_dtype()), seeded(self.seed_), single_thread():
             return super().initialize()
+
+    def _built_dtype(self) -> torch.dtype | None:
+        """Return the default dtype that modules are built in; they are cast to `dtype` next."""
+        return None if self.dtype is None else torch.float32
+
+    def _torch_dtype(self) -> torch.dtype | None:
+        """Return the default dtype that modules run in, None where it is the caller's."""
+        return None if self.dtype is None else getattr(torch, self.dtype)
 
     def _epoch_seed(self, epoch: int) -> int:
         """Return the seed of an epoch, counted from 0; nets of one spawn share the first ones."""
@@ -133,10 +69,11 @@ class ArrayNet(NetParameters):
         arguments = module_arguments(
             self.module, self.get_params_for("module"), self._sizes, type(self).__name__
         )
-        with seeded(self._spawned_from[0] if self._spawned_from else self.seed_):
+        seed = self._spawned_from[0] if self._spawned_from else self.seed_
+        with torch_defaults(self._built_dtype()), seeded(seed):
             module = self.module(**arguments)
         if self.dtype is not None:
-            module.to(getattr(torch, self.dtype))
+            module.to(self._torch_dtype())
         self.module_ = module
         return self
 
@@ -210,7 +147,7 @@ class ArrayNet(NetParameters):
 
     def _train(self, X, y, **fit_params):
         """Run skorch's own training on checked data."""
-        with seeded(self.seed_), single_thread():
+        with torch_defaults(self._torch_dtype()), seeded(self.seed_), single_thread():
             super().partial_fit(X, y, **fit_params)
         self._set_training(False)
         bad = [
@@ -273,6 +210,31 @@ class ArrayNet(NetParameters):
             seed = seeded(self._epoch_seed(len(self.history) - 1))
         with seed:
             super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
+
+    def get_split_datasets(self, X, y=None, **fit_params):
+        """Return the data to train on, and those to validate on or None.
+
+        What ``skorch.helper.predefined_split`` holds is treated like X and y of fit.
+
+        Parameters
+        ----------
+        X : object
+            Checked data.
+        y : object, default=None
+            Checked targets.
+        **fit_params : object
+            Handed to `train_split`.
+
+        Returns
+        -------
+        tuple of torch.utils.data.Dataset
+            Two of them; the second may be None.
+        """
+        train, valid = super().get_split_datasets(X, y, **fit_params)
+        given = getattr(self.train_split, "keywords", {}).get("valid_ds")
+        if y is not None and valid is not None and valid is given:
+            valid = self._check_validation_data(valid)
+        return train, valid
 
     def get_iterator(self, dataset, training=False):
         """Return an iterator over mini-batches of a dataset.
@@ -349,42 +311,6 @@ class ArrayNet(NetParameters):
                 "keeps integers)."
             ) from error
 
-    def notify(self, method_name, **cb_kwargs):
-        """Call one method of every callback.
-
-        Callbacks that score see labels and targets as they were handed to fit, since that is
-        what predict returns.
-
-        Parameters
-        ----------
-        method_name : str
-            "on_epoch_end", for example.
-        **cb_kwargs : object
-            Arguments of that method.
-        """
-        getattr(self, method_name)(self, **cb_kwargs)
-        try:
-            for _, callback in self.callbacks_:
-                method = getattr(callback, method_name)
-                if method_name in _SCORING_METHODS and isinstance(callback, ScoringBase):
-                    with self._user_targets(callback):
-                        method(self, **cb_kwargs)
-                else:
-                    method(self, **cb_kwargs)
-        except KeyboardInterrupt:  # how callbacks stop a training early
-            self._interrupted = False
-            raise
-
-    @contextlib.contextmanager
-    def _user_targets(self, callback: ScoringBase) -> Iterator[None]:
-        """Let a scoring callback read targets as the user gave them."""
-        extract = callback.target_extractor
-        callback.target_extractor = lambda y: self._decode_target(extract(y))
-        try:
-            yield
-        finally:
-            callback.target_extractor = extract
-
     # Prediction
 
     def evaluation_step(self, batch, training=False):
@@ -402,7 +328,7 @@ class ArrayNet(NetParameters):
         torch.Tensor or tuple
             What the module returns.
         """
-        with single_thread():
+        with torch_defaults(self._torch_dtype()), single_thread():
             return super().evaluation_step(batch, training=training)
 
     def forward_iter(self, X, training=False, device="cpu"):
@@ -425,21 +351,21 @@ class ArrayNet(NetParameters):
         check_is_fitted(self)
         return super().forward_iter(self._check_input(X), training=training, device=device)
 
+    def predict_proba(self, X):
+        """Return the module's outputs, sent through `predict_nonlinearity`.
 
-def goes_untouched(X) -> bool:
-    """Say whether X is left to skorch: a Dataset, or a dict of forward's arguments."""
-    return is_dataset(X) or (isinstance(X, Mapping) and not scipy.sparse.issparse(X))
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, n_channels, ...)
+            As for fit.
 
-
-def _from_torch(values):
-    """Return a tensor as an array, and anything else as it is."""
-    return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else values
-
-
-def _plain(X) -> np.ndarray:
-    """Return a checked array as torch takes it: no subclass, the machine's byte order."""
-    X = np.asarray(X)
-    return X if X.dtype.isnative else X.astype(X.dtype.newbyteorder("="))
+        Returns
+        -------
+        ndarray of shape (n_samples, ...)
+            Probabilities of a classifier.
+        """
+        with torch_defaults(self._torch_dtype()):
+            return super().predict_proba(X)
 
 
 def _describe(x) -> str:

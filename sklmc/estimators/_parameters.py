@@ -15,6 +15,7 @@ from sklmc._sklearn import (
     cloudpickle,
     validate_parameter_constraints,
 )
+from sklmc._torch import torch_defaults
 from sklmc.estimators._arguments import check_arguments, check_module, check_names
 
 _SET_BY_SKORCH = ("history_", "initialized_", "virtual_params_")
@@ -80,6 +81,11 @@ class NetParameters:
         }
         state["__cuda_dependent_attributes__"] = cloudpickle.dumps(packed)
         return state
+
+    def __setstate__(self, state):
+        """Unpack what was packed as tensors that can be trained, wherever that happens."""
+        with torch_defaults(None):
+            super().__setstate__(state)
 
     def _get_param_names(self) -> list[str]:
         """Name whatever the user may have set: the public attributes without underscore."""

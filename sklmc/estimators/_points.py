@@ -9,7 +9,7 @@ from sklearn.base import clone
 from sklearn.model_selection import ParameterGrid
 
 from sklmc.estimators._arguments import check_arguments, nearest
-from sklmc.estimators._fingerprint import fingerprint
+from sklmc.estimators._labels import identity
 from sklmc.estimators._members import inner_net
 from sklmc.estimators._net import ArrayNet
 
@@ -37,7 +37,7 @@ def list_points(param_grid) -> list[dict]:
         raise ValueError("ModelGrid: 'param_grid' has no point.")
     seen = set()
     for params in points:
-        key = fingerprint(params)
+        key = tuple((name, identity(params[name])) for name in sorted(params))
         if key in seen:
             raise ValueError(
                 f"ModelGrid: {params!r} is in 'param_grid' twice; both would be the same nets."
@@ -69,18 +69,3 @@ def with_params(estimator, params: dict):
         net._check_parameters()
         check_arguments(net.module, "module", net._given("module"), "ModelGrid")
     return population
-
-
-def shown(params: dict, text: bool = False) -> dict:
-    """Return parameters as a table shows them: classes and functions by name."""
-    return {
-        name: value
-        if isinstance(value, str | int | float | bool | None) or not (text or _named(value))
-        else getattr(value, "__name__", str(value))
-        for name, value in params.items()
-    }
-
-
-def _named(value) -> bool:
-    """Say whether a value goes by a name."""
-    return isinstance(getattr(value, "__name__", None), str)

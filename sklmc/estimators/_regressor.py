@@ -48,7 +48,8 @@ class NetRegressor(ArrayNet, NeuralNetRegressor):
     dataset : type or callable, default=skorch.dataset.Dataset
         What wraps the arrays.
     train_split : callable or None, default=None
-        Splits validation data off, ``skorch.dataset.ValidSplit(5)`` for example.
+        Splits validation data off, ``skorch.dataset.ValidSplit(5)`` for example;
+        ``skorch.helper.predefined_split(Dataset(X, y))`` takes X and y as fit does.
     callbacks : list, "disable" or None, default=None
         skorch callbacks, besides its default ones.
     predict_nonlinearity : callable, "auto" or None, default="auto"

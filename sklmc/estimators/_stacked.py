@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from sklmc._torch import module_device, seeded, single_thread
+from sklmc._torch import module_device, seeded, single_thread, torch_defaults
 from sklmc.estimators._batches import ArrayBatches
 from sklmc.estimators._stacked_callbacks import Clipping, Pass, Schedules, record_epoch
 from sklmc.estimators._stacked_chain import ChainProgram, find_chain
@@ -90,7 +90,7 @@ def _frozen(value) -> object:
 
 def train_stacked(nets: Sequence, X: np.ndarray, y: np.ndarray) -> None:
     """Train initialized nets on checked data."""
-    with single_thread():
+    with torch_defaults(nets[0]._torch_dtype()), single_thread():
         run = _Run(nets, X, y)
         for epoch in range(nets[0].max_epochs):
             if not run.nets:
@@ -175,7 +175,7 @@ class _Run:
         for net in self.nets:
             net.notify("on_train_begin", X=X, y=y)
         self.stack = Stack(self.nets)
-        self.schedules = Schedules(lead, self.stack.optimizer)
+        self.schedules = Schedules(lead, self.stack.optimizer, X, y)
         self.clipping = Clipping(lead)
         self.program = build_program(lead, self.stack)
 

@@ -17,6 +17,8 @@ from skorch.callbacks import (
     PrintLog,
 )
 
+from sklmc.estimators._callbacks import named_monitor, schedule_length
+
 _KNOWN = (EpochTimer, GradientNormClipping, EarlyStopping)
 
 
@@ -55,11 +57,13 @@ def _follows_steps(policy) -> bool:
 class Schedules:
     """The learning rate schedules of all members, run once on the stacked optimizer."""
 
-    def __init__(self, net, optimizer: torch.optim.Optimizer):
+    def __init__(self, net, optimizer: torch.optim.Optimizer, X, y):
         self.callbacks = [(name, cb) for name, cb in net.callbacks_ if type(cb) is LRScheduler]
-        self.schedulers = [
-            cb.policy_(optimizer, **{"last_epoch": -1, **cb.kwargs}) for _, cb in self.callbacks
-        ]
+        self.schedulers = []
+        for _, callback in self.callbacks:
+            with schedule_length(net, callback, X, y):
+                settings = {"last_epoch": -1, **callback.kwargs}
+            self.schedulers.append(callback.policy_(optimizer, **settings))
         self.n_steps = 0
 
     def advance(self, step_every: str) -> dict[str, float]:
@@ -185,7 +189,8 @@ def _stops(callback: EarlyStopping, net, position: int, ready) -> bool:
     if callback.load_best:
         ready(position, net)
     try:
-        callback.on_epoch_end(net)
+        with named_monitor(net, callback):
+            callback.on_epoch_end(net)
     except KeyboardInterrupt:  # how skorch's callback says so
         return True
     return False

@@ -11,10 +11,10 @@ import torch
 from sklearn.base import clone
 from torch import nn
 
-from sklmc._torch import module_device, seeded, single_thread
+from sklmc._torch import module_device, seeded, single_thread, torch_defaults
 from sklmc.estimators._batches import ArrayBatches
 from sklmc.estimators._classifier import NetClassifier
-from sklmc.estimators._net import goes_untouched
+from sklmc.estimators._data import goes_untouched
 from sklmc.estimators._regressor import NetRegressor
 from sklmc.estimators._stacked import adopt, build_program, check_alike
 from sklmc.estimators._stacked_callbacks import foreign_callback
@@ -86,7 +86,8 @@ def choose_road(estimator, X, y, n_members: int, vectorize, caller: str) -> Road
         probe = _Probe(estimator, X, y)
         if auto and not probe.enough(n_members):
             return Road(None)
-        obstacle = probe.find_obstacle()
+        with torch_defaults(probe.net._torch_dtype()):
+            obstacle = probe.find_obstacle()
     if obstacle is None:
         pays = probe.small() and not probe.amplifies_rounding()
         return Road(probe.chunk_size()) if not auto or pays else Road(None)

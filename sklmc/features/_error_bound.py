@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from sklmc._validation import check_same_length
 from sklmc.features._readings import Nets, check_inner_alphas
 from sklmc.models import (
     interpolate_states,
     is_classification,
     per_sample_error,
     predict_outputs,
+    read_target,
 )
 
 SLACK = 1e-12  # of a mean over samples
@@ -69,9 +69,8 @@ def error_bound(a, b, X, y, alphas=(0.25, 0.5, 0.75)):
     """
     caller = "error_bound"
     alphas = check_inner_alphas(alphas, caller)
-    check_same_length(X, y, caller)
     nets = Nets([a, b], X, caller, ["a", "b"], 1)
-    target = nets.looks[0].to_target(y)
+    target = read_target(nets.looks[0], nets.data, y)
     if not is_classification(target):
         raise ValueError(
             f"{caller}: 'y' holds floats, which means regression; the bound is about class labels."

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from sklmc._validation import check_same_length
 from sklmc.features._halves import Halves
 from sklmc.features._report import BarrierReport
 from sklmc.features._search import CauseSearch
-from sklmc.models import check_compatible, common_input, see_through, view
+from sklmc.models import check_compatible, common_input, read_data, see_through, view
 
 MIN_SAMPLES = 40
 
@@ -32,7 +31,8 @@ def explain_barrier(a, b, X, y) -> BarrierReport:
     -------
     report : BarrierReport
         `causes`, ranked, each with its number, its reference level and the call that would help;
-        `layers`; ``print(report)`` says it in words, ``report.to_frame()`` as a table.
+        `rises`, which of loss, calibrated loss and error are higher at the midpoint; `layers`;
+        ``print(report)`` says it in words, ``report.to_frame()`` as a table.
 
     Raises
     ------
@@ -48,6 +48,11 @@ def explain_barrier(a, b, X, y) -> BarrierReport:
 
     Notes
     -----
+    Over-confident ends hide a barrier: averaging makes logits smaller, and the loss may fall while
+    the error rises. A barrier is there if the loss, the loss after one inverse temperature for each
+    net, or the error rises by more than 3 % of what the ends have learned; the first of them that
+    does is what shares are shares of.
+
     Causes overlap: permuted units collapse in variance, and collapsed nets have small logits. So
     the order of decisions matters; it goes from what spoils every other measurement, by what is
     cheap to mend, to what is left:
@@ -56,11 +61,11 @@ def explain_barrier(a, b, X, y) -> BarrierReport:
        that gains is its share; all that follows uses the new statistics.
     2. *under_trained*: an end removes less than half of a constant prediction's error, or the
        ends differ by more than 0.1 in that share. It comes first in the report if it is found;
-       below a quarter the search ends here. So it does if there is no barrier (3 % of what the
-       ends have learned).
-    3. *logit_scale*: named only if one inverse temperature for each net leaves at most 15 % of
-       the barrier, and the midpoint makes hardly more errors than the ends. The search then
-       ends. Otherwise everything below is measured in calibrated loss.
+       below a quarter the search ends here. So it does if there is no barrier.
+    3. *logit_scale*: named only if the loss itself rises, one inverse temperature for each net
+       leaves at most 15 % of the barrier, and the midpoint makes hardly more errors than the ends.
+       The search then ends. Otherwise everything below is measured in calibrated loss, or in
+       errors if these alone rise.
     4. *not_aligned* or *local_optimum*: B is aligned with A (``method="auto"``). If that gains,
        the sum of products of weights tells which: B's own order reaches less than a fifth of
        what alignment adds to random orders (not aligned), or more (a local optimum). An order
@@ -102,12 +107,11 @@ def explain_barrier(a, b, X, y) -> BarrierReport:
     caller = "explain_barrier"
     (before_a, inner_a), (before_b, inner_b) = see_through(a), see_through(b)
     X = common_input([before_a, before_b], X, caller, ["a", "b"])
-    check_same_length(X[0] if isinstance(X, tuple) else X, y, caller)
     looks = [view(inner_a, caller=caller, name="a"), view(inner_b, caller=caller, name="b")]
     check_compatible(looks, caller, ["a", "b"])
     for look in looks:
         look.check_logits()
-    data, target = looks[0].to_input(X), looks[0].to_target(y)
+    data, target = read_data(looks[0], X, y)
     if len(target) < MIN_SAMPLES:
         raise ValueError(
             f"{caller}: 'X' holds {len(target)} samples, too few: at least {MIN_SAMPLES} are "

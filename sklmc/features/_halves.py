@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from sklmc.models import (
     ModelView,
-    as_logits,
+    class_logits,
     fit_inverse_temperature,
     is_classification,
     per_sample_error,
@@ -31,6 +32,9 @@ class Score(NamedTuple):
     error: float
 
 
+MEASURES = ("loss", "calibrated_loss", "error")  # a score's three, as tables call them
+
+
 class Halves:
     """Samples cut at random into a part to fit on and a part to score on."""
 
@@ -49,12 +53,14 @@ class Halves:
         caller = self.look.caller
         loss = float(per_sample_loss(outputs, self.target, caller).mean())
         error = float(per_sample_error(outputs, self.target, caller).mean())
-        if not self.classify or self.target.ndim > 1:
+        if not self.classify:
             return Score(loss, loss, error)
-        fitted = as_logits(predict_outputs(self.look, self.fit_data, state))
-        beta = fit_inverse_temperature(fitted, self.fit_target, held_out=True)
-        scaled = per_sample_loss(beta * as_logits(outputs).double(), self.target, caller)
-        return Score(loss, float(scaled.mean()), error)
+        fitted = predict_outputs(self.look, self.fit_data, state)
+        beta = fit_inverse_temperature(
+            *class_logits(fitted, self.fit_target, caller), held_out=True
+        )
+        logits, codes = class_logits(outputs, self.target, caller)
+        return Score(loss, float(functional.cross_entropy(beta * logits, codes)), error)
 
     def constant(self) -> Score:
         """Score the best constant prediction."""

@@ -15,7 +15,7 @@ EVIDENCE = {
     ),
     "stale_batch_norm": (
         "averaged batch-norm statistics belong to no net; with statistics of its own the midpoint "
-        "has loss {reference:.3g} instead of {measured:.3g}."
+        "has {what} {reference:.3g} instead of {measured:.3g}."
     ),
     "stale_batch_norm, end": (
         "the statistics of {end} do not belong to its weights; estimated again, its loss is "
@@ -31,7 +31,7 @@ EVIDENCE = {
     ),
     "local_optimum": (
         "B's order reaches {measured:.0%} of what alignment adds to random orders, but a better "
-        "one was found: it takes {gain:.3g} off the calibrated loss of the midpoint."
+        "one was found: it takes {gain:.3g} off the {what} of the midpoint."
     ),
     "variance_collapse": (
         "hidden units vary less halfway than at the ends: in the worst layer the variance is "

@@ -56,7 +56,7 @@ class BarrierReport:
         Ranked; empty where there is nothing to explain.
     barrier : float
         Loss at the midpoint minus the mean loss of the ends (nats, or squared error); negative
-        where the midpoint is better.
+        where the midpoint is better. Over-confident ends can hide a barrier in it: see `rises`.
     measures : DataFrame
         One row per net that was scored: `net`, `loss`, `calibrated_loss`, `error`.
     layers : DataFrame
@@ -64,6 +64,11 @@ class BarrierReport:
         `variance_ratio`, `one_minus_cosine` (merged features against mean features),
         `one_minus_cosine_ab`, `correlation` (of A's and B's units of one place), and the same
         with ``_aligned``.
+    rises : DataFrame
+        One row per `measure`: "loss", "calibrated_loss" and "error", for regression "loss" alone.
+        `ends` is the mean of the ends (with statistics of their own where theirs are stale),
+        `midpoint` the midpoint's; `rose` is True where that is above the ends by more than 3 % of
+        what they have learned.
 
     See Also
     --------
@@ -73,14 +78,21 @@ class BarrierReport:
     --------
     >>> import pandas as pd
     >>> from sklmc.features import BarrierReport
-    >>> print(BarrierReport((), 0.001, pd.DataFrame(), pd.DataFrame()))
-    There is nothing to explain: the midpoint's loss is 0.001 above the mean of the ends.
+    >>> rises = pd.DataFrame(
+    ...     [["loss", 0.25, 0.248, False], ["calibrated_loss", 0.24, 0.242, False]],
+    ...     columns=["measure", "ends", "midpoint", "rose"],
+    ... )
+    >>> print(BarrierReport((), -0.002, pd.DataFrame(), pd.DataFrame(), rises))
+    There is nothing to explain. From the ends (mean) to the midpoint:
+    - loss does not rise: 0.25 to 0.248
+    - calibrated loss hardly rises: 0.24 to 0.242
     """
 
     causes: tuple[BarrierCause, ...]
     barrier: float
     measures: pd.DataFrame
     layers: pd.DataFrame
+    rises: pd.DataFrame
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per cause.
@@ -95,11 +107,25 @@ class BarrierReport:
         return pd.DataFrame(rows, columns=["rank", *names])
 
     def __str__(self) -> str:
-        side = "above" if self.barrier >= 0 else "below"
-        height = f"the midpoint's loss is {abs(self.barrier):.3g} {side} the mean of the ends"
-        if not self.causes:
-            return f"There is nothing to explain: {height}."
-        lines = [f"{height[0].upper()}{height[1:]}. Why, most important first:"]
+        rose = dict(zip(self.rises.measure, self.rises.rose))
+        start = "" if self.causes or any(rose.values()) else "There is nothing to explain. "
+        lines = [f"{start}From the ends (mean) to the midpoint:"]
+        for row in self.rises.itertuples():
+            name, verb = row.measure.replace("_", " "), _verb(row)
+            lines.append(f"- {name} {verb}: {row.ends:.3g} to {row.midpoint:.3g}")
+        if any(rose.values()) and not rose["loss"]:
+            lines.append("Over-confident ends hide the barrier in the loss.")
+        if self.causes:
+            lines.append("Why, most important first:")
+        elif any(rose.values()):
+            lines.append("No known cause explains a tenth of it.")
         for rank, cause in enumerate(self.causes, 1):
             lines += [f"{rank}. {cause.name}: {cause.evidence}", f"   Try: {cause.remedy}"]
         return "\n".join(lines)
+
+
+def _verb(row) -> str:
+    """Say how a measure goes from the ends to the midpoint."""
+    if row.rose:
+        return "rises"
+    return "hardly rises" if row.midpoint > row.ends else "does not rise"

@@ -12,7 +12,7 @@ import pandas as pd
 
 from sklmc.alignment import PermutationAligner
 from sklmc.exceptions import SklmcWarning
-from sklmc.features._halves import Halves, Score, mean_score
+from sklmc.features._halves import MEASURES, Halves, Score, mean_score
 from sklmc.features._layer_evidence import layer_evidence, unit_correlation
 from sklmc.features._remedies import cause
 from sklmc.features._report import BarrierCause, BarrierReport
@@ -48,7 +48,12 @@ class _Order(NamedTuple):
 
 
 class CauseSearch:
-    """The search for causes: one step after another, each leaving the pair as it mended it."""
+    """The search for causes: one step after another, each leaving the pair as it mended it.
+
+    A barrier may show in the loss, in the calibrated loss or in the error alone: `measure` is the
+    first of them that rises, and shares are shares of that rise. What permutes or renormalises is
+    judged beyond the scale of logits, by `inner`: never the loss itself.
+    """
 
     def __init__(self, look: ModelView, halves: Halves, a, b):
         self.look, self.halves = look, halves
@@ -68,19 +73,21 @@ class CauseSearch:
         if self.normed:
             self._refresh_ends()
         self.mean = mean_score(*self.ends)
-        self.total = given.loss - self.mean.loss
+        rises = rises_between(self.mean, self.midpoint, self.constant)
+        self.measure, self.inner = measures_of(rises)
+        self.total = self._rise(self.measure)
         skill = self._training()
-        if skill >= NO_SKILL and not self._connected():
+        if skill >= NO_SKILL and rises.rose.any():
             if self.normed:
                 self._refresh_midpoint()
             if not self._scale_only():
                 self._weights()
         layers = layer_evidence(self.look, self.given, (self.a, self.b), self.halves.fit_data)
         measures = pd.DataFrame(
-            [[name, *score] for name, score in self.rows],
-            columns=["net", "loss", "calibrated_loss", "error"],
+            [[name, *score] for name, score in self.rows], columns=["net", *MEASURES]
         )
-        return BarrierReport(ranked(self.causes), barrier, measures, layers)
+        told = rises if self.halves.classify else rises[:1]  # regression knows one measure
+        return BarrierReport(ranked(self.causes), barrier, measures, layers, told)
 
     def _note(self, name: str, state) -> Score:
         """Score a net and keep the score for the report."""
@@ -118,36 +125,32 @@ class CauseSearch:
             self.causes.append(cause("under_trained", np.nan, low, high, **words))
         return low
 
-    def _connected(self) -> bool:
-        """Say whether there is no barrier to explain."""
-        learned = (max(x - y, 0.0) for x, y in zip(self.constant, self.mean))
-        rises = (x - y for x, y in zip(self.midpoint, self.mean))
-        loss, _, error = (rise <= CONNECTED * most for rise, most in zip(rises, learned))
-        return loss and error
+    def _rise(self, measure: str) -> float:
+        """Return how far the midpoint, as mended so far, is above the ends."""
+        return getattr(self.midpoint, measure) - getattr(self.mean, measure)
 
     def _refresh_midpoint(self) -> None:
         """Give the midpoint statistics of its own."""
         score = self._note(
             "midpoint, new statistics", self._fresh(interpolate_states(self.a, self.b, 0.5))
         )
-        gain = self.midpoint.loss - score.loss
+        old, new = getattr(self.midpoint, self.measure), getattr(score, self.measure)
+        gain = old - new
         if gain > LISTED * self.total:
-            found = cause("stale_batch_norm", gain / self.total, self.midpoint.loss, score.loss)
-            self.causes.append(found)
+            what = MEASURES[Score._fields.index(self.measure)].replace("_", " ")
+            self.causes.append(cause("stale_batch_norm", gain / self.total, old, new, what=what))
         if gain > 0:
             self.midpoint = score
 
     def _scale_only(self) -> bool:
         """Say whether the scale of logits explains what is left of the barrier."""
-        raw = self.midpoint.loss - self.mean.loss
-        left = self.midpoint.calibrated - self.mean.calibrated
+        raw, left, errors = (self._rise(measure) for measure in Score._fields)
         learned = max(self.constant.error - self.mean.error, 0.0)
-        self.weight = raw / self.total if self.total > 0 else 0.0
-        errors = self.midpoint.error - self.mean.error
+        self.weight = self._rise(self.measure) / self.total
         poor = any(found.name == "under_trained" for found in self.causes)
         if self.weight < LISTED:
             return True  # statistics were all of it
-        if not self.halves.classify or poor:
+        if not self.halves.classify or poor or self.measure != "loss":
             return False
         if left > SCALE_ONLY * raw or errors > ERROR_RISE * learned:
             return False
@@ -157,7 +160,7 @@ class CauseSearch:
 
     def _weights(self) -> None:
         """Look for causes in the order of units, their variance, and the features themselves."""
-        whole = self.midpoint.calibrated - self.mean.calibrated
+        whole = self._rise(self.inner)
         if whole <= 0:
             return
         symmetry = cached_symmetry(self.look, self.halves.fit_data)
@@ -195,7 +198,7 @@ class CauseSearch:
             return
         moved, reached, nearer = found
         score = self._note("midpoint, aligned", self._middle(moved))
-        gain = self.midpoint.calibrated - score.calibrated
+        gain = self._gain(score)
         if gain <= 0 or (reached > IN_ORDER and nearer < NEARER):
             return  # B's own order is the better one by weights and by activations
         self.b, self.midpoint = moved, score
@@ -203,7 +206,8 @@ class CauseSearch:
         if share >= LISTED:
             name = "not_aligned" if reached < AT_CHANCE else "local_optimum"
             reference = AT_CHANCE if name == "not_aligned" else 1.0
-            self.causes.append(cause(name, share, reached, reference, gain=gain))
+            what = "calibrated loss" if self.inner == "calibrated" else "error"
+            self.causes.append(cause(name, share, reached, reference, gain=gain, what=what))
 
     def _variance(self, whole: float) -> None:
         """Renormalise the midpoint of related nets where that helps."""
@@ -211,7 +215,7 @@ class CauseSearch:
             return
         self.renormalized = True
         score = self._note("midpoint, renormalized", self._middle(self.b))
-        gain = self.midpoint.calibrated - score.calibrated
+        gain = self._gain(score)
         if gain <= 0:
             self.renormalized = False
             return
@@ -236,13 +240,36 @@ class CauseSearch:
 
     def _left(self, whole: float) -> float:
         """Return the share of the barrier that is left."""
-        return self.weight * (self.midpoint.calibrated - self.mean.calibrated) / whole
+        return self.weight * self._rise(self.inner) / whole
+
+    def _gain(self, score: Score) -> float:
+        """Return what another midpoint would take off this one."""
+        return getattr(self.midpoint, self.inner) - getattr(score, self.inner)
 
     def _correlations(self, b=None) -> np.ndarray:
         """Return the correlation of A's and B's units of one place in each hidden layer."""
         models = self.look.rebuild(self.a), self.look.rebuild(self.b if b is None else b)
         found = list(unit_correlation(models[0], models[1], self.halves.fit_data).values())
         return np.nan_to_num(found[:-1] or found)
+
+
+def rises_between(ends: Score, midpoint: Score, constant: Score) -> pd.DataFrame:
+    """Return each measure at the ends (mean) and at the midpoint, and whether it rose."""
+    scores = zip(MEASURES, ends, midpoint, constant)
+    return pd.DataFrame(
+        [
+            [name, low, high, high - low > CONNECTED * max(worst - low, 0.0)]
+            for name, low, high, worst in scores
+        ],
+        columns=["measure", "ends", "midpoint", "rose"],
+    )
+
+
+def measures_of(rises: pd.DataFrame) -> tuple[str, str]:
+    """Return what a barrier is measured in, and what is left of it beyond the scale of logits."""
+    rose = [name for name, up in zip(Score._fields, rises.rose) if up]
+    beyond = [name for name in rose if name != "loss"]
+    return (rose or ["loss"])[0], (beyond or ["calibrated"])[0]
 
 
 def ranked(causes: Sequence[BarrierCause]) -> tuple[BarrierCause, ...]:

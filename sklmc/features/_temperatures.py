@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pandas as pd
 
-from sklmc._validation import check_same_length
 from sklmc.features._exponential_connectivity import superpose
 from sklmc.features._readings import Nets, check_inner_alphas
 from sklmc.models import (
@@ -13,6 +12,7 @@ from sklmc.models import (
     interpolate_states,
     is_classification,
     predict_outputs,
+    read_target,
 )
 
 
@@ -81,11 +81,10 @@ def inverse_temperatures(a, b, X, y, alphas=(0.5,)):
     """
     caller = "inverse_temperatures"
     alphas = check_inner_alphas(alphas, caller)
-    check_same_length(X, y, caller)
     nets = Nets([a, b], X, caller, ["a", "b"], 2)
     for look in nets.looks:
         look.check_logits()
-    target = nets.looks[0].to_target(y)
+    target = read_target(nets.looks[0], nets.data, y)
     if not is_classification(target):
         raise ValueError(
             f"{caller}: 'y' holds floats, which means regression; a temperature scales logits."

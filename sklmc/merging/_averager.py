@@ -309,7 +309,7 @@ def _validation_loss(views: list, inputs, judged, target) -> Callable[[np.ndarra
 
     def loss(weights: np.ndarray) -> float:
         state = average_states(states, weights)
-        if needs_repair(first, weights, "batch_norm"):
+        if needs_repair(first, states, weights, "batch_norm"):
             state = reestimate_statistics(first, state, few)
         return misfit(first, predict_outputs(first, judged, state), target, known=True)
 

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 import numpy as np
 from sklearn.base import clone
 
-from sklmc._validation import check_models, check_option, check_same_length, check_weights
+from sklmc._validation import check_models, check_option, check_weights
 from sklmc.alignment import ALIGNER_NAMES, named_aligner
 from sklmc.exceptions import StaleStatisticsWarning
 from sklmc.merging._batch_norm import tracked_norms
 from sklmc.merging._repair import METHODS, needs_repair, repaired_state
-from sklmc.models import ModelView, average_states, check_compatible, view
+from sklmc.models import ModelView, average_states, check_compatible, read_data, view
 
 
 def merge_models(models, X=None, y=None, *, aligner="weight", repair="auto", weights=None):
@@ -58,7 +58,8 @@ def merge_models(models, X=None, y=None, *, aligner="weight", repair="auto", wei
         If a weight is NaN or infinite (a ValueError).
     ValueError
         If `weights` has the wrong length, a negative entry or sums to zero, if a method is
-        unknown, or if X is missing where the repair needs it.
+        unknown, if X is missing where the repair needs it, is a list of batches or does not fit
+        the net, or if y does not fit its outputs (length, shape, range of the labels).
 
     Warns
     -----
@@ -73,7 +74,8 @@ def merge_models(models, X=None, y=None, *, aligner="weight", repair="auto", wei
 
     Notes
     -----
-    The result depends on which model comes first, since that one stays where it is. An aligner
+    The result depends on which model comes first, since that one stays where it is. Equal models
+    merge into that model, to the bit, under every aligner and repair. An aligner
     named by its method runs with ``random_state=0``: equal input gives equal output.
 
     References
@@ -101,13 +103,10 @@ def merge_models(models, X=None, y=None, *, aligner="weight", repair="auto", wei
     check_option(repair, [*METHODS, None], caller, "repair")
     views = [view(model, caller=caller, name=f"models[{i}]") for i, model in enumerate(models)]
     check_compatible(views, caller)
-    if y is not None:
-        if X is None:
-            raise ValueError(f"{caller}: 'y' was given without 'X'; pass the samples as well.")
-        check_same_length(X, y, caller)
-    inputs = None if X is None else views[0].to_input(X)
+    if y is not None and X is None:
+        raise ValueError(f"{caller}: 'y' was given without 'X'; pass the samples as well.")
+    inputs, target = (None, None) if X is None else read_data(views[0], X, y)
     aligned = align_models(models, aligner, X, y)
-    target = None if y is None else views[0].to_target(y)
     views = [view(model, caller=caller, name=f"models[{i}]") for i, model in enumerate(aligned)]
     return merge_views(views, inputs, target, weights, repair)[0]
 
@@ -139,7 +138,7 @@ def merge_views(
         return first.rebuild(state), name
     if repair not in ("auto", None):
         raise ValueError(f"{first.caller}: repair={repair!r} needs samples; pass 'X'.")
-    if repair == "auto" and needs_repair(first, weights, "batch_norm"):
+    if repair == "auto" and needs_repair(first, states, weights, "batch_norm"):
         warnings.warn(
             f"{first.caller}: batch-norm statistics were averaged, but they do not belong to the "
             f"averaged weights ({len(tracked_norms(first.module))} layers); pass 'X' to estimate "

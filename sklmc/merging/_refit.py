@@ -178,7 +178,7 @@ def _changes(
     """Write a solution as tensors of the net.
 
     Batch norm gets the statistics of what the new weights give, and the scale and shift that
-    undo them: in eval mode it adds the intercept and no more.
+    undo them: in eval mode it adds the intercept and no more, up to the sign of its gain.
     """
     changes: dict[str, torch.Tensor] = {}
     position = 0
@@ -188,22 +188,29 @@ def _changes(
         own[..., position : position + width] = weight[..., position : position + width]
         part = own[..., position : position + width]
         position += width
-        changes[site.weight] = part.reshape(state[site.weight].shape)
         takes_shift = site.norm is not None or site.bias is not None
         given = shift if takes_shift else torch.zeros_like(shift)
         if takes_shift:
             shift = torch.zeros_like(shift)
         if site.norm is None:
+            changes[site.weight] = part.reshape(state[site.weight].shape)
             if site.bias is not None:
                 changes[site.bias] = given
             continue
         mean, variance = (one.reshape(-1) for one in problem.moments(own))
+        sign = torch.ones_like(given)
         if site.bias is not None:
             changes[site.bias] = torch.zeros_like(given)
         if site.norm.scale is None:
             mean, variance = -given, torch.full_like(given, 1.0 - site.norm.eps)
         else:
-            changes[site.norm.scale] = (variance + site.norm.eps).sqrt()
+            # a gain keeps its sign, so that weights stay beside those of the end points
+            sign[state[site.norm.scale].cpu() < 0] = -1.0
+            changes[site.norm.scale] = sign * (variance + site.norm.eps).sqrt()
             changes[site.norm.shift] = given + mean
+            mean = sign * mean
+        changes[site.weight] = (sign[:, None] * part.flatten(0, 1)).reshape(
+            state[site.weight].shape
+        )
         changes[site.norm.mean], changes[site.norm.variance] = mean, variance
     return changes

@@ -76,8 +76,10 @@ def _rescaled(
     if site.norm is not None:
         changes = {site.norm.mean: moments.mean, site.norm.variance: moments.variance}
         if site.norm.scale is not None:
-            scale = std * (moments.variance + site.norm.eps).sqrt() / own.clamp_min(1e-300)
-            changes[site.norm.scale] = torch.where(varies, scale, state[site.norm.scale].double())
+            averaged = state[site.norm.scale].double()
+            size = std * (moments.variance + site.norm.eps).sqrt() / own.clamp_min(1e-300)
+            # a standard deviation has no sign: that of the averaged gain stays (0 stays 0)
+            changes[site.norm.scale] = torch.where(varies, averaged.sign() * size, averaged)
             changes[site.norm.shift] = torch.where(varies, mean, state[site.norm.shift].double())
         return changes
     ratio = torch.where(varies, std / own.clamp_min(1e-300), 1.0)

@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from sklmc._validation import check_models, check_option, check_same_length, check_weights
+from sklmc._validation import check_models, check_option, check_weights
 from sklmc.exceptions import SklmcWarning
 from sklmc.merging._batch_norm import reestimate_statistics, tracked_norms
 from sklmc.merging._choice import choose_state, count_samples, evenly_spaced, take_rows
 from sklmc.merging._refit import refit_state
 from sklmc.merging._renormalize import renormalize_state
-from sklmc.models import ModelView, check_compatible, view
+from sklmc.models import ModelView, check_compatible, read_data, view
 
 State = Mapping[str, torch.Tensor]
 METHODS = ("auto", "batch_norm", "refit", "renormalize")
@@ -45,7 +45,7 @@ def repair(model, endpoints, X, *, y=None, weights=None, method="auto"):
         Labels of X; only "auto" reads them.
     weights : array-like of shape (n_endpoints,), default=None
         The weights of the mean; None means equal weights. Where all weight lies on one end
-        point, the model is that end point and comes back as it is.
+        point, or on equal ones, the model is that end point and comes back as it is.
     method : {"auto", "batch_norm", "refit", "renormalize"}, default="auto"
         "batch_norm": every batch-norm layer gets the mean and the unbiased variance of what
         reaches it from X, in data-flow order [1]_. A model without batch norm comes back as it
@@ -75,8 +75,9 @@ def repair(model, endpoints, X, *, y=None, weights=None, method="auto"):
     Raises
     ------
     ValueError
-        If the models differ in architecture, X is missing, empty or of a single sample, or y has
-        another length than X.
+        If the models differ in architecture, X is missing, empty, of a single sample, a list of
+        batches or unfit for the net, or y does not fit its outputs (length, shape, range of the
+        labels).
 
     Warns
     -----
@@ -138,11 +139,8 @@ def repair(model, endpoints, X, *, y=None, weights=None, method="auto"):
     check_compatible(views, caller, names)
     if X is None:
         raise ValueError(f"{caller}: 'X' is None; pass samples of the data (labels not needed).")
-    if y is not None:
-        check_same_length(X, y, caller)
     merged, ends = views[0], [one.state for one in views[1:]]
-    inputs = merged.to_input(X)
-    target = None if y is None else merged.to_target(y)
+    inputs, target = read_data(merged, X, y)
     state, _ = repaired_state(merged, merged.state, ends, inputs, target, weights, method)
     return merged.rebuild(state)
 
@@ -157,7 +155,7 @@ def repaired_state(
     method: str | None,
 ) -> tuple[State, str | None]:
     """Return a repaired copy of a weighted mean of states, and the method that made it."""
-    if not needs_repair(view, weights, method):
+    if not needs_repair(view, endpoints, weights, method):
         return state, None
     if method != "auto":
         return _repaired(view, state, endpoints, inputs, weights, method, explicit=True), method
@@ -181,11 +179,19 @@ def repaired_state(
     return chosen, name or None
 
 
-def needs_repair(view: ModelView, weights: np.ndarray, method: str | None) -> bool:
+def needs_repair(
+    view: ModelView, endpoints: Sequence[State], weights: np.ndarray, method: str | None
+) -> bool:
     """Say whether a mean with these weights differs from its end points in what `method` mends."""
-    if method is None or np.count_nonzero(weights) < 2:
+    first, *others = (end for end, weight in zip(endpoints, weights, strict=True) if weight > 0)
+    if method is None or all(_equal(first, other) for other in others):
         return False
     return method != "batch_norm" or bool(tracked_norms(view.module))
+
+
+def _equal(one: State, other: State) -> bool:
+    """Say whether two states hold the same values."""
+    return all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
 def _made_by(view, state, endpoints, weights, method: str, inputs) -> State:

@@ -306,6 +306,6 @@ def _soup(views: Sequence[ModelView], members: list[int], inputs):
     weights = np.full(len(states), 1.0 / len(states))
     first = views[members[0]]
     state = average_states(states, weights)
-    if needs_repair(first, weights, "batch_norm"):
+    if needs_repair(first, states, weights, "batch_norm"):
         state = reestimate_statistics(first, state, inputs)
     return first.rebuild(state)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.base import is_classifier
+from sklearn.base import clone, is_classifier
 from sklearn.utils import column_or_1d
 from tqdm.auto import tqdm
 
 from sklmc._sklearn import BaseSearchCV, Interval, check_is_fitted, get_tags
 from sklmc.connectivity import LMCScorer
+from sklmc.estimators._folders import check_cache_seed
 from sklmc.exceptions import SklmcWarning
+from sklmc.models import STAYS_GOOD, open_folder
 
 _BARRIERS = ("neg_calibrated_barrier", "neg_barrier")
 
@@ -32,7 +35,16 @@ class _Widening(BaseSearchCV):
                 break
 
     def _format_results(self, candidate_params, n_splits, out, more_results=None):
-        """Give widths that could not be scored the scores that the others have, as NaN."""
+        """Give widths that could not be scored the scores that the others have, as NaN.
+
+        A net that could not be stored is no verdict on its width: that is raised.
+        """
+        for one in out:
+            if STAYS_GOOD in (one.get("fit_error") or ""):
+                raise OSError(
+                    "WidthSearchCV: a net could not be stored in 'cache_dir'; make room and fit "
+                    f"again: {one['fit_error'].strip()}"
+                )
         self.lost.update(id(one) for one in out if not isinstance(one["test_scores"], dict))
         found = [one for one in out if id(one) not in self.lost]
         for part in ("test_scores", "train_scores"):
@@ -82,6 +94,11 @@ class WidthSearchCV(BaseSearchCV):
         As in scikit-learn's searches; None means five folds.
     n_jobs : int, default=None
         Folds evaluated at the same time.
+    cache_dir : str or path, default=None
+        Folder where every finished net of every width and fold is stored at once, and from where
+        a search that was cut off, even killed, goes on: it ends with the same bytes as an
+        undisturbed one. It is set as the ``cache_dir`` of the DeepEnsemble in `estimator`, whose
+        ``random_state`` must be an int. Scores are computed again.
     error_score : "raise" or float, default=np.nan
         What a fold counts whose training or scoring fails; such a width is never connected.
     return_train_score : bool, default=False
@@ -130,6 +147,7 @@ class WidthSearchCV(BaseSearchCV):
         "target_barrier": [Interval(Real, 0, None, closed="left")],
         "min_skill": [Interval(Real, 0, 1, closed="both")],
         "scoring": [callable, None],
+        "cache_dir": [str, os.PathLike, None],
     }
     _parameter_constraints.pop("pre_dispatch")
 
@@ -147,6 +165,7 @@ class WidthSearchCV(BaseSearchCV):
         refit="merged_accuracy",
         cv=None,
         n_jobs=None,
+        cache_dir=None,
         error_score=np.nan,
         return_train_score=False,
         verbose=0,
@@ -168,6 +187,7 @@ class WidthSearchCV(BaseSearchCV):
         self.max_width = max_width
         self.target_barrier = target_barrier
         self.min_skill = min_skill
+        self.cache_dir = cache_dir
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -203,7 +223,7 @@ class WidthSearchCV(BaseSearchCV):
         widths = self._widths()
         with tqdm(total=len(widths), desc="WidthSearchCV", disable=self.verbose < 1) as bar:
             search = _Widening(
-                self.estimator,
+                self._population(),
                 [{self.param_name: width} for width in widths],
                 lambda results: self._look(results, bar),
                 ["neg_barrier", self._score_name(), self._refit_key()],
@@ -245,6 +265,24 @@ class WidthSearchCV(BaseSearchCV):
         check_is_fitted(self, "best_estimator_")
         scores = self.scorer_(self.best_estimator_, X, y)
         return scores[self._refit_key()] if isinstance(self._refit_key(), str) else scores
+
+    def _population(self):
+        """Return what is trained: `estimator`, or a clone that keeps its nets."""
+        if self.cache_dir is None:
+            return self.estimator
+        open_folder(self.cache_dir, "WidthSearchCV")
+        params = self.estimator.get_params(deep=True)
+        names = [name for name in params if name.split("__")[-1] == "cache_dir"]
+        if not names:
+            raise ValueError(
+                "WidthSearchCV: 'cache_dir' needs an 'estimator' that can store its nets (a "
+                f"DeepEnsemble, or a Pipeline that ends in one), got {self.estimator!r}; set it "
+                "to None."
+            )
+        for name in names:
+            seed = params.get(name.removesuffix("cache_dir") + "random_state")
+            check_cache_seed(seed, "WidthSearchCV, 'estimator'")
+        return clone(self.estimator).set_params(**dict.fromkeys(names, self.cache_dir))
 
     def _widths(self) -> list[int]:
         """Return the widths that may be tried, in order."""

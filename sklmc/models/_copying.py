@@ -13,6 +13,8 @@ from torch import nn
 from torch.nn.modules.module import _EXTRA_STATE_KEY_SUFFIX
 from torch.nn.parameter import UninitializedTensorMixin
 
+from sklmc._torch import torch_defaults
+
 
 def named_tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     """Yield parameters and persistent buffers, tied names included, in state_dict order."""
@@ -49,6 +51,7 @@ def read_tensors(module: nn.Module, caller: str, name: str) -> dict[str, torch.T
     return tensors
 
 
+@torch_defaults(None)
 def private_copy(module: nn.Module) -> nn.Module:
     """Copy a module's structure, flags and buffers, sharing its parameters; eval mode."""
     memo = _computed_tensors(module)
@@ -56,11 +59,13 @@ def private_copy(module: nn.Module) -> nn.Module:
     return copy.deepcopy(module, memo).eval()
 
 
+@torch_defaults(None)
 def module_with_state(module: nn.Module, state: Mapping[str, torch.Tensor]) -> nn.Module:
     """Copy a module whose parameters and persistent buffers are copies of `state`'s tensors."""
     return copy.deepcopy(module, _state_memo(module, state))
 
 
+@torch_defaults(None)
 def net_with_state(net: NeuralNet, state: Mapping[str, torch.Tensor]) -> NeuralNet:
     """Copy a fitted skorch net around new weights; optimizer state and history start empty.
 

@@ -2,15 +2,65 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 import torch
 from scipy import sparse
 from torch import nn
+from torch.utils.data import DataLoader, Dataset
 
 from sklmc.exceptions import NonFiniteError
 
 SAMPLE_ROWS = 8  # rows of X that a trace sees
+
+
+def several_arguments(X) -> bool:
+    """Say whether X is a tuple of tensors: forward's arguments, one by one."""
+    return isinstance(X, tuple) and bool(X) and all(isinstance(p, torch.Tensor) for p in X)
+
+
+def check_input(X, caller: str) -> None:
+    """Refuse what is neither one array of samples nor a tuple of tensors, forward's arguments.
+
+    A list of rows is one array; a list of arrays with rows of their own could be batches, or
+    samples, and is not guessed at.
+    """
+    if isinstance(X, torch.Tensor):
+        check_tensor(X, caller, "X")
+    elif several_arguments(X):
+        for part in X:
+            check_tensor(part, caller, "X")
+        if X[0].ndim == 0 or len(X[0]) == 0:
+            raise ValueError(
+                f"{caller}: 'X' must hold at least one sample, but its first tensor has shape "
+                f"{tuple(X[0].shape)}."
+            )
+    elif X is None or isinstance(X, (Mapping, str, bytes, set, Dataset, DataLoader)):
+        raise TypeError(
+            f"{caller}: 'X' must be array-like, or a tuple of tensors (forward's arguments), got "
+            f"{type(X).__name__}."
+        )
+    elif sparse.issparse(X):
+        raise TypeError(f"{caller}: 'X' is sparse; pass X.toarray().")
+    elif isinstance(X, (list, tuple)) and any(map(_holds_rows, X)):
+        raise ValueError(
+            f"{caller}: 'X' is a {type(X).__name__} of {len(X)} arrays, which could be batches or "
+            "samples; pass one array (np.concatenate(X) of batches, np.stack(X) of samples), or a "
+            "tuple of tensors for several arguments of forward."
+        )
+
+
+def check_tensor(tensor: torch.Tensor, caller: str, name: str) -> None:
+    """Refuse a tensor whose values cannot be read one by one."""
+    if tensor.is_meta:
+        raise ValueError(
+            f"{caller}: '{name}' is on the meta device and has no values; pass the data itself."
+        )
+    if tensor.layout is not torch.strided or tensor.is_nested or tensor.is_quantized:
+        kind = "quantised" if tensor.is_quantized else "nested" if tensor.is_nested else "sparse"
+        raise TypeError(f"{caller}: '{name}' is a {kind} tensor; pass a dense one.")
 
 
 def module_input(X, module: nn.Module, caller: str) -> torch.Tensor:
@@ -34,12 +84,31 @@ def module_input(X, module: nn.Module, caller: str) -> torch.Tensor:
         raise NonFiniteError(
             f"{caller}: 'X' contains NaN or infinity; remove or impute these values."
         )
-    return tensor.to(floating_dtype(module))
+    cast = tensor.to(floating_dtype(module))
+    if not torch.isfinite(cast).all():
+        raise NonFiniteError(
+            f"{caller}: 'X' holds values up to {float(tensor.abs().max()):.3g}, which are infinite "
+            f"in {str(cast.dtype).removeprefix('torch.')}, the dtype of the net; scale X."
+        )
+    return cast
+
+
+def check_target(y, caller: str) -> None:
+    """Refuse a target that is no array of values."""
+    if isinstance(y, torch.Tensor):
+        check_tensor(y, caller, "y")
+    elif sparse.issparse(y):
+        raise TypeError(f"{caller}: 'y' is sparse; pass y.toarray().")
+    elif y is None or isinstance(y, (Mapping, str, bytes, set, Dataset, DataLoader)):
+        raise TypeError(f"{caller}: 'y' must be array-like, got {type(y).__name__}.")
 
 
 def module_target(y, caller: str) -> torch.Tensor:
     """Return y as int64 class codes (integers, booleans) or as floats (regression)."""
-    values = y.detach().cpu().numpy() if isinstance(y, torch.Tensor) else np.asarray(y)
+    if isinstance(y, torch.Tensor):
+        y = y.detach().cpu()
+        y = y.double() if y.is_floating_point() else y  # numpy has no bfloat16
+    values = _one_array(y, caller, "y")
     if values.dtype.kind in "OUS":
         raise TypeError(
             f"{caller}: 'y' holds labels of type {values.dtype}, but a plain module knows no "
@@ -73,14 +142,7 @@ def leading_width(module: nn.Module) -> int | None:
 
 def _array(X, caller: str) -> np.ndarray:
     """Return an array-like as a dense, owned ndarray of numbers."""
-    if isinstance(X, (dict, str, bytes)) or X is None:
-        raise TypeError(
-            f"{caller}: 'X' must be array-like, or a tuple of tensors (forward's arguments), got "
-            f"{type(X).__name__}."
-        )
-    if sparse.issparse(X):
-        raise TypeError(f"{caller}: 'X' is sparse; pass X.toarray().")
-    values = X.to_numpy() if isinstance(X, (pd.DataFrame, pd.Series)) else np.asarray(X)
+    values = _one_array(X, caller, "X")
     if values.dtype.kind in "OUS":
         try:
             values = values.astype(np.float64)
@@ -96,3 +158,23 @@ def _array(X, caller: str) -> np.ndarray:
     elif dtype.kind == "f" and dtype.itemsize > 8:
         dtype = np.dtype(np.float64)
     return np.array(values, dtype=dtype)  # torch wants writable, native memory
+
+
+def _one_array(values, caller: str, name: str) -> np.ndarray:
+    """Return an array-like as numpy sees it."""
+    if isinstance(values, (pd.DataFrame, pd.Series)):
+        return values.to_numpy()
+    try:
+        return np.asarray(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"{caller}: '{name}' cannot be read as one array ({error}); pass an array whose rows "
+            "have one length."
+        ) from None
+
+
+def _holds_rows(part) -> bool:
+    """Say whether an element of a list is more than a row of numbers: an array of rows."""
+    if isinstance(part, (list, tuple)):
+        return any(getattr(inner, "ndim", 0) > 0 or _holds_rows(inner) for inner in part[:1])
+    return getattr(part, "ndim", 0) > 1

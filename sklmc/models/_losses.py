@@ -20,7 +20,7 @@ def per_sample_loss(outputs: torch.Tensor, target: torch.Tensor, caller: str) ->
     """
     if not is_classification(target):
         return _regression_error(outputs, target, caller)
-    logits, codes = _aligned_logits(outputs, target, caller)
+    logits, codes = class_logits(outputs, target, caller)
     loss = functional.cross_entropy(logits, codes, reduction="none")
     return loss.reshape(len(target), -1).mean(dim=1)
 
@@ -29,22 +29,38 @@ def per_sample_error(outputs: torch.Tensor, target: torch.Tensor, caller: str) -
     """Return 0 or 1 (integer target: wrong class) or squared error (float target), (n,) float64."""
     if not is_classification(target):
         return _regression_error(outputs, target, caller)
-    logits, codes = _aligned_logits(outputs, target, caller)
+    logits, codes = class_logits(outputs, target, caller)
     wrong = (logits.argmax(dim=1) != codes).double()
     # a net whose logits are NaN predicts nothing
     wrong[torch.isnan(logits).any(dim=1)] = 1.0
     return wrong.reshape(len(target), -1).mean(dim=1)
 
 
-def _aligned_logits(outputs, target, caller: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return logits (rows, classes) in float64 and the code of each row."""
+def class_logits(
+    outputs: torch.Tensor, target: torch.Tensor, caller: str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return logits (rows, classes) in float64 and the code of each row.
+
+    A sample with a target has one row, a sample with several (tokens) one for each: outputs are
+    then (n, ..., classes). torch's losses have the classes on axis 1; where both readings fit y,
+    neither is taken.
+    """
     logits = as_logits(outputs) if target.ndim == 1 else outputs
     if target.ndim == 2 and target.shape[1] == 1 and logits.ndim == 2:
         target = target[:, 0]
-    if logits.ndim != target.ndim + 1 or logits.shape[:-1] != target.shape:
+    last = logits.ndim == target.ndim + 1 and logits.shape[:-1] == target.shape
+    second = logits.ndim > 2 and (*logits.shape[:1], *logits.shape[2:]) == tuple(target.shape)
+    y, z = f"'y' of shape {tuple(target.shape)}", f"logits of shape {tuple(outputs.shape)}"
+    if last and second:
         raise ValueError(
-            f"{caller}: 'y' of shape {tuple(target.shape)} does not fit logits of shape "
-            f"{tuple(outputs.shape)}; the classes must be the last axis of the net's output."
+            f"{caller}: {y} fits {z} with the classes on the last axis and on axis 1, and which is "
+            "meant cannot be told; pad or cut the tokens to another number than that of classes."
+        )
+    if not last:
+        hint = ": return outputs.movedim(1, -1)" if second else ""
+        raise ValueError(
+            f"{caller}: {y} does not fit {z}; the classes must be the last axis of the net's "
+            f"output{hint}."
         )
     n_classes = logits.shape[-1]
     low, high = int(target.min()), int(target.max())

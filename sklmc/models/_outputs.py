@@ -8,8 +8,8 @@ import torch
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
-from sklmc._torch import plain_attention, single_thread, to_device
-from sklmc.models._inputs import leading_width
+from sklmc._torch import plain_attention, single_thread, to_device, torch_defaults
+from sklmc.models._inputs import floating_dtype, leading_width
 from sklmc.models._view import ModelView
 
 BLOCK_ROWS = 1024  # default number of samples in a forward pass
@@ -30,7 +30,7 @@ def run_module(
     """Run the view's module on one block, with other weights if `state` is given."""
     args = to_device(args, view.device)
     try:
-        with torch.no_grad():
+        with torch_defaults(floating_dtype(view.original)), torch.no_grad():
             if state is None:
                 output = view.module(*args)
             else:

@@ -78,13 +78,17 @@ def check_compatible(views: Sequence[ModelView], caller: str, names=None) -> Non
 def average_states(
     states: Sequence[State], weights: Sequence[float] | np.ndarray
 ) -> dict[str, torch.Tensor]:
-    """Return the weighted mean of states, summed in float64; integers come from the first."""
+    """Return the weighted mean of states, summed in float64; integers come from the first.
+
+    The weights sum to one; what is equal in all states stays as it is, to the bit.
+    """
     used = [(s, float(w)) for s, w in zip(states, weights, strict=True) if w != 0]
     if len(used) == 1:
         return {name: tensor.clone() for name, tensor in used[0][0].items()}
     mean = {}
     for name, first in used[0][0].items():
-        if not (first.is_floating_point() or first.is_complex()):
+        averaged = first.is_floating_point() or first.is_complex()
+        if not averaged or all(torch.equal(first, state[name]) for state, _ in used[1:]):
             mean[name] = first.clone()
             continue
         wide = torch.complex128 if first.is_complex() else torch.float64

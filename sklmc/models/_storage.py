@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -13,26 +14,40 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from sklmc._torch import torch_defaults
+
 METADATA_KEY = "sklmc"
 
 
 def write_state(path, state: Mapping[str, torch.Tensor], metadata: Mapping | None = None) -> None:
-    """Write tensors and JSON-able metadata to one file, under a temporary name first."""
+    """Write tensors and JSON-able metadata to one file, under a temporary name first.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written, whatever the reason; what was there before stays.
+    """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     # safetensors refuses tensors that share memory (tied weights), hence copies
     tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
+    text = json.dumps(dict(metadata or {}))
     try:
-        save_file(
-            tensors,
-            temporary,
-            metadata={METADATA_KEY: json.dumps(dict(metadata or {}))},
-        )
+        save_file(tensors, temporary, metadata={METADATA_KEY: text})
         os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:  # safetensors says so of a full disk
+        number = (error.errno,) if getattr(error, "errno", None) else ()
+        raise OSError(
+            *number,
+            f"write_state: {str(path)!r} cannot be written ({error}); free some space there, or "
+            "choose a folder that can be written into.",
+        ) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
+@torch_defaults(None)
 def read_state(path) -> tuple[dict[str, torch.Tensor], dict]:
     """Read what `write_state` wrote; a damaged or foreign file is named in a ValueError."""
     path = Path(path)

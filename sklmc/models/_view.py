@@ -24,10 +24,13 @@ from sklmc.models._copying import (
 )
 from sklmc.models._inputs import (
     SAMPLE_ROWS,
+    check_input,
+    check_target,
     floating_dtype,
     leading_width,
     module_input,
     module_target,
+    several_arguments,
 )
 
 
@@ -75,7 +78,8 @@ class ModelView:
 
     def to_input(self, X) -> torch.Tensor | tuple[torch.Tensor, ...]:
         """Return forward's argument (a tuple of them where X is a tuple of tensors)."""
-        if _several_arguments(X):
+        check_input(X, self.caller)
+        if several_arguments(X):
             return tuple(part.detach().cpu() for part in X)
         if hasattr(self.net, "_model_input"):
             return torch.from_numpy(np.array(self.net._model_input(X)))
@@ -83,6 +87,7 @@ class ModelView:
 
     def to_target(self, y) -> torch.Tensor:
         """Return int64 class codes or float targets: the dtype decides on the loss."""
+        check_target(y, self.caller)
         if hasattr(self.net, "_model_target"):
             target = torch.from_numpy(np.array(self.net._model_target(y)))
         else:
@@ -100,6 +105,7 @@ class ModelView:
         stays as it is.
         """
         if X is not None:
+            check_input(X, self.caller)
             inputs = self.to_input(_first_rows(X))
             parts = inputs if isinstance(inputs, tuple) else (inputs,)
             return parts if _batch_length(parts) > 1 else tuple(map(_twice, parts))
@@ -169,17 +175,13 @@ def _holds_many(model) -> bool:
     return hasattr(model, "estimators_") and not ours
 
 
-def _several_arguments(X) -> bool:
-    """Say whether X is a tuple of tensors: forward's arguments, one by one."""
-    return isinstance(X, tuple) and bool(X) and all(isinstance(p, torch.Tensor) for p in X)
-
-
 def _first_rows(X):
     """Return as many samples as a trace needs."""
-    if _several_arguments(X):
+    if several_arguments(X):
         length = _batch_length(X)
         return tuple(p[:SAMPLE_ROWS] if p.ndim and len(p) == length else p for p in X)
-    return X[:SAMPLE_ROWS] if hasattr(X, "__len__") and len(X) > SAMPLE_ROWS else X
+    sized = hasattr(X, "__len__") and getattr(X, "ndim", 1) > 0
+    return X[:SAMPLE_ROWS] if sized and len(X) > SAMPLE_ROWS else X
 
 
 def _batch_length(parts: tuple[torch.Tensor, ...]) -> int:

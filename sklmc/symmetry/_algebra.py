@@ -384,7 +384,6 @@ class Labels(LeafStore):
                     if outer.expr is not None or leaf in beyond or not beyond <= self.outer(leaf):
                         self.drop(leaf, outer)
 
-
     def _settle_kids(self, leaf: Leaf) -> None:
         """Let the part of a leaf at one index depend on nothing that the leaf does not know.
 

@@ -6,10 +6,11 @@ import hashlib
 import io
 import pickle
 import threading
+import types
 
 import torch
 
-from sklmc.models import ModelView
+from sklmc.models import ModelView, fingerprint
 from sklmc.symmetry._discovery import constant_digests, discover_symmetry
 from sklmc.symmetry._symmetry import PermutationSymmetry
 
@@ -23,10 +24,11 @@ def cached_symmetry(model: ModelView, X=None) -> PermutationSymmetry:
     """Return the proved symmetry of a model, discovered at most once per architecture.
 
     What counts as one architecture is everything that the forward pass can read: the module's
-    whole Python state, the shapes of its tensors, the values of its constants, and the shape of
-    the input without its first axis. A module that cannot be pickled is discovered afresh.
+    whole Python state, what its classes and functions do, the shapes of its tensors, the values of
+    its constants, and the shape of the input without its first axis. A module of which this cannot
+    be read is discovered afresh.
     """
-    key = fingerprint(model, model.sample(X))
+    key = architecture_key(model, model.sample(X))
     if key is None:
         return discover_symmetry(model, X)
     with _lock:
@@ -40,18 +42,20 @@ def cached_symmetry(model: ModelView, X=None) -> PermutationSymmetry:
     return symmetry
 
 
-def fingerprint(model: ModelView, sample: tuple[torch.Tensor, ...]) -> str | None:
-    """Return a digest of a module's structure and input, None where it cannot be pickled."""
+def architecture_key(model: ModelView, sample: tuple[torch.Tensor, ...]) -> str | None:
+    """Return a digest of a module's structure and input, None where it cannot be read."""
     buffer = io.BytesIO()
     pickler = _StructurePickler(buffer, model)
+    kinds = {type(part) for part in model.module.modules()}
     try:
         pickler.dump(model.module)
+        # a class that was defined anew in a notebook keeps its name: its id tells, and what it
+        # does tells whether a function or a constant that it reads was defined anew
+        classes = sorted((id(kind), fingerprint(kind)) for kind in kinds)
     except (pickle.PicklingError, TypeError, AttributeError, RuntimeError):
         return None
     constants = sorted(constant_digests(model.original).items())
     shapes = [(tuple(part.shape[1:]), str(part.dtype)) for part in sample]
-    # a class that was defined anew in a notebook keeps its name: the object itself tells
-    classes = sorted({id(type(part)) for part in model.module.modules()})
     parts = (buffer.getvalue(), repr(constants).encode(), repr((shapes, classes)).encode())
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
@@ -61,7 +65,7 @@ class _StructurePickler(pickle.Pickler):
 
     Which names share a tensor is part of the structure: each tensor is numbered when first met.
     Tensors that are neither parameters nor buffers are constants of the forward pass: their
-    values count.
+    values count. So does what functions do.
     """
 
     def __init__(self, file, model: ModelView):
@@ -71,6 +75,8 @@ class _StructurePickler(pickle.Pickler):
         self._numbers: dict[int, int] = {}
 
     def persistent_id(self, obj):
+        if isinstance(obj, types.FunctionType):  # pickle would take its name alone
+            return "function", fingerprint(obj)
         if not isinstance(obj, torch.Tensor):
             return None
         number = self._numbers.setdefault(id(obj), len(self._numbers))

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 
 import torch
 from torch import nn
 
 from sklmc.exceptions import ArchitectureMismatchError
-from sklmc.models import ModelView
+from sklmc.models import ModelView, Unreadable, fingerprint
 from sklmc.symmetry._application import Mover
 from sklmc.symmetry._group import PermutationGroup
 from sklmc.symmetry._trial import Trial, dtype_of, settings_of
 
-_SETTINGS = (bool, int, float, str, types.NoneType, types.FunctionType)
+_PLAIN = (bool, int, float, str, types.NoneType, types.FunctionType)
+_CONTAINERS = (dict, list, tuple, set)
+_NO_SETTINGS = {"training", "_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"}
 
 
 class Origin:
@@ -35,7 +37,7 @@ class Origin:
     def check(self, seen: ModelView, mover: Mover, groups: Sequence[PermutationGroup]) -> None:
         """Refuse a model whose function changes when its units move."""
         make = make_of(seen.original)
-        if make in self._known:
+        if make is not None and make in self._known:
             return
         dtype = dtype_of(seen.state.values())
         with settings_of(seen):
@@ -57,20 +59,29 @@ class Origin:
         self._known.add(make)
 
 
-def make_of(module: nn.Module) -> Hashable:
-    """Return what tells the forward pass of a module: classes and plain settings, by path."""
-    return tuple(
-        (
-            path,
-            type(part),
-            frozenset(
-                (name, value)
-                for name, value in vars(part).items()
-                if isinstance(value, _SETTINGS) and name != "training"
-            ),
+def make_of(module: nn.Module) -> Hashable | None:
+    """Return what tells the forward pass of a module: classes and settings, by path.
+
+    Parameters and buffers do not count: they are compared elsewhere. None where a setting cannot
+    be read.
+    """
+    try:
+        return tuple(
+            (path, type(part), frozenset(_settings(part))) for path, part in module.named_modules()
         )
-        for path, part in module.named_modules()
-    )
+    except Unreadable:
+        return None
+
+
+def _settings(part: nn.Module) -> Iterator[tuple[str, Hashable]]:
+    """Yield the attributes of one module that its forward pass may read."""
+    for name, value in vars(part).items():
+        if name in _NO_SETTINGS:
+            continue
+        if isinstance(value, _PLAIN):
+            yield name, value
+        elif not (isinstance(value, _CONTAINERS) and not value):  # torch keeps many that are empty
+            yield name, fingerprint(value)
 
 
 def _other(what: str) -> ArchitectureMismatchError:

@@ -10,9 +10,9 @@ import torch
 from sklmc.exceptions import PermutationError
 from sklmc.models import read_state, state_fingerprint, view, write_state
 from sklmc.symmetry._group import PermutationGroup
-from sklmc.symmetry._spec import group_from_dict, group_to_dict
+from sklmc.symmetry._spec import checksum, group_from_dict, group_to_dict
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # version 1 had no checksum
 
 
 class Permutation(Mapping):
@@ -177,18 +177,19 @@ class Permutation(Mapping):
         Parameters
         ----------
         path : str or path-like
-            The file; it holds int64 tensors and JSON, no pickle, and is written whole or not at
-            all.
+            The file; it holds int64 tensors, JSON and a checksum of both, no pickle, and is
+            written whole or not at all.
         """
+        metadata = {
+            "format": "sklmc.Permutation",
+            "version": FORMAT_VERSION,
+            "groups": [group_to_dict(group) for group in self.groups],
+            "record": self.record,
+        }
         write_state(
             path,
             {name: torch.from_numpy(array.copy()) for name, array in self.items()},
-            {
-                "format": "sklmc.Permutation",
-                "version": FORMAT_VERSION,
-                "groups": [group_to_dict(group) for group in self.groups],
-                "record": self.record,
-            },
+            {**metadata, "checksum": _checksum(metadata, self)},
         )
 
     @classmethod
@@ -217,28 +218,57 @@ class Permutation(Mapping):
         PermutationError
             If an array is no permutation of its group, or a model is not that of the fit.
         ValueError
-            If the file is damaged or holds no permutation.
+            If the file is damaged (its checksum does not fit), is of another version of the
+            format, or holds no permutation.
         """
         caller = "Permutation.load"
         state, metadata = read_state(path)
-        if metadata.get("format") != "sklmc.Permutation":
+        if not isinstance(metadata, Mapping) or metadata.get("format") != "sklmc.Permutation":
             raise ValueError(
                 f"{caller}: {str(path)!r} holds no permutation of sklmc; write it with "
                 "Permutation.save."
             )
-        record = metadata["record"]
+        if metadata.get("version") != FORMAT_VERSION:
+            raise ValueError(
+                f"{caller}: version {metadata.get('version')!r} of the format of {str(path)!r} is "
+                f"not known (this is version {FORMAT_VERSION}; version 1 had no checksum); fit the "
+                "aligner again."
+            )
+        try:
+            groups = [group_from_dict(entry) for entry in metadata["groups"]]
+            found = cls({k: v.numpy() for k, v in state.items()}, groups, metadata["record"])
+            intact = metadata["checksum"] == _checksum(metadata, found)
+        except PermutationError:
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            raise _damaged(caller, path, f"{type(error).__name__}: {error}") from None
+        if not intact:
+            raise _damaged(caller, path, "its checksum is not that of its contents")
         for name, model in (("model_a", model_a), ("model_b", model_b)):
             if model is None:
                 continue
-            found = state_fingerprint(view(model, caller=caller, name=name).state)
-            if found != record.get(name):
+            seen = state_fingerprint(view(model, caller=caller, name=name).state)
+            if seen != found.record.get(name):
                 raise PermutationError(
                     f"{caller}: the weights of '{name}' are not those that {str(path)!r} was found "
-                    f"for (fingerprint {found}, in the file {record.get(name)}); pass the model "
-                    "of the fit, or fit anew."
+                    f"for (fingerprint {seen}, in the file {found.record.get(name)}); pass the "
+                    "model of the fit, or fit anew."
                 )
-        groups = [group_from_dict(entry) for entry in metadata["groups"]]
-        return cls({name: tensor.numpy() for name, tensor in state.items()}, groups, record)
+        return found
+
+
+def _checksum(metadata: Mapping, arrays: Mapping[str, np.ndarray]) -> str:
+    """Return the checksum of a file's metadata and index arrays."""
+    rest = {name: value for name, value in metadata.items() if name != "checksum"}
+    return checksum({**rest, "arrays": {name: array.tolist() for name, array in arrays.items()}})
+
+
+def _damaged(caller: str, path, what: str) -> ValueError:
+    """Say that a file is not what was written."""
+    return PermutationError(
+        f"{caller}: {str(path)!r} is damaged or was changed after it was saved ({what}); take an "
+        "intact copy, or fit the aligner again."
+    )
 
 
 def outer_index(

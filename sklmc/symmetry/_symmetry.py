@@ -13,6 +13,7 @@ from sklmc.models import ModelView, view
 from sklmc.symmetry._application import Mover
 from sklmc.symmetry._blocks import Block
 from sklmc.symmetry._extraction import FrozenAxis
+from sklmc.symmetry._graph_origin import GraphOrigin
 from sklmc.symmetry._group import PermutationGroup
 from sklmc.symmetry._origin import Origin
 from sklmc.symmetry._permutation import Permutation
@@ -45,7 +46,7 @@ class PermutationSymmetry:
         Digests of buffers that cannot move (integer or non-persistent ones): two models must
         share them.
     graph_hash : str or None
-        Digest of the traced forward pass.
+        Digest of the traced forward pass; compared by `check` after `from_dict`.
     evidence : dict or None
         What verification measured; None if it was not run. ``draws`` counts the permutations of
         each kind that were tried in each of the ``modes``; ``error`` is the largest relative change
@@ -54,7 +55,7 @@ class PermutationSymmetry:
         with its own weights in ``own_dtype``.
     origin : object or None
         What tells nets with another forward pass from the net that the symmetry was found on;
-        not kept by `to_dict`.
+        `to_dict` keeps no more of it than `graph_hash`.
 
     Examples
     --------
@@ -79,7 +80,7 @@ class PermutationSymmetry:
         constants: Mapping[str, str] | None = None,
         graph_hash: str | None = None,
         evidence: dict | None = None,
-        origin: Origin | None = None,
+        origin: Origin | GraphOrigin | None = None,
     ):
         self.groups = tuple(groups)
         self.blocks = {name: tuple(found) for name, found in blocks.items()}
@@ -224,13 +225,16 @@ class PermutationSymmetry:
 
     # -- checks ----------------------------------------------------------------------------
 
-    def check(self, model) -> None:
+    def check(self, model, X=None) -> None:
         """Refuse a model that this symmetry does not belong to.
 
         Parameters
         ----------
         model : skorch net, fitted; sklmc estimator, fitted; or torch.nn.Module
             The model.
+        X : array-like, tensor, or tuple of tensors, default=None
+            A few samples to trace the model with, for a symmetry that was read from a dict; one
+            that was found here has samples of its own.
 
         Raises
         ------
@@ -238,14 +242,19 @@ class PermutationSymmetry:
             If names, shapes or constants differ, the first difference is named; or if the
             forward pass differs and the model's function changes when its units move. That is
             looked at only where modules or settings are not those of the net that the symmetry
-            was found on, and only by a symmetry that was proved here: one that was not
-            verified, or was read from a dict, looks at tensors and constants alone.
+            was found on. A symmetry that was read from a dict compares `graph_hash` with the
+            model's traced forward pass, and moves units where the two differ; it needs X for that
+            where the shape of the input is not known (neither a fitted estimator nor a leading
+            Linear layer), and looks at tensors and constants alone without. So does a symmetry
+            that was not verified here.
         SymmetryError
             If a tensor is on the meta device, quantised or sparse.
         """
         seen = view(model, caller="PermutationSymmetry.check")
         self.check_tensors(seen)
-        if self.origin is not None:
+        if isinstance(self.origin, GraphOrigin):
+            self.origin.check(seen, self._mover, self.groups, X)
+        elif self.origin is not None:
             self.origin.check(seen, self._mover, self.groups)
 
     def check_tensors(self, seen: ModelView) -> None:
@@ -324,7 +333,8 @@ class PermutationSymmetry:
         Returns
         -------
         spec : dict
-            All that there is: groups, blocks, frozen axes, evidence.
+            All that there is: groups, blocks, frozen axes, evidence; and a checksum, the SHA-256
+            of the rest as canonical JSON.
         """
         return symmetry_to_dict(self)
 
@@ -340,7 +350,14 @@ class PermutationSymmetry:
         Returns
         -------
         symmetry : PermutationSymmetry
-            Equal in all it does.
+            Equal in all it does. What it is applied to is compared with it as `check` says.
+
+        Raises
+        ------
+        SymmetryError
+            If `spec` is no symmetry, is of another version of the format (files of version 1
+            had no checksum: discover anew), or was damaged: its checksum or its parts do not
+            fit together (a ValueError).
         """
         return cls(**arguments_from_dict(spec))
 

@@ -218,5 +218,5 @@ def test_x_is_needed():
     a = seeded_net(NETS["mlp"][0], 0)
     with pytest.raises(ValueError, match="method='activation' needs 'X', got None"):
         PermutationAligner("activation").fit(a, a)
-    with pytest.raises(ValueError, match=r"model_a cannot run on 'X' of shape \(2, 5\)"):
+    with pytest.raises(ValueError, match=r"model_a cannot run on 'X' of shape \(20, 5\)"):
         PermutationAligner("activation").fit(a, a, draw(20, 5))

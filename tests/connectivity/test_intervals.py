@@ -3,7 +3,11 @@
 import numpy as np
 import pytest
 
-from sklmc.connectivity._intervals import median_interval, weighted_medians
+from sklmc.connectivity._intervals import (
+    median_interval,
+    small_sample_stretch,
+    weighted_medians,
+)
 
 
 def pair_values(n_models, rng, spread=1.0):
@@ -52,6 +56,38 @@ def test_coverage_where_pairs_share_models():
         pair_hits += low <= 0.0 <= high
     assert 0.82 <= hits / 150 <= 1.0
     assert pair_hits / 150 < 0.7
+
+
+@pytest.mark.parametrize("n_models, least", [(5, 0.86), (10, 0.92)])
+def test_coverage_with_few_models_whose_effects_are_all_there_is(n_models, least):
+    """Nothing shares more than this. Percentiles alone cover .81 and .89; the truth is 0."""
+    rng = np.random.default_rng(0)
+    n_repeats = 600  # a standard error of .011
+    hits = 0
+    for _ in range(n_repeats):
+        found = median_interval(
+            pair_values(n_models, rng), n_models, 0.95, 200, np.random.RandomState(0)
+        )
+        hits += found.low <= 0.0 <= found.high
+    assert hits / n_repeats >= least
+
+
+def test_stretch_is_student_s_and_fades():
+    ten = 2.262 / 1.960 * (10 / 9) ** 0.5
+    assert small_sample_stretch(10, 0.95) == pytest.approx(ten, rel=1e-3)
+    assert small_sample_stretch(2000, 0.95) == pytest.approx(1.0, abs=2e-3)
+
+
+def test_interval_does_not_go_where_no_value_can_be():
+    values = pair_values(6, np.random.default_rng(0)) ** 2
+    low = median_interval(values, 6, 0.99, 200, np.random.RandomState(0)).low
+    floor = median_interval(values, 6, 0.99, 200, np.random.RandomState(0), lowest=0.0).low
+    assert low < 0.0 == floor
+
+
+def test_infinite_values_stay_infinite():
+    found = median_interval(np.full(6, np.inf), 4, 0.95, 100, np.random.RandomState(0))
+    assert found == (np.inf, np.inf, np.inf)
 
 
 def test_nan_and_two_models():

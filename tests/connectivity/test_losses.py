@@ -11,7 +11,12 @@ from sklmc.connectivity._losses import (
     calibrate_on,
     fold_of_samples,
 )
-from sklmc.models import fit_inverse_temperature, per_sample_error, per_sample_loss
+from sklmc.models import (
+    fit_inverse_temperature,
+    per_sample_error,
+    per_sample_loss,
+    scaled_cross_entropy,
+)
 
 
 def logits_and_codes(n=50, n_classes=4, seed=0, scale=3.0):
@@ -124,3 +129,20 @@ def test_given_data_decide_and_other_data_are_scored():
     assert float(loss[2]) == pytest.approx(
         float(per_sample_loss(scaled, codes[:30], "test").mean())
     )
+
+
+@pytest.mark.parametrize("n", [50, 100, 200, 1000])
+@pytest.mark.parametrize("beta", [0.2, 4.0])
+def test_cross_fitting_costs_little_beside_the_inverse_temperature_of_the_population(n, beta):
+    """One parameter fitted on four fifths of n costs 1 / (2 * .8 * n) where nothing shrinks it."""
+    excess = []
+    for seed in range(20):
+        generator = torch.Generator().manual_seed(seed)
+        logits = 2.0 * torch.randn(4, n, generator=generator, dtype=torch.float64)
+        codes = torch.multinomial(torch.softmax(logits.T, dim=1), 1, generator=generator)[:, 0]
+        logits = logits[None] / beta
+        folds = torch.from_numpy(fold_of_samples(codes.numpy()))
+        seen, _ = calibrate_crossfit(logits, codes, folds)
+        known = scaled_cross_entropy(logits, codes, torch.tensor([beta])).mean()
+        excess.append(float(seen - known))
+    assert abs(np.mean(excess)) < 2.0 / n

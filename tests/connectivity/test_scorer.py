@@ -158,14 +158,19 @@ def overconfident():
     return cases
 
 
-def test_few_rows_cannot_make_calibration_worse_than_none(overconfident):
+def test_few_rows_make_calibration_hardly_worse_than_none(overconfident):
+    """One parameter and half an imagined sample cost about 1 / n, n being the rows that fit it."""
     for nets, X, y in overconfident:
         score = LMCScorer(calibration="crossfit").path(*nets, X, y)
-        assert (score.calibrated_loss <= 1.01 * score.loss).all()
+        assert (score.calibrated_loss <= score.loss + 1.25 / (0.8 * 85)).all()
         given = LMCScorer(calibration=(X[:40], y[:40])).path(*nets, X, y)
-        assert (given.calibrated_loss <= 1.01 * given.loss).all()
+        assert (given.calibrated_loss <= given.loss + 1.25 / 40).all()
         in_sample = LMCScorer(calibration="in_sample").path(*nets, X, y)
         assert (in_sample.calibrated_loss < 0.95 * in_sample.loss).any()
+        over = in_sample.loss - in_sample.calibrated_loss  # confidence that is too much
+        worst = over.argmax()
+        if over[worst] > 0.03:  # most of it goes, though 85 rows are few
+            assert score.loss[worst] - score.calibrated_loss[worst] > 0.8 * over[worst]
 
 
 # Repair
@@ -181,7 +186,8 @@ def test_batch_norm_statistics_are_estimated_again_at_inner_alphas(make_mlps, da
             logits = net(torch.from_numpy(X)).double()
         wanted = nn.functional.cross_entropy(logits, torch.from_numpy(y))
         assert loss == pytest.approx(float(wanted), rel=1e-5)
-    with pytest.warns(StaleStatisticsWarning, match=r"2 batch-norm layers .* repair='batch_norm'"):
+    said = r"2 batch-norm layers .* was not measured: set repair='batch_norm'"
+    with pytest.warns(StaleStatisticsWarning, match=said):
         bare = LMCScorer(n_alphas=5).path(a, b, X, y)
     np.testing.assert_allclose(bare.loss[[0, -1]], score.loss[[0, -1]], rtol=1e-6)
     assert not np.allclose(bare.loss, score.loss)

@@ -14,15 +14,16 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from joblib import parallel_config
 from sklearn.linear_model import SGDClassifier
 from skorch.callbacks import LRScheduler
 
 from sklmc import ModelGrid, NetClassifier, NetRegressor
-from sklmc.estimators import _cache
 from sklmc.estimators._cache import member_path
-from sklmc.estimators._fingerprint import fingerprint
 from sklmc.exceptions import SklmcWarning
+from sklmc.models import _records
 from sklmc.nets import MLP
+from tests.disks import full_disk
 from tests.estimators.test_grid import NET, WIDTHS, bits
 
 FORK = multiprocessing.get_context("fork")
@@ -132,7 +133,7 @@ def test_damaged_files_are_named_moved_aside_and_trained_again(damage, moons, tm
     first = make(tmp_path).fit(*moons)
     path = stored(tmp_path)[5]
     path.write_bytes(damaged := damage(path.read_bytes()))
-    with pytest.warns(SklmcWarning, match=f"{path.name}' is damaged.*trained again"):
+    with pytest.warns(SklmcWarning, match=f"{path.name}' is damaged.*computed again"):
         again = make(tmp_path).fit(*moons)
     assert bits(again) == bits(first)
     assert path.with_name(path.name + ".damaged-0").read_bytes() == damaged
@@ -170,7 +171,7 @@ def test_nets_of_anything_else_are_left_alone(what, moons, tmp_path, monkeypatch
 
         net.set_params(module=Other)
     else:
-        monkeypatch.setattr(_cache, "FORMAT", 2)
+        monkeypatch.setattr(_records, "FORMAT", 2)
     expected = "of other cells" if what in ("epochs", "module") else "of other data"
     with pytest.warns(SklmcWarning, match=expected):
         make(tmp_path, **options).set_params(estimator=net).fit(X, y)
@@ -204,7 +205,7 @@ def test_cache_stores_nets_only(moons, tmp_path):
 
 
 def test_full_disk_keeps_what_is_finished(moons, tmp_path, monkeypatch):
-    original, count = _cache.write_state, 0
+    original, count = _records.write_state, 0
 
     def full(path, *args):
         nonlocal count
@@ -213,13 +214,34 @@ def test_full_disk_keeps_what_is_finished(moons, tmp_path, monkeypatch):
             raise OSError(errno.ENOSPC, "No space left on device")
         original(path, *args)
 
-    monkeypatch.setattr(_cache, "write_state", full)
+    monkeypatch.setattr(_records, "write_state", full)
     with pytest.raises(OSError, match="No space left") as caught:
         make(tmp_path).fit(*moons)
     assert "stays good" in caught.value.__notes__[-1]
     assert len(stored(tmp_path)) == 5
     monkeypatch.undo()
     assert bits(make(tmp_path).fit(*moons)) == bits(make(None).fit(*moons))
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_full_disk_ends_in_one_message_wherever_it_is_met(n_jobs, moons, tmp_path):
+    wide = NetClassifier(module__width=3000, max_epochs=0)  # more than a file may hold
+    grid = make(tmp_path, param_grid={}, n_jobs=n_jobs).set_params(estimator=wide)
+    match = r"cannot be written .* free some space"
+    with full_disk(), parallel_config("multiprocessing"), pytest.raises(OSError, match=match) as e:
+        grid.fit(*moons)
+    assert "stays good in" in e.value.__notes__[-1]
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_notes_that_cannot_be_written_end_in_the_same_message(moons, tmp_path, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("sklmc.estimators._folders.write_json", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        make(tmp_path).fit(*moons)
+    assert "stays good in" in caught.value.__notes__[-1]
 
 
 def kill(process):
@@ -261,21 +283,3 @@ def test_two_processes_fill_one_folder_together(moons, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert bits(make(tmp_path, n_estimators=6).fit(*moons)) == truth
-
-
-def settings(value):
-    return fingerprint(value)
-
-
-def test_fingerprints_tell_values_apart_and_equal_ones_not():
-    values = [
-        *(None, True, 1, 1.5, "1", [1], (1,), {1: 2}, {"1": 2}, {1}),
-        *(np.arange(3), np.arange(3.0), np.arange(4), torch.arange(3), np.array(["a"], object)),
-        *(MLP, torch.optim.SGD, torch.float32, settings, lambda x: x, lambda x: x + 1),
-        *(LRScheduler("StepLR", step_size=1), LRScheduler("StepLR", step_size=2)),
-    ]
-    digits = [fingerprint(value) for value in values]
-    assert len(set(digits)) == len(values)
-    assert digits == [fingerprint(value) for value in values]
-    assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
-    assert fingerprint(np.int64(3)) == fingerprint(3)

@@ -3,6 +3,7 @@
 import copy
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.pipeline import make_pipeline
@@ -10,8 +11,8 @@ from sklearn.preprocessing import FunctionTransformer
 
 from sklmc import NetRegressor
 from sklmc.features import explain_barrier
-from sklmc.features._halves import Halves
-from sklmc.features._search import frozen_share, order_share
+from sklmc.features._halves import Halves, Score
+from sklmc.features._search import frozen_share, measures_of, order_share, rises_between
 from sklmc.models import view
 from sklmc.symmetry import discover_symmetry
 from tests.features import planted
@@ -77,6 +78,81 @@ def test_report_in_words_and_as_tables():
     assert (report.layers.correlation[:2] < 0.3).all()
 
 
+def too_sure(net, factor):
+    """A copy of the same predictions whose last layer, and so its logits, are larger."""
+    look = view(net, caller="f")
+    last = list(look.state)[-2:]
+    return look.rebuild({k: t * factor if k in last else t for k, t in look.state.items()})
+
+
+class Twice(torch.nn.Module):
+    """Says what a net says, for two tokens."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x):
+        z = self.net(x)
+        return torch.stack([z, z], dim=1)
+
+
+def hidden_barrier(width, seed, order):
+    """A net that is too sure of itself and its copy with permuted units."""
+    a = too_sure(planted.trained(seed, width=width, depth=1), 12.0)
+    symmetry = discover_symmetry(a)
+    return a, symmetry.apply(a, symmetry.random_permutation(order))
+
+
+@pytest.mark.parametrize("width, seed, order", [(64, 0, 0), (48, 0, 1), (48, 2, 3)])
+def test_barrier_that_over_confident_ends_hide_in_the_loss(width, seed, order):
+    report = explain_barrier(*hidden_barrier(width, seed, order), *planted.data()[2:])
+    assert report.barrier < 0
+    assert [cause.name for cause in report.causes] == ["not_aligned"]
+    assert report.causes[0].share > 0.9
+    rises = report.rises.set_index("measure")
+    assert rises.rose[["loss", "calibrated_loss"]].tolist() == [False, True]
+    ends, middle = rises.loc["calibrated_loss", ["ends", "midpoint"]]
+    text = str(report)
+    assert f"- calibrated loss rises: {ends:.3g} to {middle:.3g}" in text
+    assert "- loss does not rise" in text
+    assert "Over-confident ends hide the barrier" in text
+
+
+def test_barrier_of_several_tokens_is_calibrated_too():
+    X, y = planted.data()[2:]
+    pair = hidden_barrier(64, 0, 0)
+    one = explain_barrier(*pair, X, y)
+    two = explain_barrier(*(Twice(net.module_) for net in pair), X, np.stack([y, y], axis=1))
+    assert [cause.name for cause in two.causes] == ["not_aligned"]
+    # the half sample imagined for the inverse temperature weighs less among twice as many
+    pd.testing.assert_frame_equal(two.rises, one.rises, rtol=0.01)
+
+
+@pytest.mark.parametrize(
+    "midpoint, measures",
+    [
+        (Score(0.2, 0.21, 0.10), ("error", "error")),
+        (Score(0.2, 0.40, 0.10), ("calibrated", "calibrated")),
+        (Score(0.9, 0.40, 0.10), ("loss", "calibrated")),
+        (Score(0.9, 0.21, 0.10), ("loss", "error")),
+        (Score(0.9, 0.21, 0.05), ("loss", "calibrated")),
+        (Score(0.3, 0.21, 0.05), ("loss", "calibrated")),
+    ],
+)
+def test_a_barrier_is_measured_in_what_rises(midpoint, measures):
+    rises = rises_between(Score(0.3, 0.2, 0.05), midpoint, Score(2.0, 2.0, 0.9))
+    assert measures_of(rises) == measures
+
+
+def test_each_measure_is_judged_and_the_first_that_rises_counts():
+    a, b = planted.not_aligned(0)
+    rises = explain_barrier(a, b, *planted.data()[2:]).rises
+    assert rises.measure.tolist() == ["loss", "calibrated_loss", "error"]
+    assert rises.rose.all()
+    assert (rises.midpoint > rises.ends).all()
+
+
 def test_equal_nets_have_nothing_to_explain_and_are_left_alone():
     net = planted.trained(0, width=16, depth=1)
     other = copy.deepcopy(net)
@@ -85,6 +161,7 @@ def test_equal_nets_have_nothing_to_explain_and_are_left_alone():
     assert snapshot(net.module_) == before
     assert report.causes == ()
     assert str(report).startswith("There is nothing to explain")
+    assert not report.rises.rose.any()
 
 
 def test_unequal_ends_are_named_with_the_worse_one():
@@ -112,7 +189,9 @@ def test_regression_has_no_scale_of_logits():
     a = NetRegressor(max_epochs=20, module__width=16, random_state=0).fit(X, y)
     symmetry = discover_symmetry(a)
     b = symmetry.apply(a, symmetry.random_permutation(0))
-    assert [cause.name for cause in explain_barrier(a, b, X, y).causes] == ["not_aligned"]
+    report = explain_barrier(a, b, X, y)
+    assert [cause.name for cause in report.causes] == ["not_aligned"]
+    assert report.rises.measure.tolist() == ["loss"]
 
 
 def test_order_share_of_known_orders():

@@ -240,7 +240,7 @@ def nan_net():
         ([dense(0)] * 2, {"X": X[:0]}, ValueError, "'X' must hold at least one sample"),
         ([dense(0)] * 2, {"X": X * np.nan}, ValueError, "'X' contains NaN"),
         ([dense(0)] * 2, {"X": X[:, :2]}, ValueError, r"cannot run on 'X' of shape \(\d+, 2\)"),
-        ([dense(0)] * 2, {"X": X[:1]}, ValueError, "pass at least two samples"),
+        ([dense(0), dense(1)], {"X": X[:1]}, ValueError, "pass at least two samples"),
     ],
 )
 def test_bad_input_of_merge_models(models, options, error, said):

@@ -36,7 +36,7 @@ class Scripted:
 def search(table, **options):
     scoring = Scripted(table, **options.pop("scored", {}))
     settings = {"start": 2, "max_width": 16, "cv": 2, "scoring": scoring, **options}
-    return WidthSearchCV(options.pop("estimator", POPULATION), **settings)
+    return WidthSearchCV(settings.pop("estimator", POPULATION), **settings)
 
 
 def test_widening_stops_at_the_first_width_that_is_enough():
@@ -145,6 +145,37 @@ def test_result_does_not_depend_on_jobs_and_parameters_stay():
         if "time" not in key:
             assert np.array_equal(values, two.cv_results_[key]), key
     assert {name: repr(value) for name, value in one.get_params().items()} == before
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_nets_of_every_width_and_fold_are_stored_and_read(n_jobs, tmp_path, monkeypatch):
+    options = {"start": 2, "max_width": 4, "target_barrier": 0.0, "min_skill": 1.0, "cv": 2}
+    plain = WidthSearchCV(POPULATION, **options)
+    kept = clone(plain).set_params(cache_dir=tmp_path, n_jobs=n_jobs)
+    with warnings.catch_warnings(), joblib.parallel_config("threading"):
+        warnings.simplefilter("ignore")  # no width is enough
+        found = [plain.fit(X, y), clone(kept).fit(X, y)]
+        assert len(list(tmp_path.rglob("*.safetensors"))) == 2 * 2 * 2 + 2
+        monkeypatch.setattr("sklmc.estimators._cell.fit_members", None)
+        found.append(clone(kept).fit(X, y))
+    for other in found[1:]:
+        for key, values in plain.cv_results_.items():
+            if "time" not in key:
+                assert np.array_equal(values, other.cv_results_[key]), key
+        assert (other.predict_proba(X) == plain.predict_proba(X)).all()
+    assert POPULATION.cache_dir is None
+
+
+@pytest.mark.parametrize(
+    "estimator, match",
+    [
+        (clone(POPULATION).set_params(random_state=None), "'random_state' must be an int"),
+        (NetClassifier(), "'cache_dir' needs an 'estimator' that can store its nets"),
+    ],
+)
+def test_what_cannot_be_stored_is_refused_before_training(estimator, match, tmp_path):
+    with pytest.raises(ValueError, match=match):
+        search({}, estimator=estimator, cache_dir=tmp_path).fit(X, y)
 
 
 def test_progress_is_shown_only_when_asked_for(capsys):

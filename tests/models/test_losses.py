@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from sklmc.models import is_classification, per_sample_error, per_sample_loss
+from sklmc.models import class_logits, is_classification, per_sample_error, per_sample_loss
 
 LOGITS = torch.tensor([[2.0, 0.0, -1.0], [0.0, 1.0, 3.0]])
 
@@ -70,3 +70,24 @@ def test_shapes_that_do_not_fit_are_named():
         per_sample_loss(LOGITS, torch.zeros(2, 2, dtype=torch.long), "f")
     with pytest.raises(ValueError, match=r"'y' of shape \(2,\) does not fit outputs"):
         per_sample_loss(LOGITS, torch.zeros(2), "f")
+
+
+@pytest.mark.parametrize("judge", [per_sample_loss, per_sample_error])
+def test_as_many_tokens_as_classes_are_not_guessed(judge):
+    """torch's losses would read axis 1 as the classes, this library the last axis."""
+    with pytest.raises(ValueError, match=r"f: 'y' of shape \(4, 3\) fits .* cannot be told; pad"):
+        judge(torch.zeros(4, 3, 3), torch.zeros(4, 3, dtype=torch.long), "f")
+
+
+def test_classes_on_axis_1_are_named():
+    with pytest.raises(ValueError, match=r"must be the last axis .*: return outputs.movedim"):
+        per_sample_loss(torch.zeros(4, 3, 5), torch.zeros(4, 5, dtype=torch.long), "f")
+
+
+def test_rows_of_tokens_and_their_codes():
+    logits, codes = torch.randn(4, 5, 3), torch.arange(20).reshape(4, 5) % 3
+    rows, flat = class_logits(logits, codes, "f")
+    assert rows.dtype == torch.float64
+    assert torch.equal(rows.float().reshape(4, 5, 3), logits)
+    assert torch.equal(flat, codes.flatten())
+    assert class_logits(torch.randn(4, 1), codes[:, 0] % 2, "f")[0].shape == (4, 2)

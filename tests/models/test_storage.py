@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from sklmc.models import read_state, write_state
+from tests.disks import full_disk
 
 STATE = {
     "weight": torch.randn(3, 2, generator=torch.Generator().manual_seed(0)),
@@ -41,6 +42,20 @@ def test_failed_writing_leaves_the_old_file(tmp_path):
         write_state(path, STATE, {"module": object()})
     assert read_state(path)[0].keys() == STATE.keys()
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_full_disk_is_an_os_error_that_says_what_to_do(tmp_path):
+    path = tmp_path / "x"
+    write_state(path, STATE)
+    match = r"write_state: '.*x' cannot be written .* free some space"
+    with full_disk(), pytest.raises(OSError, match=match):
+        write_state(path, {"large": torch.ones(100_000)})
+    assert read_state(path)[0].keys() == STATE.keys()
+
+
+def test_folder_that_is_gone_is_an_os_error_that_names_the_file(tmp_path):
+    with pytest.raises(OSError, match=r"'.*gone/x' cannot be written"):
+        write_state(tmp_path / "gone" / "x", STATE)
 
 
 @pytest.mark.parametrize("content", [b"", b"no tensors", b"\x10" * 64])

@@ -109,9 +109,12 @@ def test_the_net_itself_is_not_run(monkeypatch):
 
 
 def test_without_a_proof_tensors_alone_decide():
-    X = torch.randn(8, 4)
-    for symmetry in (
-        discover_symmetry(Plain(), X, verify=False),
-        PermutationSymmetry.from_dict(discover_symmetry(Plain(), X).to_dict()),
-    ):
+    discover_symmetry(Plain(), torch.randn(8, 4), verify=False).check(Residual())
+
+
+def test_symmetry_from_a_dict_knows_the_forward_pass_by_its_digest():
+    spec = discover_symmetry(Plain(), torch.randn(8, 4)).to_dict()
+    symmetry = PermutationSymmetry.from_dict(spec)
+    symmetry.check(Plain(p=0.5))
+    with pytest.raises(ArchitectureMismatchError, match=r"another forward pass: .*group 'a' move"):
         symmetry.check(Residual())

@@ -1,0 +1,110 @@
+"""What a net does with data before torch sees them: checks, casts, sizes and samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import scipy.sparse
+import torch
+from skorch.dataset import Dataset
+from skorch.utils import is_dataset
+from torch.utils.data import Subset
+
+from sklmc._sklearn import check_is_fitted, validate_data
+
+
+class NetData:
+    """Data on their way into a net."""
+
+    dtype: str | None
+    _sizes: Mapping[str, int] = {}
+    _sample_shape: tuple[int, ...] | None = None
+
+    def _check_input(self, X):
+        """Validate and cast X as in fit; what torch alone can read goes through untouched."""
+        if goes_untouched(X):
+            return X
+        X = validate_data(self, _from_torch(X), reset=False, allow_nd=True, dtype=self._x_dtype())
+        return _plain(X)
+
+    def _check_both(self, X, y, reset: bool, **options):
+        """Validate and cast X, and validate y, for training."""
+        if goes_untouched(X):
+            return X, _from_torch(y)
+        X, y = validate_data(
+            self,
+            _from_torch(X),
+            _from_torch(y),
+            reset=reset,
+            allow_nd=True,
+            dtype=self._x_dtype(),
+            **options,
+        )
+        X = _plain(X)
+        if reset:
+            self._sample_shape = X.shape[1:]
+            self._sample_dtype = X.dtype
+        return X, y
+
+    def _check_validation_data(self, data):
+        """Return a dataset of arrays, or a subset of one, as the net takes them in training."""
+        if type(data) is Subset:
+            return Subset(self._check_validation_data(data.dataset), data.indices)
+        if type(data) is not Dataset or goes_untouched(data.X) or data.y is None:
+            return data  # what is inside of any other is codes and floats already
+        try:
+            X, y = self._check_training_data(data.X, data.y, False)
+        except ValueError as error:
+            error.add_note("This happened with the validation set that 'train_split' holds.")
+            raise
+        return self.get_dataset(X, y)
+
+    def _x_dtype(self) -> str:
+        """Return the dtype that X is cast to; "numeric" keeps that of numbers."""
+        return self.dtype or "numeric"
+
+    def _remember_sizes(self, X, n_outputs: int | None) -> None:
+        """Note what a module may want to know of the data when it is built."""
+        shape: tuple[int, ...] = ()
+        if is_dataset(X):
+            shape = np.shape(X[0][0]) if len(X) else ()
+        elif not isinstance(X, Mapping):
+            shape = X.shape[1:]
+        sizes = {"n_features": int(np.prod(shape))} if shape else {}
+        if len(shape) > 1:
+            sizes["n_channels"] = int(shape[0])
+        if n_outputs is not None:
+            sizes["n_outputs"] = n_outputs
+        self._sizes = sizes
+
+    def _model_input(self, X) -> np.ndarray:
+        """Return X as the module gets it in predict."""
+        check_is_fitted(self)
+        return self._check_input(X)
+
+    def _model_sample(self) -> np.ndarray:
+        """Return two samples of zeros, in the shape and the dtype that the module gets."""
+        check_is_fitted(self)
+        if self._sample_shape is None:
+            raise ValueError(
+                f"{type(self).__name__}: the shape of a sample is not known, since the net was "
+                "not fitted on an array; pass 'X'."
+            )
+        return np.zeros((2, *self._sample_shape), dtype=self._sample_dtype)
+
+
+def goes_untouched(X) -> bool:
+    """Say whether X is left to skorch: a Dataset, or a dict of forward's arguments."""
+    return is_dataset(X) or (isinstance(X, Mapping) and not scipy.sparse.issparse(X))
+
+
+def _from_torch(values):
+    """Return a tensor as an array, and anything else as it is."""
+    return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else values
+
+
+def _plain(X) -> np.ndarray:
+    """Return a checked array as torch takes it: no subclass, the machine's byte order."""
+    X = np.asarray(X)
+    return X if X.dtype.isnative else X.astype(X.dtype.newbyteorder("="))

@@ -1,0 +1,141 @@
+"""Finished work in a folder: written whole, checked when read, shared between processes."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import os
+import sys
+import threading
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from filelock import FileLock
+
+from sklmc.exceptions import SklmcWarning
+from sklmc.models._storage import read_state, write_state
+
+FORMAT = 1
+STAYS_GOOD = "what is finished stays good in"
+
+
+@dataclass(frozen=True)
+class Record:
+    """One finished piece: its tensors, and what else belongs to it as JSON."""
+
+    tensors: dict[str, torch.Tensor]
+    notes: dict
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Return the versions that a result may depend on: ours, torch's and those of `packages`."""
+    return {
+        "sklmc": sys.modules["sklmc"].__version__,
+        "torch": torch.__version__,
+        **{name: importlib.metadata.version(name) for name in packages},
+        "format": str(FORMAT),
+    }
+
+
+def open_folder(path, caller: str) -> Path:
+    """Return a folder that can be written into, made if it is not there."""
+    folder = Path(path)
+    probe = folder / f".probe.{os.getpid()}-{threading.get_ident()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(
+            f"{caller}: 'cache_dir' {str(folder)!r} cannot be written into ({error}); choose "
+            "another folder, or None."
+        ) from None
+    return folder
+
+
+@contextlib.contextmanager
+def keeping(folder: Path, caller: str) -> Iterator[None]:
+    """Say of whatever cannot be written that nothing is lost, and where it is."""
+    try:
+        yield
+    except OSError as error:
+        error.add_note(
+            f"{caller}: {STAYS_GOOD} {str(folder)!r}; mend this, or choose another 'cache_dir', "
+            "and start again."
+        )
+        raise
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Wait until no other process (or thread) holds a file, and hold it; a killed one lets go."""
+    with FileLock(path):
+        yield
+
+
+def write_json(path: Path, value) -> None:
+    """Write JSON under a temporary name first, unless the file is there."""
+    if path.exists():
+        return
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
+    try:
+        temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_record(path: Path, tensors: Mapping[str, torch.Tensor], notes: Mapping) -> None:
+    """Write tensors and notes with a checksum over both."""
+    notes = json.loads(json.dumps(notes))
+    write_state(path, tensors, {**notes, "digest": _digest(tensors, notes)})
+
+
+def read_record(path: Path, expected: Mapping, caller: str) -> Record | None:
+    """Return what a file holds; a damaged one is named, moved aside and counts as missing.
+
+    Its notes must hold what is `expected`. The caller holds the lock, so that
+    no other process writes: files that are half written are of one that was killed.
+    """
+    for left in path.parent.glob(f".{path.name}.*.part"):
+        left.unlink(missing_ok=True)
+    if not path.exists():
+        return None
+    try:
+        tensors, notes = read_state(path)
+        digest = notes.pop("digest", None)
+        if digest != _digest(tensors, notes) or not expected.items() <= notes.items():
+            raise ValueError("its content does not fit its checksum")
+    except (ValueError, KeyError) as error:
+        _move_aside(path, error, caller)
+        return None
+    return Record(tensors, notes)
+
+
+def _digest(tensors: Mapping[str, torch.Tensor], notes: Mapping) -> str:
+    """Return a checksum over all that a file holds."""
+    digest = hashlib.sha256(json.dumps(notes, sort_keys=True).encode())
+    for name in sorted(tensors):
+        value = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _move_aside(path: Path, error: Exception, caller: str) -> None:
+    """Give a damaged file another name, and say so."""
+    number = 0
+    while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
+        number += 1
+    os.replace(path, aside)
+    warnings.warn(
+        f"{caller}: {str(path)!r} is damaged ({error}). It was moved to {aside.name!r}, and what "
+        "it held is computed again.",
+        SklmcWarning,
+        stacklevel=2,
+    )
