@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import difflib
+import math
 import numbers
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
-from sklmc._sklearn import _num_samples
+from sklmc._sklearn import _num_samples, check_random_state
+
+LARGEST_RATE = float(np.finfo(np.float32).max)  # learning rate that torch's optimizers can take
 
 
 def check_alpha(value, caller: str, name: str = "alpha") -> float:
@@ -97,6 +102,103 @@ def check_models(models, caller: str, minimum: int = 1, name: str = "models") ->
             f"got {len(models)}."
         )
     return models
+
+
+def check_flag(value, caller: str, name: str) -> bool:
+    """Return `value` if it is True or False: what merely counts as true is a slip."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{caller}: '{name}' must be True or False, got {value!r}.")
+    return bool(value)
+
+
+def check_number(value, caller: str, name: str, minimum=-math.inf, maximum=math.inf) -> float:
+    """Return `value` as a float between two bounds, either of them allowed; never NaN."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{caller}: '{name}' must be a number, got {value!r}.")
+    if not minimum <= value <= maximum:
+        wanted = f"in [{minimum:g}, {maximum:g}]"
+        if maximum >= LARGEST_RATE:
+            wanted = "a finite number" if minimum < 0 else f"finite and at least {minimum:g}"
+        raise ValueError(f"{caller}: '{name}' must be {wanted}, got {value!r}.")
+    return float(value)
+
+
+def check_jobs(n_jobs, caller: str) -> int | None:
+    """Return a number of jobs as joblib takes it."""
+    if n_jobs is not None and (
+        isinstance(n_jobs, bool) or not isinstance(n_jobs, numbers.Integral)
+    ):
+        raise TypeError(f"{caller}: 'n_jobs' must be an integer or None, got {n_jobs!r}.")
+    if n_jobs == 0:
+        raise ValueError(f"{caller}: 'n_jobs' must not be 0; None means 1, -1 all processors.")
+    return None if n_jobs is None else int(n_jobs)
+
+
+def check_verbose(verbose, caller: str) -> int:
+    """Return how much is to be shown."""
+    return verbose if isinstance(verbose, bool) else check_integer(verbose, caller, "verbose", 0)
+
+
+def check_seed(random_state, caller: str) -> np.random.RandomState:
+    """Return the source of chance that a seed stands for."""
+    try:
+        return check_random_state(random_state)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"{caller}: 'random_state' must be None, an integer from 0 to 2**32 - 1 or a "
+            f"numpy RandomState, got {random_state!r}."
+        ) from None
+
+
+def check_path(path, caller: str, name: str = "path") -> Path:
+    """Return a path that the system can take."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"{caller}: '{name}' must be a path, got {path!r}.")
+    if "\0" in str(path):
+        raise ValueError(f"{caller}: '{name}' holds a zero byte, got {str(path)!r}.")
+    return Path(path)
+
+
+def check_names(names, caller: str, name: str) -> list[str]:
+    """Return one name, or several, as a list of str."""
+    if isinstance(names, str):
+        return [names]
+    listed = list(names) if _is_collection(names) else [None]
+    if not all(isinstance(one, str) for one in listed):
+        raise TypeError(f"{caller}: '{name}' must be a name or a list of names, got {names!r}.")
+    return listed
+
+
+def check_mapping(value, caller: str, name: str) -> Mapping:
+    """Return `value` if it is a dict or another mapping."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{caller}: '{name}' must be a dict, got {value!r}.")
+    return value
+
+
+def check_array(values, caller: str, name: str, shape: Sequence[int | None]) -> np.ndarray:
+    """Return `values` as an array of real numbers of this shape; None is any length but zero."""
+    text = " x ".join("n" if length is None else str(length) for length in shape)
+    try:
+        array = np.asarray(values)
+    except (TypeError, ValueError, RuntimeError):
+        array = np.empty(0, dtype=object)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(
+            f"{caller}: '{name}' must be an array of numbers ({text}), got "
+            f"{type(values).__name__} of dtype {array.dtype}."
+        )
+    fits = len(array.shape) == len(shape) and all(
+        seen > 0 if length is None else seen == length for seen, length in zip(array.shape, shape)
+    )
+    if not fits:
+        raise ValueError(f"{caller}: '{name}' must have shape {text}, got {array.shape}.")
+    return array
+
+
+def _is_collection(value) -> bool:
+    """Say whether a value is a list of things: no mapping, no text."""
+    return isinstance(value, Iterable) and not isinstance(value, (str, bytes, Mapping, type))
 
 
 def _is_number(value) -> bool:

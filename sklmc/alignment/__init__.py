@@ -3,6 +3,7 @@
 from sklmc.alignment._aligner import PermutationAligner
 from sklmc.alignment._multi import MultiAligner
 from sklmc.alignment._names import ALIGNER_NAMES as ALIGNER_NAMES
+from sklmc.alignment._names import check_aligner as check_aligner
 from sklmc.alignment._names import named_aligner as named_aligner
 
 __all__ = ["MultiAligner", "PermutationAligner"]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 
 from sklmc._torch import single_thread
@@ -11,65 +9,41 @@ from sklmc.alignment._descent import CoordinateDescent, DescentResult
 from sklmc.alignment._moments import MomentPair
 from sklmc.alignment._problem import Problem
 from sklmc.alignment._readings import Reading, find_readings
-from sklmc.models import capture_activations
+from sklmc.models import CrossMoments, Moments, Reader, correlation
 
 INPUT_ROWS = 256  # samples in a forward pass
+STILL = 1e-6  # a deviation below this part of the largest is that of a unit that never changes
 ROWS_AT_ONCE = 4096  # activations of this many rows are held at a time, whatever X holds
 
 
-class CrossMoments:
-    """Running sums of a, b, a^2, b^2 and a b over rows, in float64; never the rows themselves.
+class UnitMoments:
+    """How A's units go with B's over rows, from running sums; never the rows themselves."""
 
-    Everything is taken relative to the first rows' means: sums of squares of uncentred
-    activations would cancel.
-    """
-
-    def __init__(self):
-        self.n_rows = 0
+    def __init__(self) -> None:
+        self.a, self.b, self.cross = Moments(), Moments(), CrossMoments()
 
     def add(self, a: torch.Tensor, b: torch.Tensor) -> None:
         """Add rows of A's and B's units, each (n_rows, n_units)."""
-        if self.n_rows == 0:
-            self.shift = a.double().mean(dim=0), b.double().mean(dim=0)
-            zeros = [torch.zeros_like(shift) for shift in self.shift]
-            self.sums, self.squares = [*zeros], [zero.clone() for zero in zeros]
-            self.cross = torch.zeros(a.shape[1], b.shape[1], dtype=torch.float64, device=a.device)
-        centred = []
-        for side, values in enumerate((a, b)):
-            values = values.double() - self.shift[side]
-            self.sums[side] = self.sums[side] + values.sum(dim=0)
-            self.squares[side] = self.squares[side] + values.square().sum(dim=0)
-            centred.append(values)
-        self.cross += centred[0].T @ centred[1]
-        self.n_rows += len(a)
+        a, b = a.double(), b.double()
+        self.a.add(a, unit_axis=1)
+        self.b.add(b, unit_axis=1)
+        self.cross.add(a.T, b.T)
 
     def correlation(self) -> torch.Tensor:
-        """Return Pearson correlations; 0 for a unit that never changes."""
-        n = self.n_rows
-        covariance = self.cross / n - torch.outer(self.sums[0] / n, self.sums[1] / n)
-        deviations = [
-            (squares / n - (sums / n).square()).clamp_min(0).sqrt()
-            for sums, squares in zip(self.sums, self.squares)
-        ]
-        largest = [float(d.max()) if len(d) else 0.0 for d in deviations]
-        inverse = [
-            torch.where(d > 1e-6 * top, 1 / d, torch.zeros_like(d)) if top else d
-            for d, top in zip(deviations, largest)
-        ]
-        return covariance * inverse[0][:, None] * inverse[1]
+        """Return Pearson correlations (n_units, n_units); 0 for a unit that never changes."""
+        found = correlation(self.cross, self.a, self.b)
+        for axis, moments in enumerate((self.a, self.b)):
+            deviation = moments.variance().sqrt()
+            still = deviation <= STILL * deviation.max() if len(deviation) else deviation > 0
+            found.index_fill_(axis, still.nonzero()[:, 0], 0.0)
+        return found
 
     def uncentred(self) -> torch.Tensor:
         """Return the means of a b."""
-        n, (sa, sb) = self.n_rows, self.shift
-        return (
-            self.cross / n
-            + torch.outer(self.sums[0] / n, sb)
-            + torch.outer(sa, self.sums[1] / n)
-            + torch.outer(sa, sb)
-        )
+        return self.cross.uncentred()
 
 
-STATISTICS = {"correlation": CrossMoments.correlation, "moment": CrossMoments.uncentred}
+STATISTICS = {"correlation": UnitMoments.correlation, "moment": UnitMoments.uncentred}
 
 
 def match_activations(problem: Problem) -> tuple[DescentResult, set[str]]:
@@ -97,40 +71,38 @@ def match_activations(problem: Problem) -> tuple[DescentResult, set[str]]:
     return result, {group.name for group in problem.groups} - seen
 
 
-def stream_moments(problem: Problem) -> tuple[list[Reading], list[CrossMoments]]:
+def stream_moments(problem: Problem) -> tuple[list[Reading], list[UnitMoments]]:
     """Pass once over the inputs and sum what the readings show; one block is held at a time."""
-    a, b, inputs = problem.a, problem.b, problem.inputs
-    readings = find_readings(a.module, problem.symmetry)
-    layers = sorted({(reading.layer, reading.side) for reading in readings})
-    moments: dict[int, CrossMoments] = {}
-    kept: list[int] | None = None
-    blocks = zip(
-        capture_activations(a, inputs, layers, batch_size=INPUT_ROWS),
-        capture_activations(b, inputs, layers, problem.state_b, batch_size=INPUT_ROWS),
-    )
-    for seen_a, seen_b in blocks:
-        if kept is None:
-            kept = _distinct(readings, seen_a)
-            moments = {index: CrossMoments() for index in kept}
-        for index in kept:
-            reading = readings[index]
-            for key in _calls(seen_a, reading):
-                units = [reading.units(seen[key]).float() for seen in (seen_a, seen_b)]
-                for first in range(0, len(units[0]), ROWS_AT_ONCE):
-                    moments[index].add(*(u[first : first + ROWS_AT_ONCE] for u in units))
-    return [readings[index] for index in kept or []], [moments[index] for index in kept or []]
+    readings = find_readings(problem.a.module, problem.symmetry)
+    sides = {
+        f"{side}s": {one.layer for one in readings if one.side == side}
+        for side in ("input", "output")
+    }
+    moments: dict[int, UnitMoments] = {}
+    with Reader(problem.a, **sides) as reader_a, Reader(problem.b, **sides) as reader_b:
+        for args in problem.inputs.blocks(INPUT_ROWS):
+            seen = reader_a.run(args), reader_b.run(args, problem.state_b)
+            if not moments:
+                moments = {index: UnitMoments() for index in _distinct(readings, seen[0])}
+            for index, sums in moments.items():
+                for values in zip(*(_calls(one, readings[index]) for one in seen)):
+                    units = [readings[index].units(value).float() for value in values]
+                    for first in range(0, len(units[0]), ROWS_AT_ONCE):
+                        sums.add(*(u[first : first + ROWS_AT_ONCE] for u in units))
+    return [readings[index] for index in moments], list(moments.values())
 
 
-def _calls(seen: Mapping, reading: Reading) -> list:
-    """Return the keys under which a module's activations were kept, one for each call."""
-    return [key for key in seen if key[:2] == (reading.layer, reading.side)]
+def _calls(seen, reading: Reading) -> list[torch.Tensor]:
+    """Return the activations of a module, one tensor for each call."""
+    shown = seen.inputs if reading.side == "input" else seen.outputs
+    return [value for name, value in shown.items() if name.split(":")[0] == reading.layer]
 
 
-def _distinct(readings: list[Reading], seen: Mapping) -> list[int]:
+def _distinct(readings: list[Reading], seen) -> list[int]:
     """Return the readings that a forward pass shows, each tensor once."""
     kept, known = [], set()
     for index, reading in enumerate(readings):
-        shown = tuple(id(seen[key]) for key in _calls(seen, reading))
+        shown = tuple(id(value) for value in _calls(seen, reading))
         what = (shown, reading.names, reading.positions.tobytes())
         if shown and what not in known:
             known.add(what)

@@ -11,6 +11,7 @@ from sklearn.utils.metadata_routing import UNUSED
 from tqdm.auto import tqdm
 
 from sklmc._sklearn import Interval, StrOptions, check_is_fitted
+from sklmc._validation import check_names
 from sklmc.alignment._portfolio import METHODS
 from sklmc.alignment._problem import Match, Problem
 from sklmc.alignment._similarity import similarity_frame
@@ -308,7 +309,8 @@ class PermutationAligner(BaseEstimator):
 
     def _problem(self, a, b, symmetry, start, inputs, target, progress) -> Problem:
         """Return what a method works on."""
-        frozen = [symmetry.group(name).name for name in self.freeze]
+        names = check_names(self.freeze, type(self).__name__, "freeze")
+        frozen = [symmetry.group(name).name for name in names]
         return Problem(
             a=a,
             b=b,

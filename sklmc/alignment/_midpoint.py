@@ -10,7 +10,7 @@ from torch.func import functional_call
 
 from sklmc._torch import single_thread, to_device
 from sklmc.alignment._problem import Problem
-from sklmc.models import input_blocks, per_sample_loss, private_copy
+from sklmc.models import per_sample_loss, private_copy
 
 _BATCH_NORMS = nn.modules.batchnorm._BatchNorm
 
@@ -68,6 +68,6 @@ class Midpoint:
             return torch.cat(
                 [
                     self.outputs(parameters, to_device(args, device)).cpu()
-                    for args in input_blocks(inputs)
+                    for args in inputs.blocks()
                 ]
             )

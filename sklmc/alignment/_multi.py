@@ -302,9 +302,12 @@ class MultiAligner(BaseEstimator):
             this pair alone (``pairwise``).
         """
         permutations = self._fitted()
-        models = self._as_many(models)
         symmetry = self.symmetry_
-        states = [view(m, caller=f"{type(self).__name__}.compare").state for m in models]
+        views = self._views(models)
+        check_compatible(views, type(self).__name__)
+        for one in views:
+            symmetry.check(one)
+        states = [one.state for one in views]
         moved = [symmetry.apply_state(s, p) for s, p in zip(states, permutations)]
         rows = []
         for i in range(len(states)):
@@ -338,8 +341,13 @@ class MultiAligner(BaseEstimator):
 
     def _applied(self, models, permutations) -> list:
         """Apply one permutation to each model."""
-        models = self._as_many(models)
-        return [self.symmetry_.apply(m, p) for m, p in zip(models, permutations)]
+        views = self._views(models)
+        return [self.symmetry_.apply(v, p) for v, p in zip(views, permutations)]
+
+    def _views(self, models) -> list:
+        """Return what the other rooms may know of the models, each under its own name."""
+        caller, models = type(self).__name__, self._as_many(models)
+        return [view(m, caller=caller, name=f"models[{i}]") for i, m in enumerate(models)]
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from sklmc._validation import check_option
 from sklmc.alignment._aligner import PermutationAligner
 from sklmc.alignment._multi import MultiAligner
 from sklmc.alignment._portfolio import METHODS
 
 ALIGNER_NAMES = (*METHODS, "merge_many")
+
+
+def check_aligner(aligner, caller: str):
+    """Return `aligner` if it is a name, an aligner with its own settings, or None."""
+    if isinstance(aligner, type):
+        raise TypeError(
+            f"{caller}: 'aligner' is the class {aligner.__name__}; pass an instance of it."
+        )
+    if not (hasattr(aligner, "fit") and hasattr(aligner, "transform")):
+        check_option(aligner, [*ALIGNER_NAMES, None], caller, "aligner")
+    return aligner
 
 
 def named_aligner(name: str) -> PermutationAligner | MultiAligner:

@@ -106,7 +106,7 @@ def _learned(problem: Problem, n_rows: int, perms) -> Match:
     """Return what straight-through matching makes of permutations, on so many rows at most."""
     order = check_random_state(problem.random_state).permutation(len(problem.target))
     short = replace(
-        _with_rows(problem, order[:n_rows]), max_iter=min(problem.max_iter, LEARNING_EPOCHS)
+        problem.with_rows(order[:n_rows]), max_iter=min(problem.max_iter, LEARNING_EPOCHS)
     )
     return _gone_on(short, perms, match_straight_through)
 
@@ -149,22 +149,12 @@ def _started(problem: Problem, seed: int) -> Problem:
 
 def _divided(problem: Problem) -> tuple[Problem, Problem]:
     """Split X (and y) into rows that methods may use and rows that choose among them."""
-    parts = problem.inputs if isinstance(problem.inputs, tuple) else (problem.inputs,)
-    n = len(parts[0])
+    n = len(problem.inputs)
     order = check_random_state(problem.random_state).permutation(n)
     n_choice = min(int(np.ceil(n * CHOICE_SHARE)), CHOICE_ROWS)
     if n < 4:
         return problem, problem
-    return _with_rows(problem, order[n_choice:]), _with_rows(problem, order[:n_choice])
-
-
-def _with_rows(problem: Problem, rows: np.ndarray) -> Problem:
-    """Return the problem with some rows of X (and y)."""
-    parts = problem.inputs if isinstance(problem.inputs, tuple) else (problem.inputs,)
-    cut = tuple(part[rows] for part in parts)
-    inputs = cut if isinstance(problem.inputs, tuple) else cut[0]
-    target = None if problem.target is None else problem.target[rows]
-    return replace(problem, inputs=inputs, target=target)
+    return problem.with_rows(order[n_choice:]), problem.with_rows(order[:n_choice])
 
 
 METHODS: dict[str, Callable[[Problem], Match]] = {

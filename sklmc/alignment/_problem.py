@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
-from sklmc.models import ModelView
+from sklmc.models import Inputs, ModelView
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Problem:
     symmetry: object
     state_b: dict[str, torch.Tensor]
     groups: Sequence
-    inputs: object = None
+    inputs: Inputs | None = None
     target: torch.Tensor | None = None
     statistic: str = "correlation"
     refine: bool = False
@@ -41,6 +41,11 @@ class Problem:
     def moved_state(self, perms) -> dict[str, torch.Tensor]:
         """Return B's state under permutations on top of the start."""
         return self.symmetry.apply_state(self.state_b, self.symmetry.permutation(perms))
+
+    def with_rows(self, rows) -> Problem:
+        """Return the problem with some rows of X (and y)."""
+        target = None if self.target is None else self.target[rows]
+        return replace(self, inputs=self.inputs[rows], target=target)
 
     def is_solved(self, perms) -> bool:
         """Say whether permutations on top of the start make B equal to A, to the bit."""

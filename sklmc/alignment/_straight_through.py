@@ -12,7 +12,7 @@ from sklmc.alignment._descent import CoordinateDescent
 from sklmc.alignment._midpoint import Midpoint
 from sklmc.alignment._problem import Match, Problem
 from sklmc.alignment._weight import match_weights
-from sklmc.models import count_multiply_adds, input_blocks, per_sample_loss
+from sklmc.models import count_multiply_adds, per_sample_loss
 
 BATCH_SIZE = 100
 STEPS_PER_MATCH = 2  # gradient steps between two searches for the nearest permutation
@@ -51,15 +51,13 @@ def match_straight_through(problem: Problem) -> Match:
     free = {name: moved[name].clone().requires_grad_() for name in parameters}
     optimizer = torch.optim.SGD(free.values(), lr=LEARNING_RATE, momentum=MOMENTUM)
     order = check_random_state(problem.random_state)
-    parts = problem.inputs if isinstance(problem.inputs, tuple) else (problem.inputs,)
     report = problem.report("straight-through matching")
     steps = waited = 0
     for _ in range(problem.max_iter):
         rows = torch.from_numpy(order.permutation(len(problem.target)))
-        shuffled = tuple(part[rows] for part in parts)
         targets = problem.target[rows]
         done = 0
-        for args in input_blocks(shuffled, BATCH_SIZE):
+        for args in problem.inputs[rows].blocks(BATCH_SIZE):
             target = targets[done : done + len(args[0])]
             done += len(target)
             with single_thread():

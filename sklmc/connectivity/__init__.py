@@ -7,6 +7,7 @@ from sklmc.connectivity._pairwise_score import PairwiseScore
 from sklmc.connectivity._path_score import PathScore
 from sklmc.connectivity._plane import LossPlane, loss_plane
 from sklmc.connectivity._scorer import LMCScorer
+from sklmc.connectivity._scorer import check_scorer as check_scorer
 
 __all__ = [
     "LMCScorer",

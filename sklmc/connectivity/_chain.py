@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from sklmc._torch import to_device
-from sklmc.connectivity._roads import Overrides, Road, output_of_layer
-from sklmc.models import ModelView, run_module
+from sklmc.connectivity._roads import Overrides, Road
+from sklmc.models import ModelView, find_chain, read_once
 
 # Activations are laid out (..., units, samples): sums over units then run over whole rows.
 POINTWISE = (
@@ -88,7 +88,8 @@ class ChainRoad(Road):
     def load(self, args: tuple[torch.Tensor, ...]) -> None:
         """Take a block of samples and run every net up to its first layer."""
         self.args = to_device(args, self.skeleton.device)
-        inputs = input_of_layer(self.skeleton, self.states[0], self.first_layer, self.args)
+        # what reaches the first weight layer is the same for every net
+        inputs, _ = read_once(self.skeleton, self.first_layer, self.args, self.states[0])
         columns = inputs.T  # (n_features, rows)
         first: list[torch.Tensor] = []
         for (weight, bias), source in zip(self.first_weights, self.sources):
@@ -149,38 +150,22 @@ def chain_layers(
     skeleton: ModelView, state, args: tuple[torch.Tensor, ...], first: str
 ) -> list[str] | None:
     """Return the layers of a plain chain from the first weight layer on, or None."""
-    calls: list[tuple[str, nn.Module, torch.Tensor, torch.Tensor]] = []
-
-    def note(name: str):
-        def hook(module, inputs, output):
-            calls.append((name, module, inputs[0], output))
-
-        return hook
-
-    handles = [
-        part.register_forward_hook(note(name))
-        for name, part in skeleton.module.named_modules()
-        if not list(part.children())
-    ]
-    try:
-        result = run_module(skeleton, args, state)
-    finally:
-        for handle in handles:
-            handle.remove()
-    names = [name for name, *_ in calls]
-    if first not in names or len(set(names)) != len(names):
+    row = find_chain(skeleton, args, state)
+    names = [call.path for call, _ in row]
+    if first not in names:
         return None
-    calls = calls[names.index(first) :]
-    in_a_row = all(later[2] is earlier[3] for earlier, later in zip(calls[:-1], calls[1:]))
-    flat = all(inputs.ndim == 2 and output.ndim == 2 for *_, inputs, output in calls)
-    if not (in_a_row and flat and calls[-1][3] is result):
+    row, names = row[names.index(first) :], names[names.index(first) :]
+    flat = all(call.input.ndim == 2 and output.ndim == 2 for call, output in row)
+    if not (flat and isinstance(row[0][0].module, nn.Linear)):
         return None
-    if not isinstance(calls[0][1], nn.Linear) or not all(_known(part) for _, part, *_ in calls):
+    if not all(_known(call.module) for call, _ in row):
         return None
     held = {
-        f"{name}.{key}" for name, part, *_ in calls for key in (*part._parameters, *part._buffers)
+        f"{call.path}.{key}"
+        for call, _ in row
+        for key in (*call.module._parameters, *call.module._buffers)
     }
-    return [name for name, *_ in calls] if all(name in held for name in state) else None
+    return names if all(name in held for name in state) else None
 
 
 def _known(part: nn.Module) -> bool:
@@ -190,20 +175,6 @@ def _known(part: nn.Module) -> bool:
     if type(part) is nn.BatchNorm1d:
         return part.track_running_stats
     return type(part) in (nn.Linear, *POINTWISE, *NOTHING)
-
-
-def input_of_layer(
-    skeleton: ModelView, state, layer: str, args: tuple[torch.Tensor, ...]
-) -> torch.Tensor:
-    """Return what reaches the first weight layer: the same for every net."""
-    caught: list[torch.Tensor] = []
-    part = skeleton.module.get_submodule(layer)
-    handle = part.register_forward_pre_hook(lambda module, inputs: caught.append(inputs[0]))
-    try:
-        output_of_layer(skeleton, state, layer, args)
-    finally:
-        handle.remove()
-    return caught[0]
 
 
 class _Lines:

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import pdist, squareform
 
-from sklmc._validation import check_integer, check_option
+from sklmc._validation import check_array, check_integer, check_number, check_option
 
 LINKAGES = ("single", "complete", "average", "weighted")
 SPACES = ("distance", "rows")
@@ -53,6 +53,12 @@ class ModelClusters:
     linkage: np.ndarray
     matrix: np.ndarray
 
+    def __post_init__(self) -> None:
+        """Refuse what is no hierarchy of as many models as the matrix has rows."""
+        n = len(check_array(self.matrix, "ModelClusters", "matrix", (None, None)))
+        check_array(self.matrix, "ModelClusters", "matrix", (n, n))
+        check_array(self.linkage, "ModelClusters", "linkage", (n - 1, 4))
+
     @property
     def order(self) -> np.ndarray:
         """Models in the order of the leaves."""
@@ -82,6 +88,7 @@ class ModelClusters:
             check_integer(n_clusters, "ModelClusters.labels", "n_clusters", 1)
             found = hierarchy.fcluster(self.linkage, n_clusters, criterion="maxclust")
         else:
+            check_number(height, "ModelClusters.labels", "height")
             found = hierarchy.fcluster(self.linkage, height, criterion="distance")
         _, first, codes = np.unique(found, return_index=True, return_inverse=True)
         return np.argsort(np.argsort(first))[codes]

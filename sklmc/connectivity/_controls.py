@@ -6,10 +6,9 @@ import numpy as np
 import torch
 from sklearn.base import clone
 
-from sklmc._sklearn import check_random_state
-from sklmc._validation import check_integer
+from sklmc._validation import check_integer, check_seed
 from sklmc.connectivity._path_score import PathScore
-from sklmc.connectivity._scorer import LMCScorer
+from sklmc.connectivity._scorer import check_scorer
 from sklmc.models import ModelView, check_compatible, common_input, see_through, view
 from sklmc.symmetry import discover_symmetry
 
@@ -70,10 +69,8 @@ def path_controls(
     """
     caller = "path_controls"
     check_integer(n_repeats, caller, "n_repeats", 1)
-    scorer = LMCScorer() if scorer is None else scorer
-    if not isinstance(scorer, LMCScorer):
-        raise TypeError(f"{caller}: 'scorer' must be an LMCScorer, got {type(scorer).__name__}.")
-    rng = check_random_state(random_state)
+    scorer = check_scorer(scorer, caller)
+    rng = check_seed(random_state, caller)
     seeds = rng.randint(MAX_SEED, size=2 * n_repeats).tolist()
     names = ["model_a", "model_b"]
     seen = [see_through(model) for model in (model_a, model_b)]

@@ -33,7 +33,7 @@ from sklmc.models import (
     check_compatible,
     common_input,
     is_classification,
-    read_data,
+    read_labelled_data,
     see_through,
     transform,
     view,
@@ -152,9 +152,8 @@ def _samples(lead: ModelView, earlier, X, y, how: Settings) -> tuple[Samples, bo
 
 def checked_samples(lead: ModelView, X, y) -> tuple[Samples, bool]:
     """Return inputs and targets as arrays, and whether they classify; clear errors otherwise."""
-    inputs, target = read_data(lead, X, y)
-    parts = inputs if isinstance(inputs, tuple) else (inputs,)
-    arrays = tuple(part.contiguous().numpy() for part in parts)
+    inputs, target = read_labelled_data(lead, X, y)
+    arrays = tuple(part.contiguous().numpy() for part in inputs.args)
     samples = Samples(arrays, target.contiguous().numpy(), len(target))
     return samples, is_classification(target)
 

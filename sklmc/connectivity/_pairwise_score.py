@@ -9,12 +9,11 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from sklmc._sklearn import check_random_state
-from sklmc._validation import check_integer, check_option
-from sklmc.connectivity._barriers import barrier_of, midpoint_barrier_of, midpoint_of
+from sklmc._validation import check_integer, check_mapping, check_number, check_option, check_seed
+from sklmc.connectivity._barriers import BASELINES, barrier_of, midpoint_barrier_of, midpoint_of
 from sklmc.connectivity._clusters import ModelClusters, cluster_models
 from sklmc.connectivity._intervals import MedianInterval, median_interval
-from sklmc.connectivity._path_score import METRICS, PathScore
+from sklmc.connectivity._path_score import METRICS, PathScore, check_curves
 
 MATRICES = ("barrier", "epsilon", "calibrated_barrier")
 
@@ -89,6 +88,14 @@ class PairwiseScore:
     failures: Mapping[tuple[int, int], str] = dataclasses.field(default_factory=dict)
     error_score: float = np.nan
 
+    def __post_init__(self) -> None:
+        """Refuse curves that are not those of all pairs."""
+        n = check_integer(self.n_models, "PairwiseScore", "n_models", 1)
+        check_curves(self, "PairwiseScore", (n * (n - 1) // 2,))
+        check_mapping(self.failures, "PairwiseScore", "failures")
+        if self.error_score is not np.nan:
+            check_number(self.error_score, "PairwiseScore", "error_score")
+
     @property
     def pairs(self) -> list[tuple[int, int]]:
         """Pairs (i, j) with i < j in the order of the paths."""
@@ -127,6 +134,7 @@ class PairwiseScore:
             In the order of `pairs`.
         """
         baseline = self.baseline if baseline is None else baseline
+        check_option(baseline, BASELINES, "PairwiseScore", "baseline")
         return self._with_failures(barrier_of(self._curves(metric), self.alphas, baseline))
 
     def midpoints(self, metric: str | None = None) -> np.ndarray:
@@ -158,11 +166,13 @@ class PairwiseScore:
         score : PathScore
             Losses along the line.
         """
+        for name, index in (("i", i), ("j", j)):
+            check_integer(index, "PairwiseScore.path", name, 0)
         low, high = min(i, j), max(i, j)
         if not 0 <= low < high < self.n_models:
             raise ValueError(
-                f"PairwiseScore: 'i' and 'j' must be two different models of 0..{self.n_models - 1}"
-                f", got {i!r} and {j!r}."
+                "PairwiseScore.path: 'i' and 'j' must be two different models of "
+                f"0..{self.n_models - 1}, got {i!r} and {j!r}."
             )
         row = self.pairs.index((low, high))
 
@@ -275,7 +285,7 @@ class PairwiseScore:
         clusters : ModelClusters
             Linkage, order of leaves, and labels at any height or number of clusters.
         """
-        self._values(values)
+        self._values(values, "values")
         return cluster_models(getattr(self, values), linkage, on, "PairwiseScore.cluster")
 
     def to_frame(self) -> pd.DataFrame:
@@ -318,9 +328,9 @@ class PairwiseScore:
         columns["failure"] = np.array([self.failures.get(pair) for pair in self.pairs], object)
         return pd.DataFrame(columns)
 
-    def _values(self, on: str) -> np.ndarray:
+    def _values(self, on: str, name: str = "on") -> np.ndarray:
         """Return one of the matrices as a value for each pair."""
-        check_option(on, MATRICES, "PairwiseScore", "on")
+        check_option(on, MATRICES, "PairwiseScore", name)
         if on == "calibrated_barrier":
             return self.barriers(metric="calibrated_loss")
         return self.barriers("max" if on == "epsilon" else None)
@@ -329,10 +339,11 @@ class PairwiseScore:
         self, values, confidence, n_resamples, random_state, lowest=-np.inf
     ) -> MedianInterval:
         """Check what is common to interval and compare, and resample."""
+        check_number(confidence, "PairwiseScore", "confidence")
         if not 0.0 < confidence < 1.0:
             raise ValueError(f"PairwiseScore: 'confidence' must lie in (0, 1), got {confidence!r}.")
         check_integer(n_resamples, "PairwiseScore", "n_resamples", 1)
-        rng = check_random_state(random_state)
+        rng = check_seed(random_state, "PairwiseScore")
         return median_interval(values, self.n_models, confidence, n_resamples, rng, lowest)
 
     def _curves(self, metric: str | None) -> np.ndarray:

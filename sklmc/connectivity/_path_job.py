@@ -16,7 +16,7 @@ from sklmc.connectivity._population import Population, run_between, same_bits
 from sklmc.connectivity._roads import Road, SplitRoad, first_weight_layer, values_last
 from sklmc.connectivity._tally import Samples, Tally
 from sklmc.merging import reestimate_statistics, tracked_norms
-from sklmc.models import interpolate_states, view
+from sklmc.models import Inputs, interpolate_states, view
 
 LOGIT_BYTES = 2**27  # logits that one task may keep for calibration
 STATE_BYTES = 2**28  # weights that one task may hold
@@ -83,7 +83,7 @@ class PathJob:
     def _aligned(self, pairs, states, failures):
         """Return pairs whose second net is its aligned copy, and all states."""
         skeleton = self.population.skeleton()
-        X, y = self._side_samples()
+        inputs, y = self._side_samples()
         models = [skeleton.rebuild(state) for state in states]
         states, local = list(states), []
         for index, (a, b) in enumerate(pairs):
@@ -91,7 +91,7 @@ class PathJob:
                 local.append((a, a))
                 continue
             try:
-                aligner = clone(self.aligner).fit(models[a], models[b], X, y)
+                aligner = clone(self.aligner).fit(models[a], models[b], inputs.given, y)
                 moved = view(aligner.transform(models[b]), caller=self.population.caller).state
             except Exception as error:
                 if not self.catch:
@@ -108,12 +108,11 @@ class PathJob:
                 local.append((a, len(states) - 1))
         return local, states
 
-    def _side_samples(self):
+    def _side_samples(self) -> tuple[Inputs, np.ndarray]:
         """Return what aligner and repair see: the calibration samples where there are any."""
         at = self.samples.n_scored if self.calibration == "given" else 0
-        X = self.samples.block(at, len(self.samples.target))
-        y = np.array(self.samples.target[at:])
-        return (X[0] if len(X) == 1 else X), y
+        inputs = Inputs(*self.samples.block(at, len(self.samples.target)))
+        return inputs, np.array(self.samples.target[at:])
 
     # Scores
 
@@ -147,7 +146,7 @@ class PathJob:
         if self.repair is None:
             return [None] * len(pairs)
         skeleton = self.population.skeleton()
-        X, _ = self._side_samples()
+        inputs, _ = self._side_samples()
         names = [
             f"{name}.{buffer}" if name else buffer
             for norms in tracked_norms(skeleton.module).values()
@@ -161,7 +160,7 @@ class PathJob:
             at_alphas = []
             for alpha in self.alphas[1:-1] if a != b else ():
                 state = interpolate_states(states[a], states[b], alpha)
-                state = reestimate_statistics(skeleton, state, X)
+                state = reestimate_statistics(skeleton, state, inputs)
                 at_alphas.append({name: state[name].clone() for name in names})
             found.append(at_alphas)
         return found

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pandas as pd
 
-from sklmc._validation import check_option
+from sklmc._validation import check_array, check_number, check_option
 from sklmc.connectivity._barriers import (
     BASELINES,
     barrier_of,
@@ -91,6 +91,10 @@ class PathScore:
     inverse_temperature: np.ndarray | None = None
     metric: str = "loss"
     baseline: str = "linear"
+
+    def __post_init__(self) -> None:
+        """Refuse curves that are no numbers, or not as many as there are alphas."""
+        check_curves(self, "PathScore", ())
 
     def values(self, metric: str | None = None) -> np.ndarray:
         """Return the path of one metric.
@@ -183,6 +187,7 @@ class PathScore:
         connected : bool
             False also where the path holds a NaN.
         """
+        check_number(epsilon, "PathScore.is_connected", "epsilon", 0)
         return bool(self.epsilon <= epsilon)
 
     def to_frame(self) -> pd.DataFrame:
@@ -199,3 +204,14 @@ class PathScore:
             columns["calibrated_loss"] = self.calibrated_loss
             columns["inverse_temperature"] = self.inverse_temperature
         return pd.DataFrame(columns)
+
+
+def check_curves(score, caller: str, before: tuple[int, ...]) -> None:
+    """Check the curves of a score, of shape (*before, n_alphas), and its settings."""
+    n_alphas = len(check_array(score.alphas, caller, "alphas", (None,)))
+    for name in ("loss", "error", "calibrated_loss", "inverse_temperature"):
+        curve = getattr(score, name)
+        if curve is not None or name in ("loss", "error"):
+            check_array(curve, caller, name, (*before, n_alphas))
+    check_option(score.metric, METRICS, caller, "metric")
+    check_option(score.baseline, BASELINES, caller, "baseline")

@@ -12,7 +12,15 @@ from tqdm.auto import tqdm
 
 from sklmc._sklearn import Parallel, delayed
 from sklmc._torch import single_thread
-from sklmc._validation import check_integer, check_models, check_option
+from sklmc._validation import (
+    check_integer,
+    check_jobs,
+    check_models,
+    check_number,
+    check_option,
+    check_verbose,
+)
+from sklmc.alignment import check_aligner
 from sklmc.connectivity._losses import block_sums
 from sklmc.connectivity._pair_scoring import checked_samples
 from sklmc.connectivity._population import Population
@@ -21,6 +29,7 @@ from sklmc.connectivity._tally import Samples, target_values
 from sklmc.merging import reestimate_statistics
 from sklmc.merging._merge import align_models
 from sklmc.models import (
+    Inputs,
     average_states,
     check_compatible,
     common_input,
@@ -30,6 +39,7 @@ from sklmc.models import (
 )
 
 ROWS = 1024  # samples in a block
+LARGEST_MARGIN = 1e6  # beyond, float32 weights hold nothing of the models
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -161,8 +171,10 @@ def loss_plane(
         raise ValueError(f"{caller}: 'models' must hold 3 models, got {len(models)}.")
     check_integer(n_points, caller, "n_points", 2)
     check_option(repair, ["batch_norm", None], caller, "repair")
-    if not margin >= 0:
-        raise ValueError(f"{caller}: 'margin' must not be negative, got {margin!r}.")
+    check_number(margin, caller, "margin", 0, LARGEST_MARGIN)
+    check_aligner(aligner, caller)
+    check_jobs(n_jobs, caller)
+    check_verbose(verbose, caller)
     names = [f"models[{k}]" for k in range(3)]
     seen = [see_through(model) for model in models]
     X = common_input([earlier for earlier, _ in seen], X, caller, names)
@@ -219,8 +231,8 @@ class _PlaneWork:
         state = average_states(states, weights)
         n = len(self.samples.target)
         if self.repair is not None and max(weights) != 1.0:
-            X = self.samples.block(0, n)
-            state = reestimate_statistics(skeleton, state, X)
+            inputs = Inputs(*self.samples.block(0, n))
+            state = reestimate_statistics(skeleton, state, inputs)
         total, n_values = np.zeros(2), 0
         for start, stop in self.samples.spans(ROWS):
             outputs = run_module(skeleton, self.samples.block(start, stop), state).cpu()

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import nn
 
 from sklmc._torch import to_device
-from sklmc.models import ModelView, interpolate_states, named_tensors, run_module, view
-
-State = Mapping[str, torch.Tensor]
+from sklmc.models import ModelView, State, interpolate_states, named_tensors, run_module, view
 
 
 class Population:

@@ -10,7 +10,16 @@ from torch import nn
 
 from sklmc._torch import to_device
 from sklmc.connectivity._population import State, run_between
-from sklmc.models import ModelView, as_logits, interpolate_states, named_tensors, run_module, view
+from sklmc.models import (
+    ModelView,
+    Watcher,
+    as_logits,
+    interpolate_states,
+    named_tensors,
+    read_once,
+    run_module,
+    view,
+)
 
 LINEAR_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)  # linear in weight and bias together
 WORKSPACE = 2**28  # bytes that the first layer's outputs of one block may take
@@ -104,7 +113,7 @@ class SplitRoad(Road):
         """Take a block of samples and run every net up to its first weight layer."""
         super().load(args)
         self.first = [
-            output_of_layer(self.skeleton, state, self.layer, self.args) for state in self.states
+            read_once(self.skeleton, self.layer, self.args, state)[1] for state in self.states
         ]
 
     def _inner(self, a: int, b: int, k: int, overrides: Overrides) -> torch.Tensor:
@@ -134,45 +143,16 @@ class _Relay:
         return self.value
 
 
-class _Reached(BaseException):
-    """Ends a forward pass once the first layer's output is known."""
-
-
-def output_of_layer(
-    skeleton: ModelView, state: State, layer: str, args: tuple[torch.Tensor, ...]
-) -> torch.Tensor:
-    """Run a net up to one layer and return that layer's output."""
-    caught: list[torch.Tensor] = []
-
-    def stop(module, inputs, output):
-        caught.append(output)
-        raise _Reached
-
-    handle = skeleton.module.get_submodule(layer).register_forward_hook(stop)
-    try:
-        run_module(skeleton, args, state)
-    except _Reached:
-        pass
-    finally:
-        handle.remove()
-    return caught[0]
-
-
 def first_weight_layer(
     skeleton: ModelView, state: State, args: tuple[torch.Tensor, ...]
 ) -> str | None:
     """Return the name of the first layer with weights if it is linear in them, else None."""
     called: list[str] = []
-    handles = [
-        part.register_forward_pre_hook(lambda module, inputs, name=name: called.append(name))
-        for name, part in skeleton.module.named_modules()
-        if part._parameters or part._buffers
+    weighted = [
+        path for path, part in skeleton.module.named_modules() if part._parameters or part._buffers
     ]
-    try:
-        run_module(skeleton, args, state)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with Watcher(skeleton, lambda call: called.append(call.path), modules=weighted) as watcher:
+        watcher.run(args, state)
     if not called or called.count(called[0]) > 1:
         return None
     layer = skeleton.module.get_submodule(called[0])

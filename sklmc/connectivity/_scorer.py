@@ -11,8 +11,8 @@ import pandas as pd
 from sklearn.base import BaseEstimator
 
 from sklmc._sklearn import HasMethods, Interval, StrOptions
-from sklmc._validation import check_models, check_option
-from sklmc.alignment import ALIGNER_NAMES, named_aligner
+from sklmc._validation import check_models
+from sklmc.alignment import check_aligner, named_aligner
 from sklmc.connectivity._barriers import BASELINES, alpha_grid
 from sklmc.connectivity._grid import score_grid
 from sklmc.connectivity._pair_scoring import Settings, score_pairs
@@ -376,9 +376,8 @@ class LMCScorer(BaseEstimator):
                 f"{caller}: 'calibration' must be the pair (X_cal, y_cal), got a tuple of "
                 f"{len(self.calibration)}."
             )
-        aligner = self.aligner
+        aligner = check_aligner(self.aligner, caller)
         if isinstance(aligner, str):
-            check_option(aligner, ALIGNER_NAMES, caller, "aligner")
             aligner = named_aligner(aligner)
         how = Settings(
             caller=caller,
@@ -392,3 +391,12 @@ class LMCScorer(BaseEstimator):
             folder=folder,
         )
         return score_pairs(models, pairs, X, y, names, how)
+
+
+def check_scorer(scorer, caller: str, **defaults) -> LMCScorer:
+    """Return `scorer`; an LMCScorer with these settings where it is None."""
+    if scorer is None:
+        return LMCScorer(**defaults)
+    if not isinstance(scorer, LMCScorer):
+        raise TypeError(f"{caller}: 'scorer' must be an LMCScorer, got {type(scorer).__name__}.")
+    return scorer

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.datasets import fetch_openml, get_data_home
 
-from sklmc._validation import check_option
+from sklmc._validation import check_option, check_path
 from sklmc.datasets._split import DataSplit
 
 _PARTS = ("X_train", "y_train", "X_test", "y_test")
@@ -103,7 +103,7 @@ def _data_home(data_home) -> Path:
     """Return the folder of the files: as said, as the environment says, or scikit-learn's."""
     if data_home is None:
         data_home = os.environ.get("SKLMC_DATA") or get_data_home()
-    return Path(data_home).expanduser()
+    return check_path(data_home, "load_images", "data_home").expanduser()
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:

@@ -6,6 +6,7 @@ import difflib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 
+import torch
 from torch import nn
 
 
@@ -17,6 +18,28 @@ def check_module(module, caller: str) -> None:
             "fit would start from the same weights and change them in place; pass the class and "
             "set its arguments with module__width=..., and so on."
         )
+
+
+def check_device(device, caller: str) -> None:
+    """Refuse a device that torch does not know."""
+    try:
+        torch.device("cpu" if device is None else device)
+    except (RuntimeError, TypeError):
+        raise ValueError(
+            f"{caller}: 'device' must name a device of torch ('cpu', 'cuda', 'cuda:1'), got "
+            f"{device!r}."
+        ) from None
+
+
+def check_callbacks(callbacks: Iterable, caller: str) -> None:
+    """Refuse what is neither a callback, nor its class, nor a pair of a name and one of these."""
+    for one in callbacks:
+        callback = one[1] if isinstance(one, tuple) and len(one) == 2 else one
+        if not hasattr(callback, "initialize"):
+            raise TypeError(
+                f"{caller}: 'callbacks' must hold skorch callbacks, or pairs (name, callback), got "
+                f"{one!r}."
+            )
 
 
 def check_arguments(component: Callable, prefix: str, given: Iterable[str], caller: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -326,6 +327,8 @@ def _is_binary_loss(criterion) -> bool:
 
 def _listed(values) -> list:
     """Return an array-like as a list."""
+    if not hasattr(values, "__len__") or isinstance(values, (str, bytes, Mapping, type)):
+        raise TypeError(f"NetClassifier: 'classes' must be a list of labels, got {values!r}.")
     return values.tolist() if hasattr(values, "tolist") else list(values)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Number
 
 import numpy as np
+import pandas as pd
 import scipy.sparse
 import torch
 from skorch.dataset import Dataset
@@ -12,6 +14,9 @@ from skorch.utils import is_dataset
 from torch.utils.data import Subset
 
 from sklmc._sklearn import check_is_fitted, validate_data
+from sklmc.models._inputs import check_tensor
+
+LABELS = (str, bytes, Number, np.generic, type(None))  # what a single label may be
 
 
 class NetData:
@@ -25,17 +30,18 @@ class NetData:
         """Validate and cast X as in fit; what torch alone can read goes through untouched."""
         if goes_untouched(X):
             return X
-        X = validate_data(self, _from_torch(X), reset=False, allow_nd=True, dtype=self._x_dtype())
+        X = self._readable(X, "X")
+        X = validate_data(self, X, reset=False, allow_nd=True, dtype=self._x_dtype())
         return _plain(X)
 
     def _check_both(self, X, y, reset: bool, **options):
         """Validate and cast X, and validate y, for training."""
         if goes_untouched(X):
-            return X, _from_torch(y)
+            return X, self._readable(y, "y")
         X, y = validate_data(
             self,
-            _from_torch(X),
-            _from_torch(y),
+            self._readable(X, "X"),
+            self._readable(y, "y"),
             reset=reset,
             allow_nd=True,
             dtype=self._x_dtype(),
@@ -46,6 +52,10 @@ class NetData:
             self._sample_shape = X.shape[1:]
             self._sample_dtype = X.dtype
         return X, y
+
+    def _readable(self, values, name: str):
+        """Return a tensor as an array; refuse what casting alone would let through."""
+        return readable(values, type(self).__name__, name)
 
     def _check_validation_data(self, data):
         """Return a dataset of arrays, or a subset of one, as the net takes them in training."""
@@ -99,9 +109,41 @@ def goes_untouched(X) -> bool:
     return is_dataset(X) or (isinstance(X, Mapping) and not scipy.sparse.issparse(X))
 
 
-def _from_torch(values):
-    """Return a tensor as an array, and anything else as it is."""
-    return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else values
+def readable(values, caller: str, name: str):
+    """Return a tensor as an array, and anything else as it is, if a net can read its values.
+
+    Labels may be text. Dates are refused: a cast would make numbers of nanoseconds of them.
+    """
+    if isinstance(values, torch.Tensor):
+        check_tensor(values, caller, name)
+        values = values.detach().cpu()
+        return (values.float() if values.dtype is torch.bfloat16 else values).numpy()
+    if isinstance(values, pd.DataFrame) and name == "X":
+        for column, part in values.items():
+            if not pd.api.types.is_numeric_dtype(part.dtype) and not _reads_as_numbers(part):
+                raise ValueError(
+                    f"{caller}: column {column!r} of '{name}' holds no numbers (dtype "
+                    f"{part.dtype}); encode it."
+                )
+    if scipy.sparse.issparse(values) and name == "y":
+        raise TypeError(f"{caller}: 'y' is sparse; pass y.toarray().")
+    kind = getattr(getattr(values, "dtype", None), "kind", "")
+    if kind in ("m", "M"):
+        raise TypeError(f"{caller}: '{name}' holds dates or times; turn them into numbers.")
+    if name == "y" and kind == "O" and not all(isinstance(v, LABELS) for v in np.ravel(values)):
+        raise TypeError(f"{caller}: 'y' must hold numbers or text, got other objects.")
+    return values
+
+
+def _reads_as_numbers(column: pd.Series) -> bool:
+    """Say whether a column of objects or text can be cast."""
+    if column.dtype.kind in ("m", "M"):
+        return False
+    try:
+        column.astype(float)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _plain(X) -> np.ndarray:

@@ -21,6 +21,7 @@ from sklmc._sklearn import (
     get_tags,
 )
 from sklmc.estimators._cell import SpanTask
+from sklmc.estimators._data import readable
 from sklmc.estimators._folders import PopulationFolders, check_cache_seed, net_versions
 from sklmc.estimators._members import (
     last_loss,
@@ -301,6 +302,7 @@ class DeepEnsemble(MetaEstimatorMixin, BaseEstimator):
             The score of ``predict(X)``.
         """
         metric = accuracy_score if is_classifier(self) else r2_score
+        y = readable(y, "DeepEnsemble", "y")
         return metric(y, self.predict(X), sample_weight=sample_weight)
 
 

@@ -7,6 +7,7 @@ import warnings
 
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
 from sklmc._sklearn import check_is_fitted
 from sklmc._torch import seeded, single_thread, torch_defaults
@@ -263,7 +264,12 @@ class ArrayNet(NetCallbacks, NetData, NetParameters):
         if training and self._has_batch_norm() and may_leave_one(options, len(dataset)):
             options["drop_last"] = True
         batches = array_batches(iterator, dataset, options)
-        return iterator(dataset, **options) if batches is None else batches
+        if batches is not None:
+            return batches
+        if not training and iterator is DataLoader:
+            # else each pass over a Dataset draws from torch's own generator
+            options.setdefault("generator", torch.Generator().manual_seed(0))
+        return iterator(dataset, **options)
 
     def _has_batch_norm(self) -> bool:
         """Say whether the module needs more than one sample to train on."""

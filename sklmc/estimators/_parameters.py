@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from numbers import Integral, Real
 
 import torch
+from torch.utils.data import Dataset
 
 from sklmc._sklearn import (
-    HasMethods,
     Interval,
     Options,
     StrOptions,
@@ -16,7 +16,14 @@ from sklmc._sklearn import (
     validate_parameter_constraints,
 )
 from sklmc._torch import torch_defaults
-from sklmc.estimators._arguments import check_arguments, check_module, check_names
+from sklmc._validation import LARGEST_RATE
+from sklmc.estimators._arguments import (
+    check_arguments,
+    check_callbacks,
+    check_device,
+    check_module,
+    check_names,
+)
 
 _SET_BY_SKORCH = ("history_", "initialized_", "virtual_params_")
 
@@ -28,13 +35,13 @@ class NetParameters:
         "module": [callable],
         "criterion": [callable],
         "optimizer": [callable],
-        "lr": [Interval(Real, 0, None, closed="left")],
+        "lr": [Interval(Real, 0, LARGEST_RATE, closed="both")],
         "max_epochs": [Interval(Integral, 0, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left"), Options(Integral, {-1})],
         "iterator_train": [callable],
         "iterator_train__shuffle": ["boolean"],
         "iterator_valid": [callable],
-        "dataset": [callable, HasMethods("__getitem__")],
+        "dataset": [callable, Dataset],
         "train_split": [callable, None],
         "callbacks": [list, StrOptions({"disable"}), None],
         "predict_nonlinearity": [callable, StrOptions({"auto"}), None],
@@ -145,6 +152,7 @@ class NetParameters:
         """Refuse values out of range, unknown names, and a module that is an instance."""
         caller = type(self).__name__
         check_module(self.module, caller)
+        check_device(self.device, caller)
         params = self.get_params(deep=False)
         validate_parameter_constraints(self._parameter_constraints, params, caller_name=caller)
         check_names(
@@ -157,6 +165,7 @@ class NetParameters:
         check_arguments(self.optimizer, "optimizer", self._given("optimizer"), caller)
         check_arguments(self.criterion, "criterion", self._given("criterion"), caller)
         if self.callbacks != "disable":
+            check_callbacks(self.callbacks or [], caller)
             known = [name for name, _ in self._uniquely_named_callbacks()]
             for name in params:
                 prefix, _, rest = name.partition("__")

@@ -24,6 +24,12 @@ def list_points(param_grid) -> list[dict]:
                     f"ModelGrid: 'param_grid' must be a dict or a list of dicts, got "
                     f"{part!r} in it."
                 )
+            wrong = [name for name in part if not isinstance(name, str)]
+            if wrong:
+                raise TypeError(
+                    f"ModelGrid: 'param_grid' must have names of parameters as keys, got "
+                    f"{wrong[0]!r}."
+                )
         listed = [
             {
                 name: values if isinstance(values, list | tuple | range | np.ndarray) else [values]

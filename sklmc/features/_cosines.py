@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from sklmc.models import Moments
+
 
 def flat(features: torch.Tensor) -> torch.Tensor:
     """Return features (n, ...) as float64 (n, d)."""
@@ -58,27 +60,19 @@ class RunningMean:
     """Mean and standard deviation of values that come in blocks; NaN is counted, not averaged."""
 
     def __init__(self) -> None:
-        self.n, self.n_undefined, self._mean, self._squares = 0, 0, 0.0, 0.0
+        self.n_undefined = 0
+        self._moments = Moments()
 
     def add(self, values: torch.Tensor) -> None:
-        """Take a block of values."""
+        """Take a block of values (n,)."""
         defined = values[~torch.isnan(values)]
         self.n_undefined += len(values) - len(defined)
-        k = len(defined)
-        if k == 0:
-            return
-        mean = float(defined.mean())
-        gap = mean - self._mean
-        total = self.n + k
-        squares = float((defined - mean).square().sum())
-        self._squares += squares + gap * gap * self.n * k / total
-        self._mean += gap * k / total
-        self.n = total
+        self._moments.add(defined[None])
 
     @property
     def mean(self) -> float:
-        return self._mean if self.n else float("nan")
+        return float(self._moments.mean) if self._moments.count else float("nan")
 
     @property
     def std(self) -> float:
-        return float(np.sqrt(self._squares / self.n)) if self.n else float("nan")
+        return float(self._moments.variance().sqrt()) if self._moments.count else float("nan")

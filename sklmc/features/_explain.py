@@ -5,7 +5,7 @@ from __future__ import annotations
 from sklmc.features._halves import Halves
 from sklmc.features._report import BarrierReport
 from sklmc.features._search import CauseSearch
-from sklmc.models import check_compatible, common_input, read_data, see_through, view
+from sklmc.models import check_compatible, common_input, read_labelled_data, see_through, view
 
 MIN_SAMPLES = 40
 
@@ -111,7 +111,7 @@ def explain_barrier(a, b, X, y) -> BarrierReport:
     check_compatible(looks, caller, ["a", "b"])
     for look in looks:
         look.check_logits()
-    data, target = read_data(looks[0], X, y)
+    data, target = read_labelled_data(looks[0], X, y)
     if len(target) < MIN_SAMPLES:
         raise ValueError(
             f"{caller}: 'X' holds {len(target)} samples, too few: at least {MIN_SAMPLES} are "

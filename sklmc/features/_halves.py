@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +9,9 @@ import torch
 from torch.nn import functional
 
 from sklmc.models import (
+    Inputs,
     ModelView,
+    State,
     class_logits,
     fit_inverse_temperature,
     is_classification,
@@ -20,8 +21,6 @@ from sklmc.models import (
 )
 
 MAX_FIT_ROWS = 2000  # samples that statistics and permutations are fitted on
-
-State = Mapping[str, torch.Tensor]
 
 
 class Score(NamedTuple):
@@ -38,13 +37,13 @@ MEASURES = ("loss", "calibrated_loss", "error")  # a score's three, as tables ca
 class Halves:
     """Samples cut at random into a part to fit on and a part to score on."""
 
-    def __init__(self, look: ModelView, data, target: torch.Tensor):
+    def __init__(self, look: ModelView, data: Inputs, target: torch.Tensor):
         self.look = look
         self.classify = is_classification(target)
         order = torch.from_numpy(np.random.RandomState(0).permutation(len(target)))
         fit, held_out = order[: len(order) // 2], order[len(order) // 2 :]
         fit = fit[:MAX_FIT_ROWS]
-        self.fit_data, self.data = take(data, fit), take(data, held_out)
+        self.fit_data, self.data = data[fit], data[held_out]
         self.fit_target, self.target = target[fit], target[held_out]
 
     def score(self, state: State) -> Score:
@@ -72,11 +71,6 @@ class Halves:
         shares = counts[counts > 0] / counts.sum()
         loss = float(-(shares * shares.log()).sum())
         return Score(loss, loss, 1.0 - float(shares.max()))
-
-
-def take(data, rows: torch.Tensor):
-    """Return some samples of a tensor, or of a tuple of tensors."""
-    return tuple(part[rows] for part in data) if isinstance(data, tuple) else data[rows]
 
 
 def mean_score(first: Score, second: Score) -> Score:

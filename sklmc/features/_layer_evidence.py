@@ -9,8 +9,8 @@ from sklmc.features._layers import choose_layers
 from sklmc.features._linear_connectivity import layerwise_linear_connectivity
 from sklmc.features._preactivations import by_unit
 from sklmc.features._readings import Nets
-from sklmc.features._variance import RunningVariance, variance_ratio
-from sklmc.models import ModelView
+from sklmc.features._variance import variance_ratio
+from sklmc.models import ModelView, Moments
 
 COLUMNS = ["layer", "variance_ratio", "one_minus_cosine", "one_minus_cosine_ab", "correlation"]
 
@@ -40,7 +40,7 @@ def unit_correlation(a, b, data) -> dict[str, float]:
     """
     nets = Nets([a, b], data, "explain_barrier", ["a", "b"], 2)
     chosen = choose_layers(nets.layers, "weight", nets.caller)
-    spreads = {layer.name: [RunningVariance() for _ in range(3)] for layer in chosen}
+    spreads = {layer.name: [Moments() for _ in range(3)] for layer in chosen}
     for first, second in nets.read(outputs=chosen):
         for layer in chosen:
             u, v = (by_unit(r.outputs[layer.name], layer.unit_axis) for r in (first, second))
@@ -48,7 +48,7 @@ def unit_correlation(a, b, data) -> dict[str, float]:
                 spread.add(values)
     found = {}
     for name, parts in spreads.items():
-        var_a, var_b, var_sum = (part.variance for part in parts)
+        var_a, var_b, var_sum = (part.variance() for part in parts)
         size = float((var_a.sqrt() * var_b.sqrt()).sum())
         covariance = float((var_sum - var_a - var_b).sum()) / 2.0
         found[name] = covariance / size if size > 0 else np.nan

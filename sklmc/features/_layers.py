@@ -3,14 +3,62 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.nn import functional
 
-from sklmc.features._follow import AFFINE, Call, follow_once
-from sklmc.models import ModelView
+from sklmc._validation import check_names
+from sklmc.models import Call, ModelView, Watcher, first_tensor
+
+AFFINE = (
+    nn.Linear,
+    nn.Conv1d,
+    nn.Conv2d,
+    nn.Conv3d,
+    nn.ConvTranspose1d,
+    nn.ConvTranspose2d,
+    nn.ConvTranspose3d,
+)
+OTHER_WEIGHTS = (nn.Embedding, nn.EmbeddingBag, nn.Bilinear, nn.RNNBase, nn.MultiheadAttention)
+NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+NOT_ELEMENTWISE = (nn.MultiheadAttention, nn.Softmax, nn.Softmax2d, nn.Softmin, nn.LogSoftmax)
+RELU_FUNCTIONS = (
+    functional.relu,
+    functional.relu_,
+    torch.relu,
+    torch.relu_,
+    torch.Tensor.relu,
+    torch.Tensor.relu_,
+)
+CLAMPS = (torch.clamp, torch.Tensor.clamp, torch.Tensor.clamp_)
+OTHER_FUNCTIONS = (
+    functional.celu,
+    functional.elu,
+    functional.gelu,
+    functional.hardsigmoid,
+    functional.hardswish,
+    functional.hardtanh,
+    functional.leaky_relu,
+    functional.logsigmoid,
+    functional.mish,
+    functional.prelu,
+    functional.relu6,
+    functional.selu,
+    functional.sigmoid,
+    functional.silu,
+    functional.softplus,
+    functional.tanh,
+    torch.abs,
+    torch.Tensor.abs,
+    torch.sigmoid,
+    torch.Tensor.sigmoid,
+    torch.tanh,
+    torch.Tensor.tanh,
+)
+ACTIVATION_FUNCTIONS = frozenset((*RELU_FUNCTIONS, *CLAMPS, *OTHER_FUNCTIONS))
 
 KEYWORDS = ("all", "feature", "relu", "weight")
 CHANNELS_SECOND = (*AFFINE[1:], nn.modules.batchnorm._NormBase, nn.GroupNorm)
@@ -24,54 +72,109 @@ class Layer:
     `depth` counts the weight layers up to here, this one included.
     """
 
-    call: Call
+    name: str  # the module's path; ``path.function()`` for a function; a second use ends in ``:1``
+    path: str
+    kind: str  # "weight", "norm", "relu", "activation" or "other"
+    module: nn.Module | None  # None for a function
+    function: Callable[[torch.Tensor], torch.Tensor] | None  # an activation
     depth: int
     shape: tuple[int, ...] | None
     input_shape: tuple[int, ...] | None
     unit_axis: int  # axis of a batch's output along which the units lie
 
     @property
-    def name(self) -> str:
-        return self.call.name
-
-    @property
     def is_affine(self) -> bool:
-        return isinstance(self.call.module, AFFINE)
+        return isinstance(self.module, AFFINE)
 
 
 def trace_layers(look: ModelView, args: tuple[torch.Tensor, ...]) -> list[Layer]:
     """Run a few samples and return every layer in the order of their outputs."""
     rows, depth, unit_axis = len(args[0]), 0, -1
-    seen: dict[str, tuple[int, ...] | None] = {}
+    begun: dict[str, tuple[int, ...] | None] = {}
     found: list[Layer] = []
 
-    def before(call: Call, tensor) -> None:
+    def before(call: Call) -> None:
         nonlocal depth
-        depth += call.kind == "weight"
-        seen[call.name] = sample_shape(call, tensor, rows)
+        depth += call_kind(call) == "weight"
+        begun[call.name] = _sample_shape(call.module, call.input, rows)
 
-    def after(call: Call, tensor) -> None:
+    def after(call: Call, output) -> None:
         nonlocal unit_axis
-        if call.kind in ("weight", "norm"):
+        kind = call_kind(call)
+        if kind is None:
+            return
+        if kind in ("weight", "norm"):
             unit_axis = 1 if isinstance(call.module, CHANNELS_SECOND) else -1
-        shape = sample_shape(call, tensor, rows)
-        found.append(Layer(call, depth, shape, seen[call.name], unit_axis))
+        shape = _sample_shape(call.module, first_tensor(output), rows)
+        place = (depth, shape, begun[call.name], unit_axis)
+        function = _as_function(call, kind)
+        found.append(Layer(call.name, call.path, kind, call.module, function, *place))
 
-    follow_once(look, args, before, after)
+    with Watcher(look, before, after, functions=is_activation_function) as watcher:
+        watcher.run(args)
     return found
 
 
-def sample_shape(call: Call, tensor, rows: int) -> tuple[int, ...] | None:
+def module_kind(module: nn.Module) -> str:
+    """Say what a module does to its input."""
+    if isinstance(module, (*AFFINE, *OTHER_WEIGHTS)):
+        return "weight"
+    if isinstance(module, NORMS):
+        return "norm"
+    if isinstance(module, nn.ReLU):
+        return "relu"
+    ours = type(module).__module__ == "torch.nn.modules.activation"
+    if ours and not isinstance(module, NOT_ELEMENTWISE):
+        return "activation"
+    return "other"
+
+
+def is_activation_function(func: Callable) -> bool:
+    """Say whether a torch function is an activation, or may be one (a clamp)."""
+    return func in ACTIVATION_FUNCTIONS
+
+
+def call_kind(call: Call) -> str | None:
+    """Return "weight", "norm", "relu", "activation" or "other"; None for what is no layer.
+
+    An activation function inside an activation module is that module's own.
+    """
+    if call.module is not None:
+        return module_kind(call.module)
+    inside = call.inside
+    if inside is not None and module_kind(inside.module) in ("relu", "activation"):
+        return None
+    if not call.args or not isinstance(call.args[0], torch.Tensor):
+        return None
+    if call.function in CLAMPS:
+        bounds = [*call.args[1:], *[None] * 2][:2]
+        low, high = call.kwargs.get("min", bounds[0]), call.kwargs.get("max", bounds[1])
+        zero = isinstance(low, (int, float)) and low == 0
+        return "relu" if zero and high is None else None
+    return "relu" if call.function in RELU_FUNCTIONS else "activation"
+
+
+def _as_function(call: Call, kind: str) -> Callable[[torch.Tensor], torch.Tensor] | None:
+    """Return an activation, with the options that it was called with, as a function of a tensor."""
+    if kind not in ("relu", "activation"):
+        return None
+    if call.module is not None:
+        return call.module
+    func, rest, kwargs = call.function, call.args[1:], call.kwargs
+    return lambda tensor: func(tensor, *rest, **kwargs)
+
+
+def _sample_shape(module, tensor, rows: int) -> tuple[int, ...] | None:
     """Return the shape of one sample's part of a tensor."""
-    rowed = by_sample(call, tensor, rows)
+    rowed = by_sample(module, tensor, rows)
     return None if rowed is None else tuple(rowed.shape[1:])
 
 
-def by_sample(call: Call, tensor, rows: int) -> torch.Tensor | None:
+def by_sample(module: nn.Module | None, tensor, rows: int) -> torch.Tensor | None:
     """Return a tensor whose first axis is the samples; None where it has none."""
     if tensor is None or tensor.ndim == 0 or not tensor.is_floating_point():
         return None
-    if not getattr(call.module, "batch_first", True) and tensor.ndim == 3:
+    if not getattr(module, "batch_first", True) and tensor.ndim == 3:
         tensor = tensor.transpose(0, 1)  # sequence first: recurrent layers and attention
     return tensor if len(tensor) == rows else None
 
@@ -103,7 +206,7 @@ def choose_layers(
                 f"(layers={layers!r}); name some of {_names(found)!r} in 'layers'."
             )
         return chosen
-    names = [layers] if isinstance(layers, str) else list(layers)
+    names = check_names(layers, caller, "layers")
     by_name = {layer.name: layer for layer in found}
     for name in names:
         if name not in by_name:
@@ -121,13 +224,13 @@ def choose_layers(
 
 def _by_keyword(found: Sequence[Layer], keyword: str) -> list[Layer]:
     """Return the layers of one kind."""
-    measured = [layer for layer in found if layer.call.kind != "other"]
+    measured = [layer for layer in found if layer.kind != "other"]
     if keyword == "feature":
         last = {layer.depth: layer for layer in measured}
         return [layer for depth, layer in last.items() if depth > 0]
     if keyword == "all":
         return measured
-    return [layer for layer in measured if layer.call.kind == keyword]
+    return [layer for layer in measured if layer.kind == keyword]
 
 
 def _names(found: Sequence[Layer]) -> list[str]:

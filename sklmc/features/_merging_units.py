@@ -8,8 +8,8 @@ import torch
 
 from sklmc.features._layers import trace_layers
 from sklmc.features._plain_units import PlainUnits
-from sklmc.features._readings import BLOCK_NUMBERS, MAX_ROWS, Tap
-from sklmc.models import ModelView, input_blocks
+from sklmc.features._readings import BLOCK_NUMBERS, MAX_ROWS, TRACE_ROWS, layer_reader
+from sklmc.models import ModelView
 
 ROUNDING = 1e-12  # of a cosine: exact multiples merge at tol=0
 
@@ -81,21 +81,20 @@ class UnitMerger:
 
     def _silent(self, units: PlainUnits) -> torch.Tensor:
         """Return which units are zero wherever they are used, on all samples."""
-        parts = self.inputs if isinstance(self.inputs, tuple) else (self.inputs,)
-        layers = trace_layers(self.look, tuple(part[: min(8, len(part))] for part in parts))
+        layers = trace_layers(self.look, self.inputs.first(TRACE_ROWS))
         used = {tensor.rpartition(".")[0]: places for tensor, places in units.consumers}
-        chosen = [layer for layer in layers if layer.call.path in used]
+        chosen = [layer for layer in layers if layer.path in used]
         width = sum(int(np.prod(layer.input_shape)) for layer in chosen)
         rows = min(MAX_ROWS, max(1, BLOCK_NUMBERS // max(1, width)))
         silent = torch.ones(units.size, dtype=torch.bool)
-        with Tap(self.look, inputs=[layer.name for layer in chosen]) as tap:
-            for args in input_blocks(parts, rows):
-                reading = tap.run(args, self.state)
+        with layer_reader(self.look, inputs=[layer.name for layer in chosen]) as reader:
+            for args in self.inputs.blocks(rows):
+                reading = reader.run(args, self.state)
                 for layer in chosen:
-                    linear = isinstance(layer.call.module, torch.nn.Linear)
+                    linear = isinstance(layer.module, torch.nn.Linear)
                     values = reading.inputs[layer.name].movedim(-1 if linear else 1, 0).cpu()
                     for tensor, places in units.consumers:
-                        if tensor.rpartition(".")[0] == layer.call.path:
+                        if tensor.rpartition(".")[0] == layer.path:
                             at = values[torch.from_numpy(places)].reshape(units.size, -1)
                             silent &= (at == 0).all(dim=1)
         return silent

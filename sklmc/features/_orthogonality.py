@@ -76,7 +76,7 @@ def reciprocal_orthogonality(a, b, X, *, layers="weight"):
     caller = "reciprocal_orthogonality"
     nets = Nets([a, b], X, caller, ["a", "b"], 2)
     chosen = choose_layers(nets.layers, layers, caller, affine=True, needs_input=True)
-    own = [[look.module.get_submodule(c.call.path) for c in chosen] for look in nets.looks]
+    own = [[look.module.get_submodule(c.path) for c in chosen] for look in nets.looks]
     ratios = {layer.name: (RunningMean(), RunningMean()) for layer in chosen}
     for first, second in nets.read(inputs=chosen):
         for layer, in_a, in_b in zip(chosen, *own):

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from sklmc.features._follow import AFFINE
+from sklmc.features._layers import AFFINE
 from sklmc.features._linear_maps import weight_matrix
-from sklmc.models import ModelView, predict_outputs, view
+from sklmc.models import Inputs, ModelView, predict_outputs, view
 from sklmc.symmetry import PermutationSymmetry
 
 TOLERANCE = 1e-9  # largest relative change of an output that rounding may cause in float64
@@ -85,7 +85,7 @@ class PlainUnits:
 
 
 def plain_units(
-    look: ModelView, symmetry: PermutationSymmetry, inputs
+    look: ModelView, symmetry: PermutationSymmetry, inputs: Inputs
 ) -> tuple[list[PlainUnits], dict[str, str]]:
     """Return the groups of plain units, and for every other group why it is none.
 
@@ -177,12 +177,12 @@ def _uses(module: nn.Module | None, leaf: str) -> bool:
 class _Prover:
     """Scales units of a float64 net with random weights and measures what the outputs do."""
 
-    def __init__(self, look: ModelView, inputs):
+    def __init__(self, look: ModelView, inputs: Inputs):
         self.generator = torch.Generator().manual_seed(0)
         module = copy.deepcopy(look.module).double().cpu()
         self.look = view(module, caller=look.caller, name=look.name)
-        parts = inputs if isinstance(inputs, tuple) else (inputs,)
-        self.inputs = tuple(p.double() if p.is_floating_point() else p for p in parts)
+        wide = (part.double() if part.is_floating_point() else part for part in inputs.args)
+        self.inputs = Inputs(*wide)
         self.state = {name: self._drawn(name, t) for name, t in self.look.state.items()}
         self.before = predict_outputs(self.look, self.inputs, self.state)
 

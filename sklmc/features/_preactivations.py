@@ -8,6 +8,7 @@ import torch
 
 from sklmc.features._layers import choose_layers
 from sklmc.features._readings import Nets
+from sklmc.models import Moments
 
 
 def preactivation_scale(model, X, *, layers="relu"):
@@ -61,16 +62,14 @@ def preactivation_scale(model, X, *, layers="relu"):
     caller = "preactivation_scale"
     nets = Nets([model], X, caller, ["model"], 1)
     chosen = choose_layers(nets.layers, layers, caller, needs_input=True)
-    sums = {layer.name: [0.0, 0] for layer in chosen}
+    squares = {layer.name: Moments() for layer in chosen}
     for (reading,) in nets.read(inputs=chosen):
         for layer in chosen:
             values = by_unit(reading.inputs[layer.name], layer.unit_axis)
-            sums[layer.name][0] = sums[layer.name][0] + values.square().sum(dim=1)
-            sums[layer.name][1] += values.shape[1]
+            squares[layer.name].add(values.square())
     frames = []
     for layer in chosen:
-        total, count = sums[layer.name]
-        scale = (total / count).sqrt().numpy()
+        scale = squares[layer.name].mean.sqrt().numpy()
         frames.append(
             pd.DataFrame({"layer": layer.name, "unit": np.arange(len(scale)), "scale": scale})
         )

@@ -6,89 +6,24 @@ import contextlib
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 
-from sklmc._torch import single_thread
 from sklmc._validation import check_alpha
-from sklmc.features._follow import Call, Follower
-from sklmc.features._layers import Layer, by_sample, trace_layers
+from sklmc.features._layers import Layer, by_sample, is_activation_function, trace_layers
 from sklmc.models import (
     ModelView,
+    Reader,
+    Reading,
     check_compatible,
     check_finite,
-    input_blocks,
     interpolate_states,
-    run_module,
     view,
 )
 
 BLOCK_NUMBERS = 2**23  # of features that one block may hold over all nets
 MAX_ROWS = 1024
 TRACE_ROWS = 8
-
-State = Mapping[str, torch.Tensor]
-
-
-@dataclass
-class Reading:
-    """What one net's layers put out, and saw, on one block: layer -> tensor (rows, ...)."""
-
-    outputs: dict[str, torch.Tensor] = field(default_factory=dict)
-    inputs: dict[str, torch.Tensor] = field(default_factory=dict)
-
-
-class Tap:
-    """Reads named layers of a net while it runs, inside a ``with`` block."""
-
-    def __init__(self, look: ModelView, outputs: Sequence[str] = (), inputs: Sequence[str] = ()):
-        self.look, self.outputs, self.inputs = look, set(outputs), set(inputs)
-        self._follower = Follower(look, self._before, self._after)
-        self._copies = False  # whether a layer changes what another one put out
-        self._reading = Reading()
-        self._versions: list[tuple[torch.Tensor, int]] = []
-        self._rows = 0
-
-    def __enter__(self) -> Tap:
-        self._hooks = self._follower.installed()
-        self._hooks.__enter__()
-        return self
-
-    def __exit__(self, *error) -> None:
-        self._hooks.__exit__(*error)
-
-    def run(self, args: tuple[torch.Tensor, ...], state: State | None = None) -> Reading:
-        """Run one block, with other weights if `state` is given."""
-        reading = self._reading = Reading()
-        self._rows = len(args[0])
-        self._versions.clear()
-        with single_thread(), self._follower:
-            run_module(self.look, args, state)
-        changed = any(tensor._version != was for tensor, was in self._versions)
-        self._versions.clear()
-        if changed and not self._copies:
-            self._copies = True
-            return self.run(args, state)
-        return reading
-
-    def _before(self, call: Call, tensor) -> None:
-        if call.name in self.inputs:
-            self._keep(self._reading.inputs, call, tensor)
-
-    def _after(self, call: Call, tensor) -> None:
-        if call.name in self.outputs:
-            self._keep(self._reading.outputs, call, tensor)
-
-    def _keep(self, found: dict, call: Call, tensor) -> None:
-        """Store a tensor, and its version: that tells whether a later layer writes into it."""
-        if tensor is None:
-            return
-        self._versions.append((tensor, tensor._version))
-        rowed = by_sample(call, tensor.detach(), self._rows)
-        if rowed is not None:
-            found[call.name] = rowed.clone() if self._copies else rowed
 
 
 class Nets:
@@ -102,14 +37,13 @@ class Nets:
         else:
             check_finite(self.looks[0].state, caller, names[0])
         self.data = self.looks[0].to_input(X)
-        parts = self.data if isinstance(self.data, tuple) else (self.data,)
-        self.n_samples = len(parts[0])
+        self.n_samples = len(self.data)
         if self.n_samples < min_samples:
             raise ValueError(
                 f"{caller}: 'X' holds {self.n_samples} sample, too few: at least {min_samples} "
                 "are needed."
             )
-        sample = tuple(part[:TRACE_ROWS] for part in parts)
+        sample = self.data.first(TRACE_ROWS)
         if self.n_samples == 1:
             sample = tuple(part.expand(2, *part.shape[1:]) for part in sample)
         self.layers = trace_layers(self.looks[0], sample)
@@ -136,10 +70,29 @@ class Nets:
         per_sample += sum(math.prod(layer.input_shape) for layer in inputs)
         size = max(1, per_sample) * (len(self.looks) + len(between))
         rows = min(MAX_ROWS, max(1, BLOCK_NUMBERS // size))
+        modules = {layer.name: layer.module for layer in self.layers}
         with contextlib.ExitStack() as stack:
-            taps = [stack.enter_context(Tap(look, **wanted)) for look in self.looks]
-            for args in input_blocks(self.data, rows):
-                yield [tap.run(args) for tap in taps] + [taps[0].run(args, s) for s in between]
+            readers = [stack.enter_context(layer_reader(look, **wanted)) for look in self.looks]
+            for args in self.data.blocks(rows):
+                found = [reader.run(args) for reader in readers]
+                found += [readers[0].run(args, state) for state in between]
+                yield [_by_sample(one, modules, len(args[0])) for one in found]
+
+
+def layer_reader(look: ModelView, inputs=(), outputs=()) -> Reader:
+    """Return a reader of layers by the names that `trace_layers` gives them."""
+    return Reader(look, inputs, outputs, functions=is_activation_function)
+
+
+def _by_sample(reading: Reading, modules: Mapping, rows: int) -> Reading:
+    """Bring the samples of everything read to the first axis; leave out what has none."""
+    found = Reading()
+    for side in ("inputs", "outputs"):
+        for name, tensor in getattr(reading, side).items():
+            rowed = by_sample(modules.get(name), tensor, rows)
+            if rowed is not None:
+                getattr(found, side)[name] = rowed
+    return found
 
 
 def check_inner_alphas(alphas, caller: str) -> list[float]:

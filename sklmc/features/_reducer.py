@@ -15,7 +15,7 @@ from sklmc._torch import fixed_normal
 from sklmc.exceptions import ArchitectureMismatchError
 from sklmc.features._merging_units import UnitMerger
 from sklmc.features._plain_units import plain_units
-from sklmc.models import ModelView, check_finite, predict_outputs, view
+from sklmc.models import Inputs, ModelView, check_finite, predict_outputs, view
 from sklmc.symmetry import PermutationSymmetry, cached_symmetry
 
 PROBE_ROWS = 256  # random samples on which the change of function is measured without X
@@ -131,7 +131,7 @@ class RedundancyReducer(BaseEstimator):
         check_finite(look.state, caller, "model")
         symmetry = cached_symmetry(look, X)
         inputs = _probe_inputs(look, X)
-        groups, skipped = plain_units(look, symmetry, look.sample(X))
+        groups, skipped = plain_units(look, symmetry, Inputs(*look.sample(X)))
         merger = UnitMerger(look, inputs, self.tol, self.balance, X is not None)
         for units in groups:
             merger.reduce(units)
@@ -209,14 +209,14 @@ class RedundancyReducer(BaseEstimator):
         return tags
 
 
-def _probe_inputs(look: ModelView, X):
+def _probe_inputs(look: ModelView, X) -> Inputs:
     """Return X as the net takes it, or random samples of the shape that is known."""
     if X is not None:
         return look.to_input(X)
     sample = look.sample()
     if len(sample) == 1 and sample[0].is_floating_point():
-        return fixed_normal((PROBE_ROWS, *sample[0].shape[1:]), sample[0].dtype)
-    return sample
+        return Inputs(fixed_normal((PROBE_ROWS, *sample[0].shape[1:]), sample[0].dtype))
+    return Inputs(*sample)
 
 
 def _without_spares(

@@ -12,8 +12,8 @@ from torch import nn
 
 from sklmc.features._layers import Layer, trace_layers
 from sklmc.features._polygons import area, centroid, cut_polygon
-from sklmc.features._readings import Tap
-from sklmc.models import ModelView, check_finite, predict_outputs, view
+from sklmc.features._readings import layer_reader
+from sklmc.models import Inputs, ModelView, check_finite, predict_outputs, view
 
 ON_LINE = 1e-11  # of a unit's range over the box: nearer to zero counts as zero
 AFFINE_ERROR = 1e-6  # of the outputs' range: more than rounding makes of an affine function
@@ -133,7 +133,7 @@ def linear_regions(model, bounds):
     4
     """
     caller = "linear_regions"
-    box = _check_bounds(bounds, caller)
+    box = check_bounds(bounds, caller)
     look = _double_copy(model, caller)
     (x0, x1), (y0, y1) = box
     corners = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
@@ -152,7 +152,7 @@ def linear_regions(model, bounds):
     return LinearRegions(polygons, box)
 
 
-def _check_bounds(bounds, caller: str):
+def check_bounds(bounds, caller: str):
     """Return the box as floats."""
     try:
         (x0, x1), (y0, y1) = bounds
@@ -189,9 +189,9 @@ def _switches(layers: Sequence[Layer], caller: str) -> list[tuple[Layer, list[fl
     """Return every activation with the values of its input at which it has a kink."""
     found, refused = [], []
     for layer in layers:
-        if layer.call.function is None or layer.call.kind not in ("relu", "activation"):
+        if layer.function is None or layer.kind not in ("relu", "activation"):
             continue
-        module = layer.call.module
+        module = layer.module
         plain = layer.name.split(":")[0].rpartition(".")[2]
         if isinstance(module, KINK_AT_ZERO) or plain in FUNCTIONS_AT_ZERO:
             found.append((layer, [0.0]))
@@ -212,9 +212,9 @@ def _switches(layers: Sequence[Layer], caller: str) -> list[tuple[Layer, list[fl
 
 def _inputs_at(look: ModelView, layer: Layer, points: np.ndarray) -> np.ndarray:
     """Return an activation's input (n_points, n_units) at points of the plane."""
-    with Tap(look, inputs=[layer.name]) as tap:
+    with layer_reader(look, inputs=[layer.name]) as reader:
         parts = [
-            tap.run((torch.from_numpy(points[start : start + BATCH]),)).inputs[layer.name]
+            reader.run((torch.from_numpy(points[start : start + BATCH]),)).inputs[layer.name]
             for start in range(0, len(points), BATCH)
         ]
     return torch.cat(parts).reshape(len(points), -1).numpy()
@@ -233,7 +233,8 @@ def _check_affine(look: ModelView, polygons: list[np.ndarray], caller: str) -> N
     weights /= np.repeat(np.add.reduceat(weights, starts), sizes)
 
     def run(x: np.ndarray) -> np.ndarray:
-        return predict_outputs(look, torch.from_numpy(x), batch_size=BATCH).flatten(1).numpy()
+        outputs = predict_outputs(look, Inputs(torch.from_numpy(x)), batch_size=BATCH)
+        return outputs.flatten(1).numpy()
 
     corners = run(points)
     expected = np.add.reduceat(weights[:, None] * corners, starts)

@@ -7,13 +7,20 @@ import pandas as pd
 import torch
 from scipy.cluster.hierarchy import leaves_list, linkage
 
-from sklmc._validation import check_option
-from sklmc.features._follow import AFFINE
-from sklmc.features._layers import Layer, choose_layers
+from sklmc._validation import check_names, check_option
+from sklmc.features._layers import AFFINE, Layer, choose_layers
 from sklmc.features._linear_maps import weight_matrix
 from sklmc.features._preactivations import by_unit
 from sklmc.features._readings import Nets
-from sklmc.models import ModelView, check_compatible, check_finite, view
+from sklmc.models import (
+    CrossMoments,
+    ModelView,
+    Moments,
+    check_compatible,
+    check_finite,
+    correlation,
+    view,
+)
 
 
 def feature_similarity(a, b=None, X=None, *, on="weight", layers=None):
@@ -152,7 +159,7 @@ def _affine_names(look: ModelView, layers, caller: str) -> list[str]:
                 f"{caller}: 'a' has no hidden linear or convolutional layer; name one in 'layers'."
             )
         return paths[:-1]
-    names = [layers] if isinstance(layers, str) else list(layers)
+    names = check_names(layers, caller, "layers")
     for name in names:
         check_option(name, paths, caller, "layers")
     return names
@@ -162,11 +169,15 @@ def _of_activations(models, X, layers, caller: str) -> dict[str, tuple[np.ndarra
     """Return correlations of outputs: within A, within B, between."""
     nets = Nets(models, X, caller, ["a", "b"][: len(models)], 2)
     chosen = choose_layers(nets.layers, "relu" if layers is None else layers, caller)
-    moments = {layer.name: CrossMoments() for layer in chosen}
+    sums = {layer.name: (CrossMoments(), Moments()) for layer in chosen}
     for readings in nets.read(outputs=chosen):
         for layer in chosen:
-            moments[layer.name].add(_units(readings, layer))
-    return {layer.name: _blocks(moments[layer.name].correlation(), len(models)) for layer in chosen}
+            cross, own = sums[layer.name]
+            units = _units(readings, layer)
+            cross.add(units, units)
+            own.add(units)
+    found = {name: correlation(cross, own, own).numpy() for name, (cross, own) in sums.items()}
+    return {name: _blocks(matrix, len(models)) for name, matrix in found.items()}
 
 
 def _units(readings, layer: Layer) -> torch.Tensor:
@@ -179,29 +190,3 @@ def _blocks(correlation: np.ndarray, n_nets: int) -> tuple[np.ndarray, ...]:
     n = len(correlation) // n_nets
     last = slice((n_nets - 1) * n, None)
     return correlation[:n, :n], correlation[last, last], correlation[:n, last]
-
-
-class CrossMoments:
-    """Covariances of units over values that come in blocks (n_units, n_values)."""
-
-    def __init__(self) -> None:
-        self.n = 0
-        self.mean = torch.zeros(())
-        self.products = torch.zeros(())
-
-    def add(self, values: torch.Tensor) -> None:
-        """Take a block of values."""
-        n_new, mean = values.shape[1], values.mean(dim=1)
-        gap = (mean - self.mean).expand_as(mean)
-        centred = values - mean[:, None]
-        total = self.n + n_new
-        self.products = self.products + centred @ centred.T
-        self.products = self.products + torch.outer(gap, gap) * (self.n * n_new / total)
-        self.mean = self.mean + gap * (n_new / total)
-        self.n = total
-
-    def correlation(self) -> np.ndarray:
-        """Return Pearson's correlations; NaN for constant units."""
-        size = self.products.diagonal().clamp(min=0).sqrt()
-        size = torch.where(size > 0, size, torch.nan)
-        return (self.products / torch.outer(size, size)).clamp(-1.0, 1.0).numpy()

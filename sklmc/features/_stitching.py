@@ -6,9 +6,8 @@ import numbers
 
 import torch
 
-from sklmc.features._follow import Call, follow_once
-from sklmc.features._layers import choose_layers, trace_layers
-from sklmc.models import ModelView, check_compatible, named_tensors, view
+from sklmc.features._layers import choose_layers, module_kind, trace_layers
+from sklmc.models import Call, ModelView, Watcher, check_compatible, named_tensors, view
 
 
 def stitch_models(a, b, layer, X=None):
@@ -85,15 +84,13 @@ def depth_of_tensors(look: ModelView, args: tuple[torch.Tensor, ...]) -> dict[st
     depth = 0
     begun: dict[str, int] = {}
 
-    def before(call: Call, tensor) -> None:
+    def before(call: Call) -> None:
         nonlocal depth
-        depth += call.kind == "weight"
+        depth += module_kind(call.module) == "weight"
         begun.setdefault(call.path, depth)
 
-    def after(call: Call, tensor) -> None:
-        """Only the beginning of a layer counts."""
-
-    follow_once(look, args, before, after)
+    with Watcher(look, before) as watcher:
+        watcher.run(args)
     depths: dict[str, int] = {}
     first: dict[int, int] = {}
     for name, tensor in named_tensors(look.module):

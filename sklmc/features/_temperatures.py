@@ -85,6 +85,7 @@ def inverse_temperatures(a, b, X, y, alphas=(0.5,)):
     for look in nets.looks:
         look.check_logits()
     target = read_target(nets.looks[0], nets.data, y)
+    target = target[:, 0] if target.ndim == 2 and target.shape[1] == 1 else target
     if not is_classification(target):
         raise ValueError(
             f"{caller}: 'y' holds floats, which means regression; a temperature scales logits."

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pandas as pd
-import torch
 
 from sklmc.features._layers import choose_layers
 from sklmc.features._preactivations import by_unit
 from sklmc.features._readings import Nets, check_inner_alphas
+from sklmc.models import Moments
 
 
 def variance_ratio(a, b, X, alphas=(0.5,), *, layers="weight"):
@@ -65,38 +65,15 @@ def variance_ratio(a, b, X, alphas=(0.5,), *, layers="weight"):
     alphas = check_inner_alphas(alphas, caller)
     nets = Nets([a, b], X, caller, ["a", "b"], 2)
     chosen = choose_layers(nets.layers, layers, caller)
-    spreads = {layer.name: [RunningVariance() for _ in range(2 + len(alphas))] for layer in chosen}
+    spreads = {layer.name: [Moments() for _ in range(2 + len(alphas))] for layer in chosen}
     for readings in nets.read(outputs=chosen, alphas=alphas):
         for layer in chosen:
             for spread, reading in zip(spreads[layer.name], readings):
                 spread.add(by_unit(reading.outputs[layer.name], layer.unit_axis))
     rows = []
     for layer in chosen:
-        first, second, *merged = (float(s.variance.sum()) for s in spreads[layer.name])
+        first, second, *merged = (float(s.variance().sum()) for s in spreads[layer.name])
         for alpha, found in zip(alphas, merged):
             mean = (1.0 - alpha) * first + alpha * second
             rows.append([layer.name, alpha, found / mean if mean > 0 else float("nan")])
     return pd.DataFrame(rows, columns=["layer", "alpha", "ratio"])
-
-
-class RunningVariance:
-    """Variance of each unit over values that come in blocks (n_units, n_values)."""
-
-    def __init__(self) -> None:
-        self.n = 0
-        self.mean = torch.zeros(())
-        self.squares = torch.zeros(())
-
-    def add(self, values: torch.Tensor) -> None:
-        """Take a block of values, by the pairwise update that loses no digits."""
-        n_new, mean = values.shape[1], values.mean(dim=1)
-        gap = mean - self.mean
-        total = self.n + n_new
-        own = (values - mean[:, None]).square().sum(dim=1)
-        self.squares = self.squares + own + gap.square() * (self.n * n_new / total)
-        self.mean = self.mean + gap * (n_new / total)
-        self.n = total
-
-    @property
-    def variance(self) -> torch.Tensor:
-        return self.squares / self.n

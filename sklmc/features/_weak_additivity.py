@@ -82,7 +82,7 @@ def weak_additivity(a, b, X, alphas=(0.5,), *, layers="relu"):
         for layer in chosen:
             z_a, z_b = first.inputs[layer.name], second.inputs[layer.name]
             for alpha in alphas:
-                both = additivity_sides(layer.call.function, z_a, z_b, alpha)
+                both = additivity_sides(layer.function, z_a, z_b, alpha)
                 cosines[layer, alpha].add(row_cosine(*both))
     rows = [
         [layer.name, alpha, found.mean, _null_of(layer, alpha), found.n_undefined]
@@ -118,15 +118,15 @@ def gaussian_null(alpha: float) -> float:
 
 def _null_of(layer, alpha: float) -> float:
     """Return the null cosine where it is known."""
-    return gaussian_null(alpha) if layer.call.kind == "relu" else float("nan")
+    return gaussian_null(alpha) if layer.kind == "relu" else float("nan")
 
 
 def _check_activation(layer, found, caller: str) -> None:
     """Refuse a layer that is no activation function, or one with weights of its own."""
-    module = layer.call.module
+    module = layer.module
     weighted = isinstance(module, nn.Module) and next(module.parameters(), None) is not None
-    if layer.call.function is None or weighted:
-        names = [one.name for one in found if one.call.function is not None]
+    if layer.function is None or weighted:
+        names = [one.name for one in found if one.function is not None]
         raise ValueError(
             f"{caller}: layer {layer.name!r} is no activation function without weights; choose "
             f"from {names!r}."

@@ -18,13 +18,13 @@ from sklmc._sklearn import (
     check_random_state,
 )
 from sklmc._validation import check_weights
-from sklmc.alignment import ALIGNER_NAMES
+from sklmc.alignment import ALIGNER_NAMES, check_aligner
 from sklmc.estimators import DeepEnsemble
 from sklmc.estimators._seeds import resolve_seed
 from sklmc.exceptions import MergeWarning
 from sklmc.merging._batch_norm import reestimate_statistics
 from sklmc.merging._calibrate import calibrated_state
-from sklmc.merging._choice import count_samples, evenly_spaced, misfit, take_rows
+from sklmc.merging._choice import misfit
 from sklmc.merging._holdout import check_rows, split_rows
 from sklmc.merging._merge import align_models, merge_views
 from sklmc.merging._repair import METHODS, needs_repair
@@ -206,9 +206,10 @@ class WeightAverager(SingleNet):
             The fitted averager.
         """
         self._validate_params()
+        check_aligner(self.aligner, "WeightAverager")
         weights = self.weights
         if not isinstance(weights, str):
-            weights = check_weights(weights, self.n_estimators, "WeightAverager")
+            weights = check_weights(weights, int(self.n_estimators), "WeightAverager")
         check_net(self.estimator, "WeightAverager")
         X, y = check_rows(X, y, "WeightAverager")
         seed = resolve_seed(self.random_state)
@@ -305,7 +306,7 @@ def _validation_loss(views: list, inputs, judged, target) -> Callable[[np.ndarra
     """Return the loss of the plain mean as a function of its weights."""
     first = views[0]
     states = [one.state for one in views]
-    few = take_rows(inputs, evenly_spaced(count_samples(inputs), ROWS_FOR_STATISTICS))
+    few = inputs[inputs.spread(ROWS_FOR_STATISTICS)]
 
     def loss(weights: np.ndarray) -> float:
         state = average_states(states, weights)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from sklmc._torch import single_thread
-from sklmc.models import ModelView, input_blocks, run_module
-
-State = Mapping[str, torch.Tensor]
+from sklmc.models import BLOCK_ROWS, Call, Inputs, ModelView, Moments, State, Watcher, end_pass
 
 
 def tracked_norms(module: nn.Module) -> dict[nn.Module, list[str]]:
@@ -25,7 +21,7 @@ def tracked_norms(module: nn.Module) -> dict[nn.Module, list[str]]:
 
 
 def reestimate_statistics(
-    view: ModelView, state: State, inputs, batch_size: int | None = None
+    view: ModelView, state: State, inputs: Inputs, batch_size: int | None = None
 ) -> dict[str, torch.Tensor]:
     """Return a copy of `state` whose batch-norm statistics are those of `inputs`.
 
@@ -36,103 +32,56 @@ def reestimate_statistics(
     that is called several times pools its calls.
     """
     new = dict(state)
-    recorder = _Recorder(view, new, whole=len(list(input_blocks(inputs, batch_size))) == 1)
-    with recorder.watching():
+    names = tracked_norms(view.module)
+    statistics = _Statistics(view, new, names)
+    whole = len(inputs) <= (batch_size or BLOCK_ROWS)
+    settled: set[str] = set()  # calls whose layer has had its statistics from all samples
+    reached: Call | None = None
+
+    def before(call: Call) -> None:
+        nonlocal reached
+        if call.name in settled:
+            return
+        statistics.add(call.module, call.input)
+        if whole:  # one block holds all samples: no need to stop
+            statistics.write(call.module)
+            settled.add(call.name)
+            return
+        reached = call
+        end_pass()
+
+    with Watcher(view, before, modules=[first for first, *_ in names.values()]) as watcher:
         while True:
-            for args in input_blocks(inputs, batch_size):
-                recorder.calls.clear()
-                with contextlib.suppress(_ReachedError), single_thread():
-                    run_module(view, args, new)
-            if not recorder.settle():
+            reached = None
+            for args in inputs.blocks(batch_size):
+                watcher.run(args, new)
+            if reached is None:
                 return new
+            statistics.write(reached.module)
+            settled.add(reached.name)
 
 
-class _ReachedError(Exception):
-    """Ends a forward pass at the layer whose statistics are being gathered."""
+class _Statistics:
+    """What has reached each batch-norm layer, and its place in a state."""
 
-
-class Moments:
-    """Mean and variance per channel of any number of batches, in float64."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.mean: torch.Tensor | float = 0.0
-        self.squares: torch.Tensor | float = 0.0  # summed squared deviations from the mean
-
-    def add(self, batch: torch.Tensor) -> None:
-        """Take in a batch (n_samples, n_channels, ...)."""
-        if batch.dtype not in (torch.float32, torch.float64):
-            batch = batch.float()
-        others = [dim for dim in range(batch.ndim) if dim != 1]
-        found = torch.var_mean(batch, dim=others, correction=0)  # by Welford's sums
-        variance, mean = (one.double() for one in found)
-        count = batch.numel() // batch.shape[1]
-        total = self.count + count
-        shift = mean - self.mean
-        self.mean = self.mean + shift * (count / total)
-        self.squares = self.squares + variance * count + shift**2 * (self.count * count / total)
-        self.count = total
-
-    @property
-    def variance(self) -> torch.Tensor:
-        """The unbiased variance per channel; zero for a single value."""
-        return self.squares / max(self.count - 1, 1)
-
-
-class _Recorder:
-    """Gathers what reaches each batch-norm layer and writes its statistics into a state."""
-
-    def __init__(self, view: ModelView, state: dict[str, torch.Tensor], whole: bool):
+    def __init__(self, view: ModelView, state: dict, names: Mapping[nn.Module, list[str]]):
         self.view = view
-        self.whole = whole  # one block holds all samples: no need to stop
-        self.calls: dict[nn.Module, int] = {}  # in the present forward pass
-        self.names = tracked_norms(view.module)
-        self._settled: set[tuple[nn.Module, int]] = set()
-        self._current: tuple[nn.Module, int] | None = None
-        self._moments = {part: Moments() for part in self.names}
-        self._statistics = {}
-        for part, (first, *others) in self.names.items():
+        self.names = names
+        self._moments = {part: Moments() for part in names}
+        self._tensors = {}
+        for part, (first, *others) in names.items():
             mean = state[_join(first, "running_mean")].clone()
             variance = state[_join(first, "running_var")].clone()
-            self._statistics[part] = mean, variance
+            self._tensors[part] = mean, variance
             for name in (first, *others):  # one module may have several names
                 state[_join(name, "running_mean")] = mean
                 state[_join(name, "running_var")] = variance
 
-    @contextlib.contextmanager
-    def watching(self) -> Iterator[None]:
-        """Hook the layers for the duration of a block."""
-        handles = [part.register_forward_pre_hook(self._on_call) for part in self.names]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
+    def add(self, part: nn.Module, batch: torch.Tensor) -> None:
+        """Take in what reaches a layer, (n_samples, n_channels, ...)."""
+        self._moments[part].add(batch, unit_axis=1)
 
-    def settle(self) -> bool:
-        """Write what the pass has gathered; False when the pass reached nothing new."""
-        if self._current is None:
-            return False
-        self._write(self._current[0])
-        self._settled.add(self._current)
-        self._current = None
-        return True
-
-    def _on_call(self, part: nn.Module, args) -> None:
-        """Record one call; stop the pass unless all samples are in it."""
-        call = (part, self.calls.get(part, 0))
-        self.calls[part] = call[1] + 1
-        if call in self._settled:
-            return
-        self._moments[part].add(args[0])
-        if self.whole:
-            self._write(part)
-            self._settled.add(call)
-            return
-        self._current = call
-        raise _ReachedError
-
-    def _write(self, part: nn.Module) -> None:
+    def write(self, part: nn.Module) -> None:
         """Put a layer's mean and unbiased variance into the state."""
         moments = self._moments[part]
         if moments.count < 2:
@@ -140,9 +89,9 @@ class _Recorder:
                 f"{self.view.caller}: 'X' gives batch-norm layer {self.names[part][0]!r} a single "
                 "value per channel, which has no variance; pass at least two samples."
             )
-        mean, variance = self._statistics[part]
+        mean, variance = self._tensors[part]
         mean.copy_(moments.mean)
-        variance.copy_(moments.variance)
+        variance.copy_(moments.variance(correction=1))
 
 
 def _join(prefix: str, name: str) -> str:

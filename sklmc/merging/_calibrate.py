@@ -6,12 +6,11 @@ from collections.abc import Mapping
 
 import torch
 
-from sklmc.merging._tape import Site, all_names, find_sites
+from sklmc.merging._sites import Site, all_names, find_sites
 from sklmc.models import (
     ModelView,
     as_logits,
     fit_inverse_temperature,
-    input_blocks,
     predict_outputs,
 )
 
@@ -22,7 +21,7 @@ def calibrated_state(
     """Return the view's state with its logits scaled to fit labels best, and the scale."""
     logits = as_logits(predict_outputs(view, inputs))
     beta = fit_inverse_temperature(logits, target, held_out=True)
-    names = _scaled_tensors(view, view.state, next(input_blocks(inputs, 2)))
+    names = _scaled_tensors(view, view.state, inputs.first(2))
     state = dict(view.state)
     for name in names:
         for same in all_names(view)[name]:

@@ -8,7 +8,9 @@ import numpy as np
 import torch
 
 from sklmc.models import (
+    Inputs,
     ModelView,
+    State,
     as_logits,
     fit_inverse_temperature,
     is_classification,
@@ -16,33 +18,14 @@ from sklmc.models import (
     predict_outputs,
 )
 
-State = Mapping[str, torch.Tensor]
 JUDGED = 5  # every fifth sample is kept to judge by
-
-
-def take_rows(inputs, rows):
-    """Return some samples of forward's argument, or of a tuple of them."""
-    if isinstance(inputs, tuple):
-        return tuple(part[rows] for part in inputs)
-    return inputs[rows]
-
-
-def count_samples(inputs) -> int:
-    """Return the number of samples in forward's argument, or in a tuple of them."""
-    return len(inputs[0] if isinstance(inputs, tuple) else inputs)
-
-
-def evenly_spaced(n_samples: int, most: int) -> torch.Tensor:
-    """Return rows at even distances: all of them, or `most`."""
-    n_rows = min(n_samples, most)
-    return torch.linspace(0, n_samples - 1, n_rows, dtype=torch.float64).round().long()
 
 
 def choose_state(
     view: ModelView,
-    candidates: Mapping[str, Callable[[object], State]],
+    candidates: Mapping[str, Callable[[Inputs], State]],
     endpoints: Sequence[State],
-    inputs,
+    inputs: Inputs,
     target: torch.Tensor | None,
     weights: np.ndarray,
 ) -> tuple[State, str]:
@@ -51,9 +34,9 @@ def choose_state(
     With a target, by its loss (of classifiers after one inverse temperature, so that a mere
     change of scale decides nothing); without, by how near it comes to the end points' mean.
     """
-    rows = torch.arange(count_samples(inputs))
+    rows = torch.arange(len(inputs))
     judged = rows % JUDGED == JUDGED - 1
-    fitted, kept = take_rows(inputs, rows[~judged]), take_rows(inputs, rows[judged])
+    fitted, kept = inputs[rows[~judged]], inputs[rows[judged]]
     if target is not None:
         wanted = target[rows[judged]]
     else:
@@ -84,7 +67,7 @@ def misfit(view: ModelView, outputs: torch.Tensor, wanted: torch.Tensor, known: 
 
 
 def _mean_prediction(
-    view: ModelView, endpoints: Sequence[State], inputs, weights: np.ndarray
+    view: ModelView, endpoints: Sequence[State], inputs: Inputs, weights: np.ndarray
 ) -> torch.Tensor:
     """Return the end points' mean probabilities, or their mean outputs where there are none."""
     total = 0.0

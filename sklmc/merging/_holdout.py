@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from sklmc._sklearn import _num_samples
 from sklmc._validation import check_same_length
+from sklmc.estimators._data import readable
 
 
 def split_rows(
@@ -61,17 +62,20 @@ def check_rows(X, y, caller: str) -> tuple:
             f"{caller}: 'X' must be array-like, got {type(X).__name__}: samples must be set "
             "aside for the report; pass arrays (DeepEnsemble takes this kind)."
         )
-    X, y = _indexable(X), _indexable(y)
+    X, y = _indexable(X, caller, "X"), _indexable(y, caller, "y")
     if _num_samples(X) == 0:
         raise ValueError(f"{caller}: 'X' holds no sample (n_samples=0); pass at least two.")
     check_same_length(X, y, caller)
     return X, y
 
 
-def _indexable(values):
+def _indexable(values, caller: str, name: str):
     """Return lists and data frames as they are, and anything else as an array."""
     if isinstance(values, torch.Tensor):
-        return values.detach().cpu().numpy()
+        return readable(values, caller, name)
     if isinstance(values, list) or hasattr(values, "iloc") or hasattr(values, "__dataframe__"):
         return values
-    return np.asarray(values)
+    try:
+        return np.asarray(values)
+    except (TypeError, ValueError):
+        raise ValueError(f"{caller}: '{name}' cannot be read as one array.") from None

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.base import clone
 
 from sklmc._validation import check_models, check_option, check_weights
-from sklmc.alignment import ALIGNER_NAMES, named_aligner
+from sklmc.alignment import check_aligner, named_aligner
 from sklmc.exceptions import StaleStatisticsWarning
 from sklmc.merging._batch_norm import tracked_norms
 from sklmc.merging._repair import METHODS, needs_repair, repaired_state
@@ -98,8 +98,7 @@ def merge_models(models, X=None, y=None, *, aligner="weight", repair="auto", wei
     caller = "merge_models"
     models = check_models(models, caller)
     weights = check_weights(weights, len(models), caller)
-    if isinstance(aligner, str) or not (aligner is None or hasattr(aligner, "fit")):
-        check_option(aligner, [*ALIGNER_NAMES, None], caller, "aligner")
+    check_aligner(aligner, caller)
     check_option(repair, [*METHODS, None], caller, "repair")
     views = [view(model, caller=caller, name=f"models[{i}]") for i, model in enumerate(models)]
     check_compatible(views, caller)

@@ -3,41 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import torch
 
-from sklmc.merging._batch_norm import Moments
 from sklmc.merging._rows import choose_rows, count_rows, input_rows, output_rows
-from sklmc.merging._tape import Norm, Probe, Site, watch
-from sklmc.models import ModelView, input_blocks
+from sklmc.merging._sites import Norm, Probe, Site, watch
+from sklmc.models import BLOCK_ROWS, Inputs, ModelView, Moments, State
 
-State = Mapping[str, torch.Tensor]
 N_BLOCKS = 10  # at least, so that folds are of different samples
 
 
-class SampleBlocks:
-    """All samples in blocks, enough of them for folds."""
-
-    def __init__(self, inputs):
-        self.inputs = inputs
-        self.n_samples = len(inputs[0] if isinstance(inputs, tuple) else inputs)
-        self.size = min(1024, math.ceil(self.n_samples / N_BLOCKS))
-
-    def __iter__(self) -> Iterator[tuple[int, tuple[torch.Tensor, ...]]]:
-        return enumerate(input_blocks(self.inputs, self.size))
-
-    def first(self) -> tuple[torch.Tensor, ...]:
-        """Return a few samples, at least two where there are two."""
-        return next(input_blocks(self.inputs, 2))
+def fold_blocks(inputs: Inputs) -> Iterator[tuple[int, tuple[torch.Tensor, ...]]]:
+    """Number all samples in blocks, enough of them for folds."""
+    return enumerate(inputs.blocks(min(BLOCK_ROWS, math.ceil(len(inputs) / N_BLOCKS))))
 
 
 class OutputProbe(Probe):
     """Keeps the chosen rows of one output."""
 
-    def __init__(self, kind: str, blocks: SampleBlocks, n_block: int, seed: tuple[int, int]):
+    def __init__(self, kind: str, n_samples: int, n_block: int, seed: tuple[int, int]):
         self.kind = kind
-        self._draw = (n_block, blocks.n_samples, seed)
+        self._draw = (n_block, n_samples, seed)
         self.rows: torch.Tensor | None = None
 
     def after(self, output: torch.Tensor) -> None:
@@ -48,9 +35,9 @@ class OutputProbe(Probe):
 class SiteProbe(Probe):
     """Keeps the chosen rows of what reaches one layer, and the arguments until then."""
 
-    def __init__(self, site: Site, blocks: SampleBlocks, n_block: int, seed: tuple[int, int]):
+    def __init__(self, site: Site, n_samples: int, n_block: int, seed: tuple[int, int]):
         self.site = site
-        self._draw = (n_block, blocks.n_samples, seed)
+        self._draw = (n_block, n_samples, seed)
         self.rows: torch.Tensor | None = None
 
     def before(self, arguments: dict) -> None:
@@ -65,10 +52,10 @@ class SiteProbe(Probe):
 class OperandProbe(Probe):
     """Keeps the chosen rows of one operand of an addition."""
 
-    def __init__(self, operand: int, kind: str, blocks: SampleBlocks, n_block: int, seed):
+    def __init__(self, operand: int, kind: str, n_samples: int, n_block: int, seed):
         self.operand = operand
         self.kind = kind
-        self._draw = (n_block, blocks.n_samples, seed)
+        self._draw = (n_block, n_samples, seed)
         self.rows: torch.Tensor | None = None
 
     def before(self, arguments: dict) -> None:
@@ -94,14 +81,14 @@ class MomentProbe(Probe):
             self._add(output)
 
     def _add(self, values: torch.Tensor) -> None:
-        self.moments.add(values if self.kind == "conv" else values.flatten(0, -2))
+        self.moments.add(values, unit_axis=1 if self.kind == "conv" else -1)
 
 
 def lone_statistics(
-    view: ModelView, state: State, norm: Norm, blocks: SampleBlocks
+    view: ModelView, state: State, norm: Norm, inputs: Inputs
 ) -> dict[str, torch.Tensor]:
     """Return the mean and variance of what reaches a batch norm that follows no layer."""
     moments = Moments()
-    for _, args in blocks:
+    for _, args in fold_blocks(inputs):
         watch(view, args, state, {norm.call: MomentProbe(moments, "conv", of_input=True)})
-    return {norm.mean: moments.mean, norm.variance: moments.variance}
+    return {norm.mean: moments.mean, norm.variance: moments.variance(correction=1)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -13,18 +13,16 @@ from sklmc.merging._least_squares import FEW_ROWS, LeastSquares
 from sklmc.merging._probes import (
     OperandProbe,
     OutputProbe,
-    SampleBlocks,
     SiteProbe,
+    fold_blocks,
     lone_statistics,
 )
-from sklmc.merging._tape import Norm, Probe, Site, all_names, find_sites, watch
-from sklmc.models import ModelView
-
-State = Mapping[str, torch.Tensor]
+from sklmc.merging._sites import Norm, Probe, Site, all_names, find_sites, watch
+from sklmc.models import Inputs, ModelView, State
 
 
 def refit_state(
-    view: ModelView, state: State, endpoints: Sequence[State], inputs, weights: np.ndarray
+    view: ModelView, state: State, endpoints: Sequence[State], inputs: Inputs, weights: np.ndarray
 ) -> tuple[dict[str, torch.Tensor], list[str]]:
     """Return a refitted copy of a merged state, and the weights that were left averaged.
 
@@ -33,15 +31,14 @@ def refit_state(
     is part of it. A layer that ends a residual branch answers for the stream behind the
     addition; where the shortcut is a layer too, both are fitted at once.
     """
-    blocks = SampleBlocks(inputs)
-    sites, left = find_sites(view, state, blocks.first())
+    sites, left = find_sites(view, state, inputs.first(2))
     jobs = _jobs(sites)
     used = [(end, float(w)) for end, w in zip(endpoints, weights, strict=True) if w > 0]
-    targets = _targets(view, used, jobs, blocks)
+    targets = _targets(view, used, jobs, inputs)
     names = all_names(view)
     new = dict(state)
     for number, job in enumerate(jobs):
-        changes = _run(view, new, job, number, used, targets.pop(number, None), blocks)
+        changes = _run(view, new, job, number, used, targets.pop(number, None), inputs)
         for name, tensor in changes.items():
             for same in names[name]:
                 new[same] = tensor.to(state[name].dtype).to(state[name].device)
@@ -98,7 +95,7 @@ def _targets(
     view: ModelView,
     endpoints: Sequence[tuple[State, float]],
     jobs: Sequence[_Job],
-    blocks: SampleBlocks,
+    inputs: Inputs,
 ) -> dict[int, list[torch.Tensor]]:
     """Return the mean outputs of the end points, by job and block: one pass for each end point."""
     targets: dict[int, list[torch.Tensor]] = {
@@ -106,12 +103,12 @@ def _targets(
     }
     if not targets:
         return targets
-    for index, args in blocks:
+    for index, args in fold_blocks(inputs):
         sums: dict[int, torch.Tensor] = {}
         for end, weight in endpoints:
             probes = {
                 jobs[number].read: OutputProbe(
-                    jobs[number].sites[0].kind, blocks, len(args[0]), (number, index)
+                    jobs[number].sites[0].kind, len(inputs), len(args[0]), (number, index)
                 )
                 for number in targets
             }
@@ -131,15 +128,15 @@ def _run(
     number: int,
     endpoints: Sequence[tuple[State, float]],
     target: list[torch.Tensor] | None,
-    blocks: SampleBlocks,
+    inputs: Inputs,
 ) -> dict[str, torch.Tensor]:
     """Solve one regression on the merged net's own rows; return the tensors that it changes."""
     if job.norm is not None:
-        return lone_statistics(view, state, job.norm, blocks)
+        return lone_statistics(view, state, job.norm, inputs)
     starts = [_mean_weights(site, endpoints) for site in job.sites]
     problem = None
-    for index, args in blocks:
-        draw = (blocks, len(args[0]), (number, index))
+    for index, args in fold_blocks(inputs):
+        draw = (len(inputs), len(args[0]), (number, index))
         probes: dict[int, Probe] = {site.call: SiteProbe(site, *draw) for site in job.sites}
         if job.operand is not None:
             probes[job.read] = OperandProbe(job.operand, job.sites[0].kind, *draw)
@@ -149,7 +146,7 @@ def _run(
         if job.operand is not None:
             t = t - probes[job.read].rows.double()
         if problem is None:
-            few = len(x) / len(args[0]) * blocks.n_samples < FEW_ROWS * x.shape[2]
+            few = len(x) / len(args[0]) * len(inputs) < FEW_ROWS * x.shape[2]
             start = torch.cat(starts, dim=2)
             intercept = any(site.norm is not None or site.bias for site in job.sites)
             problem = LeastSquares(start, intercept, by_folds=few)

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
-from sklmc.merging._batch_norm import Moments
-from sklmc.merging._probes import MomentProbe, SampleBlocks, lone_statistics
-from sklmc.merging._tape import Norm, Site, all_names, find_sites, watch
-from sklmc.models import ModelView
+from sklmc.merging._probes import MomentProbe, fold_blocks, lone_statistics
+from sklmc.merging._sites import Norm, Site, all_names, find_sites, watch
+from sklmc.models import Inputs, ModelView, Moments, State
 
-State = Mapping[str, torch.Tensor]
 TINY = 1e-7  # a standard deviation below this part of the goal's is that of a constant unit
 
 
 def renormalize_state(
-    view: ModelView, state: State, endpoints: Sequence[State], inputs, weights: np.ndarray
+    view: ModelView, state: State, endpoints: Sequence[State], inputs: Inputs, weights: np.ndarray
 ) -> tuple[dict[str, torch.Tensor], list[str]]:
     """Return a renormalised copy of a merged state, and the weights that were left averaged.
 
@@ -25,20 +23,19 @@ def renormalize_state(
     one) is moved to the weighted mean of the end points' means and standard deviations, by
     scaling its weights and shifting its bias. Units that are constant stay as they are.
     """
-    blocks = SampleBlocks(inputs)
-    sites, left = find_sites(view, state, blocks.first())
+    sites, left = find_sites(view, state, inputs.first(2))
     hidden = [site for site in sites if isinstance(site, Norm) or not site.is_output]
     layers = [site for site in hidden if isinstance(site, Site)]
     used = [(end, float(w)) for end, w in zip(endpoints, weights, strict=True) if w > 0]
-    goals = _goals(view, used, layers, blocks)
+    goals = _goals(view, used, layers, inputs)
     names = all_names(view)
     new = dict(state)
     for site in hidden:
         if isinstance(site, Norm):
-            changes = lone_statistics(view, new, site, blocks)
+            changes = lone_statistics(view, new, site, inputs)
         else:
             moments = Moments()
-            for _, args in blocks:
+            for _, args in fold_blocks(inputs):
                 watch(view, args, new, {site.call: MomentProbe(moments, site.kind)})
             changes = _rescaled(new, site, moments, *goals[site.call])
         for name, tensor in changes.items():
@@ -51,19 +48,22 @@ def _goals(
     view: ModelView,
     endpoints: Sequence[tuple[State, float]],
     layers: Sequence[Site],
-    blocks: SampleBlocks,
+    inputs: Inputs,
 ) -> dict[int, tuple[torch.Tensor, torch.Tensor]]:
     """Return mean and standard deviation of each layer's units: the end points' weighted mean."""
     goals: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
     for state, weight in endpoints if layers else ():
         moments = {site.target: Moments() for site in layers}
-        for _, args in blocks:
+        for _, args in fold_blocks(inputs):
             probes = {site.target: MomentProbe(moments[site.target], site.kind) for site in layers}
             watch(view, args, state, probes)
         for site in layers:
             own = moments[site.target]
             mean, std = goals.get(site.call, (0.0, 0.0))
-            goals[site.call] = mean + weight * own.mean, std + weight * own.variance.sqrt()
+            goals[site.call] = (
+                mean + weight * own.mean,
+                std + weight * own.variance(correction=1).sqrt(),
+            )
     return goals
 
 
@@ -71,13 +71,14 @@ def _rescaled(
     state: State, site: Site, moments: Moments, mean: torch.Tensor, std: torch.Tensor
 ) -> dict[str, torch.Tensor]:
     """Return the tensors of one layer, changed so that its units have this mean and spread."""
-    own = moments.variance.sqrt()
+    variance = moments.variance(correction=1)
+    own = variance.sqrt()
     varies = own > TINY * std.clamp_min(own.max() * TINY)
     if site.norm is not None:
-        changes = {site.norm.mean: moments.mean, site.norm.variance: moments.variance}
+        changes = {site.norm.mean: moments.mean, site.norm.variance: variance}
         if site.norm.scale is not None:
             averaged = state[site.norm.scale].double()
-            size = std * (moments.variance + site.norm.eps).sqrt() / own.clamp_min(1e-300)
+            size = std * (variance + site.norm.eps).sqrt() / own.clamp_min(1e-300)
             # a standard deviation has no sign: that of the averaged gain stays (0 stays 0)
             changes[site.norm.scale] = torch.where(varies, averaged.sign() * size, averaged)
             changes[site.norm.shift] = torch.where(varies, mean, state[site.norm.shift].double())

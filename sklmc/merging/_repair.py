@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -12,12 +12,11 @@ import torch
 from sklmc._validation import check_models, check_option, check_weights
 from sklmc.exceptions import SklmcWarning
 from sklmc.merging._batch_norm import reestimate_statistics, tracked_norms
-from sklmc.merging._choice import choose_state, count_samples, evenly_spaced, take_rows
+from sklmc.merging._choice import choose_state
 from sklmc.merging._refit import refit_state
 from sklmc.merging._renormalize import renormalize_state
-from sklmc.models import ModelView, check_compatible, read_data, view
+from sklmc.models import Inputs, ModelView, State, check_compatible, read_data, view
 
-State = Mapping[str, torch.Tensor]
 METHODS = ("auto", "batch_norm", "refit", "renormalize")
 LEAST_FOR_CHOICE = 50  # samples; with fewer, "auto" does what needs no choice
 LEAST_FOR_REFIT = 100  # samples; with fewer, "auto" does not try it
@@ -149,7 +148,7 @@ def repaired_state(
     view: ModelView,
     state: State,
     endpoints: Sequence[State],
-    inputs,
+    inputs: Inputs,
     target: torch.Tensor | None,
     weights: np.ndarray,
     method: str | None,
@@ -160,7 +159,7 @@ def repaired_state(
     if method != "auto":
         return _repaired(view, state, endpoints, inputs, weights, method, explicit=True), method
     normed = bool(tracked_norms(view.module))
-    n_samples = count_samples(inputs)
+    n_samples = len(inputs)
     if n_samples < LEAST_FOR_CHOICE:
         if not normed:
             return state, None
@@ -172,8 +171,8 @@ def repaired_state(
     candidates = {"": lambda _: state}
     for one in methods:
         candidates[one] = functools.partial(_made_by, view, state, endpoints, weights, one)
-    kept = evenly_spaced(n_samples, MOST_SAMPLES)
-    inputs = take_rows(inputs, kept)
+    kept = inputs.spread(MOST_SAMPLES)
+    inputs = inputs[kept]
     target = None if target is None else target[kept]
     chosen, name = choose_state(view, candidates, endpoints, inputs, target, weights)
     return chosen, name or None
@@ -203,7 +202,7 @@ def _repaired(
     view: ModelView,
     state: State,
     endpoints: Sequence[State],
-    inputs,
+    inputs: Inputs,
     weights: np.ndarray,
     method: str,
     explicit: bool = False,
@@ -211,7 +210,7 @@ def _repaired(
     """Run one method; say what it left averaged where the user asked for it by name."""
     if method == "batch_norm":
         return reestimate_statistics(view, state, inputs)
-    n_samples = count_samples(inputs)
+    n_samples = len(inputs)
     if n_samples < 2:
         raise ValueError(
             f"{view.caller}: 'X' holds {n_samples} sample, too few for a variance; pass at least "
@@ -225,8 +224,8 @@ def _repaired(
             stacklevel=4,
         )
     run = refit_state if method == "refit" else renormalize_state
-    inputs = take_rows(inputs, evenly_spaced(n_samples, MOST_SAMPLES))
-    repaired, left = run(view, state, endpoints, inputs, weights)
+    few = inputs[inputs.spread(MOST_SAMPLES)]
+    repaired, left = run(view, state, endpoints, few, weights)
     if explicit and left:
         text = ", ".join(repr(name) for name in left[:5]) + (", ..." if len(left) > 5 else "")
         warnings.warn(

@@ -10,6 +10,7 @@ from scipy.stats import binom
 from sklearn.metrics import r2_score
 
 from sklmc.models import (
+    Inputs,
     ModelView,
     as_logits,
     count_multiply_adds,
@@ -26,7 +27,7 @@ SIGNIFICANCE = 0.01  # of the sign test that a MergeWarning stands on
 class MergeReport:
     """Collects rows of scores on one set of samples."""
 
-    def __init__(self, view: ModelView, inputs, target: torch.Tensor):
+    def __init__(self, view: ModelView, inputs: Inputs, target: torch.Tensor):
         self.view = view
         self.inputs = inputs
         self.target = target

@@ -7,7 +7,7 @@ import math
 import torch
 from torch.nn import functional
 
-from sklmc.merging._tape import Site
+from sklmc.merging._sites import Site
 
 MAX_ROWS = 64_000  # of one regression; positions of an image are rows too
 

@@ -9,6 +9,7 @@ from skorch import NeuralNet
 
 from sklmc._sklearn import available_if, check_is_fitted, get_tags
 from sklmc.estimators._arguments import check_module
+from sklmc.estimators._data import readable
 
 
 def _has_probabilities(outer) -> bool:
@@ -92,6 +93,7 @@ class SingleNet(MetaEstimatorMixin, BaseEstimator):
             The score of ``predict(X)``.
         """
         metric = accuracy_score if is_classifier(self) else r2_score
+        y = readable(y, type(self).__name__, "y")
         return metric(y, self.predict(X), sample_weight=sample_weight)
 
     def _class_probabilities(self, X) -> np.ndarray:

@@ -20,7 +20,7 @@ from sklmc._sklearn import (
     _safe_indexing,
     check_random_state,
 )
-from sklmc.alignment import ALIGNER_NAMES
+from sklmc.alignment import ALIGNER_NAMES, check_aligner
 from sklmc.estimators import ModelGrid
 from sklmc.estimators._seeds import resolve_seed
 from sklmc.exceptions import ArchitectureMismatchError
@@ -185,6 +185,7 @@ class GreedySoup(SingleNet):
             The fitted soup.
         """
         self._validate_params()
+        check_aligner(self.aligner, "GreedySoup")
         grid = _fitted_grid(self.estimator)
         if grid is None:
             check_net(self.estimator, "GreedySoup")

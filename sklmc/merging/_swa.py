@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 
 from sklmc._sklearn import FrozenEstimator, HasMethods, Interval, StrOptions, check_is_fitted
 from sklmc._torch import seeded, single_thread
+from sklmc._validation import LARGEST_RATE
 from sklmc.estimators._seeds import resolve_seed
 from sklmc.merging._batch_norm import reestimate_statistics, tracked_norms
 from sklmc.merging._holdout import check_rows
@@ -92,7 +93,7 @@ class SWAEnsembler(SingleNet):
     _parameter_constraints: dict = {
         "estimator": [HasMethods(["fit", "predict"])],
         "n_snapshots": [Interval(Integral, 1, None, closed="left")],
-        "swa_lr": [Interval(Real, 0, None, closed="neither"), None],
+        "swa_lr": [Interval(Real, 0, LARGEST_RATE, closed="right"), None],
         "average": [StrOptions({"weights", "predictions"})],
         "random_state": ["random_state"],
         "verbose": ["verbose"],

@@ -11,8 +11,9 @@ from skorch.callbacks import Callback
 from skorch.dataset import unpack_data
 from torch.optim.swa_utils import AveragedModel
 
+from sklmc._validation import LARGEST_RATE, check_flag, check_number
 from sklmc.merging._batch_norm import reestimate_statistics, tracked_norms
-from sklmc.models import view
+from sklmc.models import Inputs, view
 
 ANNEAL_FROM, ANNEAL_TO = 0.5, 0.9  # parts of the epochs before averaging, as in the paper
 
@@ -203,11 +204,9 @@ class StochasticWeightAveraging(Callback):
                 "StochasticWeightAveraging: 'cycle' must be a number of epochs from 1 on, got "
                 f"{self.cycle!r}."
             )
-        if self.swa_lr is not None and not (isinstance(self.swa_lr, Real) and self.swa_lr >= 0):
-            raise ValueError(
-                "StochasticWeightAveraging: 'swa_lr' must be None or a number from 0 on, got "
-                f"{self.swa_lr!r}."
-            )
+        if self.swa_lr is not None:
+            check_number(self.swa_lr, "StochasticWeightAveraging", "swa_lr", 0, LARGEST_RATE)
+        check_flag(self.update_batch_norm, "StochasticWeightAveraging", "update_batch_norm")
         if self.decay is not None and not (isinstance(self.decay, Real) and 0 <= self.decay < 1):
             raise ValueError(
                 "StochasticWeightAveraging: 'decay' must be None or a number in [0, 1), got "
@@ -250,7 +249,7 @@ def _decayed(decay: float, mean: torch.Tensor, new: torch.Tensor, count) -> torc
     return decay * mean + (1 - decay) * new
 
 
-def _all_inputs(net, dataset) -> torch.Tensor:
+def _all_inputs(net, dataset) -> Inputs:
     """Return the inputs of all samples of a dataset."""
     batches = [unpack_data(batch)[0] for batch in net.get_iterator(dataset, training=False)]
     if not all(isinstance(batch, torch.Tensor) for batch in batches):
@@ -258,4 +257,4 @@ def _all_inputs(net, dataset) -> torch.Tensor:
             "StochasticWeightAveraging: batch-norm statistics need inputs that are one tensor, got "
             f"{type(batches[0]).__name__}; set update_batch_norm=False."
         )
-    return torch.cat(batches).cpu()
+    return Inputs(torch.cat(batches).cpu())

@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 
 from sklmc._sklearn import BaseSearchCV, Interval, check_is_fitted, get_tags
 from sklmc.connectivity import LMCScorer
+from sklmc.estimators._data import readable
 from sklmc.estimators._folders import check_cache_seed
 from sklmc.exceptions import SklmcWarning
 from sklmc.models import STAYS_GOOD, open_folder
@@ -218,6 +219,7 @@ class WidthSearchCV(BaseSearchCV):
                 f"WidthSearchCV: 'start' is larger than 'max_width', got {self.start!r} and "
                 f"{self.max_width!r}."
             )
+        X, y = readable(X, "WidthSearchCV", "X"), readable(y, "WidthSearchCV", "y")
         if is_classifier(self.estimator) and y is not None:
             y = column_or_1d(y, warn=True)
         widths = self._widths()
@@ -354,5 +356,8 @@ class WidthSearchCV(BaseSearchCV):
 
 def _constant_score(y) -> float:
     """Return the share of the most frequent class."""
+    if y is None or len(y) == 0:
+        given = "None" if y is None else "empty"
+        raise ValueError(f"WidthSearchCV requires y to be passed, but the target y is {given}.")
     _, counts = np.unique(y, return_counts=True)
     return float(counts.max() / counts.sum())

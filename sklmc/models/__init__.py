@@ -6,19 +6,29 @@ from sklmc.models._calibration import (
     scaled_cross_entropy,
 )
 from sklmc.models._copying import module_with_state, named_tensors, private_copy
-from sklmc.models._data import read_data, read_target
+from sklmc.models._data import read_data, read_labelled_data, read_target
 from sklmc.models._fingerprint import Unreadable, fingerprint, name_fingerprint
+from sklmc.models._forward import (
+    Call,
+    Reader,
+    Reading,
+    Watcher,
+    end_pass,
+    find_chain,
+    first_tensor,
+    read_once,
+)
+from sklmc.models._inputs import BLOCK_ROWS, Inputs
 from sklmc.models._losses import (
     class_logits,
     is_classification,
     per_sample_error,
     per_sample_loss,
 )
+from sklmc.models._moments import CrossMoments, Moments, correlation
 from sklmc.models._outputs import (
     as_logits,
-    capture_activations,
     count_multiply_adds,
-    input_blocks,
     predict_outputs,
     run_module,
 )
@@ -35,11 +45,13 @@ from sklmc.models._records import (
     write_record,
 )
 from sklmc.models._states import (
+    State,
     average_models,
     average_states,
     check_compatible,
     check_finite,
     check_same_tensors,
+    check_state,
     interpolate_models,
     interpolate_states,
 )
@@ -47,24 +59,36 @@ from sklmc.models._storage import read_state, state_fingerprint, write_state
 from sklmc.models._view import ModelView, view
 
 __all__ = [
+    "BLOCK_ROWS",
+    "Call",
+    "CrossMoments",
+    "Inputs",
     "ModelView",
+    "Moments",
+    "Reader",
+    "Reading",
     "Record",
     "STAYS_GOOD",
+    "State",
     "Unreadable",
+    "Watcher",
     "as_logits",
     "average_models",
     "average_states",
-    "capture_activations",
     "check_compatible",
     "check_finite",
     "check_same_tensors",
+    "check_state",
     "class_logits",
     "common_input",
+    "correlation",
     "count_multiply_adds",
+    "end_pass",
+    "find_chain",
     "fingerprint",
+    "first_tensor",
     "fit_inverse_temperature",
     "fit_inverse_temperatures",
-    "input_blocks",
     "interpolate_models",
     "interpolate_states",
     "is_classification",
@@ -79,6 +103,8 @@ __all__ = [
     "predict_outputs",
     "private_copy",
     "read_data",
+    "read_labelled_data",
+    "read_once",
     "read_record",
     "read_state",
     "read_target",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from sklmc._validation import check_same_length
+from sklmc.models._inputs import Inputs
 from sklmc.models._losses import per_sample_loss
 from sklmc.models._outputs import run_module
 from sklmc.models._view import ModelView
@@ -12,21 +13,27 @@ from sklmc.models._view import ModelView
 PROBE_ROWS = 4  # samples that the net is run on, to see whether it takes them
 
 
-def read_data(view: ModelView, X, y=None) -> tuple:
-    """Return forward's argument (or a tuple of them), and the target or None."""
+def read_data(view: ModelView, X, y=None) -> tuple[Inputs, torch.Tensor | None]:
+    """Return forward's arguments, and the target or None."""
     inputs = view.to_input(X)
     if y is not None:
         return inputs, read_target(view, inputs, y)
-    _probe(view, inputs, list(range(min(PROBE_ROWS, _length(inputs)))))
+    _probe(view, inputs, list(range(min(PROBE_ROWS, len(inputs)))))
     return inputs, None
 
 
-def read_target(view: ModelView, inputs, y) -> torch.Tensor:
+def read_labelled_data(view: ModelView, X, y) -> tuple[Inputs, torch.Tensor]:
+    """Return forward's arguments and the target, which must be there."""
+    inputs = view.to_input(X)
+    return inputs, read_target(view, inputs, y)
+
+
+def read_target(view: ModelView, inputs: Inputs, y) -> torch.Tensor:
     """Return the target, if it fits what the net gives: length, shape, range of the labels."""
     target = view.to_target(y)
     if target.ndim == 0:
         raise ValueError(f"{view.caller}: 'y' must hold one value per sample, got a single number.")
-    check_same_length(range(_length(inputs)), target, view.caller)
+    check_same_length(inputs, target, view.caller)
     flat = target.reshape(len(target), -1).double()
     rows = sorted(
         {
@@ -40,17 +47,9 @@ def read_target(view: ModelView, inputs, y) -> torch.Tensor:
     return target
 
 
-def _probe(view: ModelView, inputs, rows: list[int]) -> tuple[torch.Tensor, list[int]]:
+def _probe(view: ModelView, inputs: Inputs, rows: list[int]) -> tuple[torch.Tensor, list[int]]:
     """Run a net on some samples; on all of them where it takes no fewer (nodes of a graph)."""
-    parts = inputs if isinstance(inputs, tuple) else (inputs,)
-    length = _length(inputs)
-    some = tuple(p[rows] if p.ndim and len(p) == length else p for p in parts)
     try:
-        return run_module(view, some).cpu(), rows
+        return run_module(view, inputs[rows].args).cpu(), rows
     except ValueError:
-        return run_module(view, parts).cpu(), list(range(length))
-
-
-def _length(inputs) -> int:
-    """Return the number of samples."""
-    return len(inputs[0] if isinstance(inputs, tuple) else inputs)
+        return run_module(view, inputs.args).cpu(), list(range(len(inputs)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,50 @@ from torch.utils.data import DataLoader, Dataset
 from sklmc.exceptions import NonFiniteError
 
 SAMPLE_ROWS = 8  # rows of X that a trace sees
+BLOCK_ROWS = 1024  # default number of samples in a forward pass
+
+
+class Inputs:
+    """The samples that flow through a net: forward's arguments, one row of each for a sample.
+
+    An argument of another length than the first that is longer than one (a mask that all samples
+    share, a number) goes with every block as it is.
+    """
+
+    def __init__(self, *args: torch.Tensor):
+        self.args = args
+        lengths = [len(part) for part in args if part.ndim]
+        self._n_samples = next((n for n in lengths if n > 1), max(lengths, default=0))
+
+    def __len__(self) -> int:
+        return self._n_samples
+
+    @property
+    def given(self) -> torch.Tensor | tuple[torch.Tensor, ...]:
+        """What `ModelView.to_input` takes: a tensor, or a tuple of several."""
+        return self.args[0] if len(self.args) == 1 else self.args
+
+    def __getitem__(self, rows) -> Inputs:
+        """Return some samples, by a slice or by their indices."""
+        return Inputs(*(part[rows] if self._has_rows(part) else part for part in self.args))
+
+    def blocks(self, size: int | None = None) -> Iterator[tuple[torch.Tensor, ...]]:
+        """Yield forward's arguments for one block of samples after the other."""
+        size = size or BLOCK_ROWS
+        for start in range(0, len(self), size):
+            yield self[start : start + size].args
+
+    def first(self, n: int) -> tuple[torch.Tensor, ...]:
+        """Return forward's arguments for the first samples."""
+        return self[:n].args
+
+    def spread(self, most: int) -> torch.Tensor:
+        """Return rows at even distances: all of them, or `most`."""
+        n_rows = min(len(self), most)
+        return torch.linspace(0, len(self) - 1, n_rows, dtype=torch.float64).round().long()
+
+    def _has_rows(self, part: torch.Tensor) -> bool:
+        return part.ndim > 0 and len(part) == len(self)
 
 
 def several_arguments(X) -> bool:
@@ -37,7 +81,7 @@ def check_input(X, caller: str) -> None:
                 f"{caller}: 'X' must hold at least one sample, but its first tensor has shape "
                 f"{tuple(X[0].shape)}."
             )
-    elif X is None or isinstance(X, (Mapping, str, bytes, set, Dataset, DataLoader)):
+    elif X is None or isinstance(X, (Mapping, str, bytes, set, type, Dataset, DataLoader)):
         raise TypeError(
             f"{caller}: 'X' must be array-like, or a tuple of tensors (forward's arguments), got "
             f"{type(X).__name__}."

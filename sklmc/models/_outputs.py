@@ -1,25 +1,16 @@
-"""Forward passes in blocks, and what is read off along the way."""
+"""Forward passes in blocks, and what they cost."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
-from sklmc._torch import plain_attention, single_thread, to_device, torch_defaults
-from sklmc.models._inputs import floating_dtype, leading_width
+from sklmc._torch import single_thread, to_device, torch_defaults
+from sklmc.models._inputs import Inputs, floating_dtype, leading_width
 from sklmc.models._view import ModelView
-
-BLOCK_ROWS = 1024  # default number of samples in a forward pass
-
-
-def input_blocks(inputs, batch_size: int | None = None) -> Iterator[tuple[torch.Tensor, ...]]:
-    """Cut forward's argument, or a tuple of them, into blocks of samples."""
-    parts = inputs if isinstance(inputs, tuple) else (inputs,)
-    for start in range(0, len(parts[0]), batch_size or BLOCK_ROWS):
-        yield tuple(part[start : start + (batch_size or BLOCK_ROWS)] for part in parts)
 
 
 def run_module(
@@ -56,21 +47,20 @@ def run_module(
 
 def predict_outputs(
     view: ModelView,
-    inputs,
+    inputs: Inputs,
     state: Mapping[str, torch.Tensor] | None = None,
     batch_size: int | None = None,
 ) -> torch.Tensor:
     """Return a module's outputs (n_samples, ...) in eval mode, on the CPU, one thread."""
     with single_thread():
-        blocks = [run_module(view, args, state).cpu() for args in input_blocks(inputs, batch_size)]
+        blocks = [run_module(view, args, state).cpu() for args in inputs.blocks(batch_size)]
     return torch.cat(blocks)
 
 
-def count_multiply_adds(view: ModelView, inputs) -> int:
+def count_multiply_adds(view: ModelView, inputs: Inputs) -> int:
     """Return the multiplications that one sample costs, as torch counts them."""
-    (first, *_) = input_blocks(inputs, 1)
     with FlopCounterMode(display=False) as counter, single_thread():
-        run_module(view, first)
+        run_module(view, inputs.first(1))
     return counter.get_total_flops() // 2
 
 
@@ -81,57 +71,3 @@ def as_logits(outputs: torch.Tensor) -> torch.Tensor:
     if outputs.ndim == 2 and outputs.shape[1] == 1:
         return torch.cat([torch.zeros_like(outputs), outputs], dim=1)
     return outputs
-
-
-def capture_activations(
-    view: ModelView,
-    inputs,
-    layers: Sequence[tuple[str, str]],
-    state: Mapping[str, torch.Tensor] | None = None,
-    batch_size: int | None = None,
-) -> Iterator[dict[tuple[str, str, int], torch.Tensor]]:
-    """Yield, block by block, what goes into or comes out of modules: never all samples at once.
-
-    `layers` holds (module path, "input" or "output"); the keys of a block are (module path, side,
-    number of the call), since a forward pass may call a module again. Modules that the pass does
-    not call have no entry. Values are copies, made before a later operation can write into them;
-    what is one tensor in the pass is one tensor here.
-    """
-    modules = dict(view.module.named_modules())
-    unknown = [path for path, _ in layers if path not in modules]
-    if unknown:
-        raise ValueError(
-            f"{view.caller}: {view.name} has no layer {unknown[0]!r}; its layers are "
-            f"{[name for name in modules if name]!r}."
-        )
-    caught: dict[tuple[str, str, int], torch.Tensor] = {}
-    copies: dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor]] = {}
-
-    def keep(path: str, side: str, value) -> None:
-        value = value[0] if isinstance(value, tuple) else value
-        call = sum(key[:2] == (path, side) for key in caught)
-        # originals stay alive within a block, so that their ids are theirs alone
-        pair = copies.setdefault((id(value), value._version), (value, value.detach().clone()))
-        caught[path, side, call] = pair[1]
-
-    handles = []
-    for path, side in layers:
-        if side == "input":
-            hook = modules[path].register_forward_pre_hook(
-                lambda module, args, path=path: keep(path, "input", args)
-            )
-        else:
-            hook = modules[path].register_forward_hook(
-                lambda module, args, output, path=path: keep(path, "output", output)
-            )
-        handles.append(hook)
-    try:
-        for args in input_blocks(inputs, batch_size):
-            caught.clear()
-            copies.clear()
-            with single_thread(), plain_attention():
-                run_module(view, args, state)
-            yield dict(caught)
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from filelock import FileLock
 
+from sklmc._validation import check_path
 from sklmc.exceptions import SklmcWarning
 from sklmc.models._storage import read_state, write_state
 
@@ -44,7 +45,7 @@ def versions(*packages: str) -> dict[str, str]:
 
 def open_folder(path, caller: str) -> Path:
     """Return a folder that can be written into, made if it is not there."""
-    folder = Path(path)
+    folder = check_path(path, caller, "cache_dir")
     probe = folder / f".probe.{os.getpid()}-{threading.get_ident()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -7,12 +7,21 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from sklmc._validation import check_alpha, check_models, check_weights
+from sklmc._validation import check_alpha, check_mapping, check_models, check_weights
 from sklmc.exceptions import ArchitectureMismatchError, NonFiniteError
 from sklmc.models._view import ModelView, view
 
 State = Mapping[str, torch.Tensor]
 COUNTER = "num_batches_tracked"
+
+
+def check_state(state: State, caller: str) -> None:
+    """Refuse what is no mapping of names to tensors."""
+    for name, tensor in check_mapping(state, caller, "state").items():
+        if not isinstance(tensor, torch.Tensor):
+            raise TypeError(
+                f"{caller}: 'state' must hold tensors, got {type(tensor).__name__} at {name!r}."
+            )
 
 
 def check_finite(state: State, caller: str, name: str) -> None:

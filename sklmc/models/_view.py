@@ -24,6 +24,7 @@ from sklmc.models._copying import (
 )
 from sklmc.models._inputs import (
     SAMPLE_ROWS,
+    Inputs,
     check_input,
     check_target,
     floating_dtype,
@@ -76,14 +77,14 @@ class ModelView:
             else None
         )
 
-    def to_input(self, X) -> torch.Tensor | tuple[torch.Tensor, ...]:
-        """Return forward's argument (a tuple of them where X is a tuple of tensors)."""
+    def to_input(self, X) -> Inputs:
+        """Return forward's arguments on the CPU; a tuple of tensors holds several."""
         check_input(X, self.caller)
         if several_arguments(X):
-            return tuple(part.detach().cpu() for part in X)
+            return Inputs(*(part.detach().cpu() for part in X))
         if hasattr(self.net, "_model_input"):
-            return torch.from_numpy(np.array(self.net._model_input(X)))
-        return module_input(X, self.original, self.caller)
+            return Inputs(torch.from_numpy(np.array(self.net._model_input(X))))
+        return Inputs(module_input(X, self.original, self.caller))
 
     def to_target(self, y) -> torch.Tensor:
         """Return int64 class codes or float targets: the dtype decides on the loss."""
@@ -106,9 +107,9 @@ class ModelView:
         """
         if X is not None:
             check_input(X, self.caller)
-            inputs = self.to_input(_first_rows(X))
-            parts = inputs if isinstance(inputs, tuple) else (inputs,)
-            return parts if _batch_length(parts) > 1 else tuple(map(_twice, parts))
+            inputs = self.to_input(X[:SAMPLE_ROWS] if _is_long(X) else X)
+            few = inputs.first(SAMPLE_ROWS)
+            return few if len(inputs) > 1 else tuple(map(_twice, few))
         if hasattr(self.net, "_model_sample"):
             sample = torch.from_numpy(np.array(self.net._model_sample()))
             if not sample.is_floating_point():
@@ -175,18 +176,10 @@ def _holds_many(model) -> bool:
     return hasattr(model, "estimators_") and not ours
 
 
-def _first_rows(X):
-    """Return as many samples as a trace needs."""
-    if several_arguments(X):
-        length = _batch_length(X)
-        return tuple(p[:SAMPLE_ROWS] if p.ndim and len(p) == length else p for p in X)
+def _is_long(X) -> bool:
+    """Say whether X holds more samples than a trace needs, as rows that can be cut off."""
     sized = hasattr(X, "__len__") and getattr(X, "ndim", 1) > 0
-    return X[:SAMPLE_ROWS] if sized and len(X) > SAMPLE_ROWS else X
-
-
-def _batch_length(parts: tuple[torch.Tensor, ...]) -> int:
-    """Return the length of the first argument that is longer than one; one where none is."""
-    return next((len(part) for part in parts if part.ndim and len(part) > 1), 1)
+    return sized and not several_arguments(X) and len(X) > SAMPLE_ROWS
 
 
 def _twice(part: torch.Tensor) -> torch.Tensor:

@@ -10,14 +10,18 @@ from torch import nn
 from sklmc._validation import check_option
 
 NORMS = (None, "batch", "layer")
+MOST_TIMES = 1e4  # of a multiplier: a layer of five million channels fits into no memory
 
 
 def check_multiplier(value, caller: str) -> float:
     """Return a positive width multiplier."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{caller}: 'width_multiplier' must be a number, got {value!r}.")
-    if not 0 < value < float("inf"):
-        raise ValueError(f"{caller}: 'width_multiplier' must be positive, got {value!r}.")
+    if not 0 < value <= MOST_TIMES:
+        raise ValueError(
+            f"{caller}: 'width_multiplier' must be positive and at most {MOST_TIMES:g}, got "
+            f"{value!r}."
+        )
     return float(value)
 
 

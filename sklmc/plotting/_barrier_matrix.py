@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from sklmc._validation import check_option
-from sklmc.connectivity import LMCScorer, PairwiseScore
+from sklmc._validation import check_flag, check_option
+from sklmc.connectivity import PairwiseScore, check_scorer
+from sklmc.plotting._checks import (
+    check_finite_number,
+    check_keywords,
+    check_labels,
+    check_square,
+    check_text,
+)
 from sklmc.plotting._style import new_axes
 
 LABELS = {
@@ -87,7 +94,7 @@ class BarrierMatrixDisplay:
         display : BarrierMatrixDisplay
             To be drawn with :meth:`plot`.
         """
-        scorer = LMCScorer() if scorer is None else scorer
+        scorer = check_scorer(scorer, "BarrierMatrixDisplay.from_models")
         return cls.from_scores(scorer.pairwise(models, X, y), values=values, labels=labels)
 
     @classmethod
@@ -109,11 +116,8 @@ class BarrierMatrixDisplay:
             To be drawn with :meth:`plot`.
         """
         matrix = matrix_of(score, values, "BarrierMatrixDisplay.from_scores")
-        if labels is not None and len(labels) != len(matrix):
-            raise ValueError(
-                f"BarrierMatrixDisplay.from_scores: 'labels' must name {len(matrix)} models, got "
-                f"{len(labels)}."
-            )
+        if labels is not None:
+            labels = check_labels(labels, "BarrierMatrixDisplay.from_scores", len(matrix))
         return cls(matrix=matrix, labels=labels, name=LABELS[values])
 
     def plot(self, ax=None, *, vmax=None, annotate=None, image_kw=None):
@@ -135,8 +139,15 @@ class BarrierMatrixDisplay:
         display : BarrierMatrixDisplay
             Itself.
         """
-        self.ax_, self.figure_ = new_axes("BarrierMatrixDisplay", ax, height=3.0)
-        n = len(self.matrix)
+        caller = type(self).__name__
+        check_keywords(caller, image_kw=image_kw)
+        check_finite_number(vmax, caller, "vmax")
+        if annotate is not None:
+            check_flag(annotate, caller, "annotate")
+        n = len(check_square(self.matrix, caller))
+        labels = None if self.labels is None else check_labels(self.labels, caller, n)
+        check_text(self.name, caller, "name")
+        self.ax_, self.figure_ = new_axes(caller, ax, height=3.0)
         self.image_ = draw_matrix(self.ax_, self.matrix, vmax, image_kw)
         self.colorbar_ = self.figure_.colorbar(
             self.image_,
@@ -145,9 +156,9 @@ class BarrierMatrixDisplay:
             shrink=0.8,
             extend=_extend(self.image_, self.matrix),
         )
-        if self.labels is not None:
-            self.ax_.set_xticks(range(n), self.labels, rotation=90)
-            self.ax_.set_yticks(range(n), self.labels)
+        if labels is not None:
+            self.ax_.set_xticks(range(n), labels, rotation=90)
+            self.ax_.set_yticks(range(n), labels)
         else:
             step = max(1, -(-n // 10))
             self.ax_.set_xticks(range(0, n, step))

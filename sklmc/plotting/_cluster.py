@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from scipy.cluster import hierarchy
 
-from sklmc.connectivity import LMCScorer, ModelClusters
+from sklmc.connectivity import ModelClusters, check_scorer
 from sklmc.plotting._barrier_matrix import LABELS, draw_matrix, matrix_of
-from sklmc.plotting._style import COLORS, pyplot
+from sklmc.plotting._checks import check_finite_number, check_keywords, check_text
+from sklmc.plotting._style import COLORS, new_axes
 
 
 class ClusterDisplay:
@@ -92,7 +93,7 @@ class ClusterDisplay:
         display : ClusterDisplay
             To be drawn with :meth:`plot`.
         """
-        scorer = LMCScorer() if scorer is None else scorer
+        scorer = check_scorer(scorer, "ClusterDisplay.from_models")
         score = scorer.pairwise(models, X, y)
         return cls.from_scores(score, values=values, linkage=linkage, on=on)
 
@@ -147,10 +148,13 @@ class ClusterDisplay:
                 "ClusterDisplay: 'clusters' must be a ModelClusters object, got "
                 f"{type(clusters).__name__}; PairwiseScore.cluster() makes one."
             )
-        plt = pyplot("ClusterDisplay")
-        if ax is None:
-            _, ax = plt.subplots(figsize=(3.5, 3.1), layout="constrained")
-        self.figure_ = ax.figure
+        caller = type(self).__name__
+        check_keywords(caller, image_kw=image_kw)
+        check_finite_number(vmax, caller, "vmax")
+        check_finite_number(self.vmax, caller, "vmax")
+        check_finite_number(color_threshold, caller, "color_threshold")
+        check_text(self.name, caller, "name")
+        ax, self.figure_ = new_axes(caller, ax, height=3.1)
         ax.set_axis_off()
         n = len(clusters.matrix)
         self.dendrogram_ax_ = ax.inset_axes((0.0, 0.0, 0.28, 1.0))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from sklmc._validation import check_integer
-from sklmc.features import linear_regions
+from sklmc._validation import check_array, check_flag, check_integer
+from sklmc.features import LinearRegions, linear_regions
+from sklmc.features._regions import check_bounds
 from sklmc.models import as_logits, predict_outputs, see_through, transform, view
+from sklmc.plotting._checks import check_keywords, check_labels
 from sklmc.plotting._style import COLORS, new_axes, pyplot
 
 
@@ -94,23 +96,31 @@ class DecisionRegionDisplay:
         """
         caller = "DecisionRegionDisplay.from_model"
         check_integer(n_points, caller, "n_points", 2)
-        X = None if X is None else np.asarray(X, dtype=float)
+        check_flag(regions, caller, "regions")
+        if X is not None:
+            X = check_array(X, caller, "X", (None, 2)).astype(float)
+            if not np.isfinite(X).all():
+                raise ValueError(f"{caller}: 'X' contains NaN or infinity.")
+        elif y is not None:
+            raise ValueError(f"{caller}: 'y' was given without 'X'; pass the points as well.")
         if bounds is None:
             if X is None:
                 raise ValueError(f"{caller}: pass 'bounds', the box to draw, or points 'X'.")
             low, high = X.min(axis=0), X.max(axis=0)
             margin = 0.1 * (high - low)
             bounds = tuple(zip((low - margin).tolist(), (high + margin).tolist()))
+        bounds = check_bounds(bounds, caller)
         earlier, inner = see_through(model)
         found = linear_regions(inner, bounds) if regions and not earlier else None
         (low0, high0), (low1, high1) = bounds
         x0, x1 = np.linspace(low0, high0, n_points), np.linspace(low1, high1, n_points)
         points = np.stack(np.meshgrid(x0, x1), axis=-1).reshape(-1, 2).astype(np.float32)
-        look = view(inner, caller=caller)
+        look = view(inner, caller=caller, name="model")
         outputs = as_logits(predict_outputs(look, look.to_input(transform(earlier, points))))
         scores = outputs.detach().to(torch.float64).numpy().reshape(n_points, n_points, -1)
         classes = np.arange(scores.shape[-1]) if look.classes is None else look.classes
-        return cls(x0, x1, scores, classes, found, X, None if y is None else np.asarray(y))
+        codes = None if y is None else _codes(y, len(X), classes, caller)
+        return cls(x0, x1, scores, classes, found, X, None if y is None else classes[codes])
 
     def plot(self, ax=None, *, surface_kw=None, line_kw=None, point_kw=None):
         """Draw classes, boundary, linear regions and points.
@@ -131,8 +141,11 @@ class DecisionRegionDisplay:
         display : DecisionRegionDisplay
             Itself.
         """
-        self.ax_, self.figure_ = new_axes(type(self).__name__, ax, height=3.0)
-        pyplot(type(self).__name__)
+        caller = type(self).__name__
+        check_keywords(caller, surface_kw=surface_kw, line_kw=line_kw, point_kw=point_kw)
+        self._check_numbers(caller)
+        self.ax_, self.figure_ = new_axes(caller, ax, height=3.0)
+        pyplot(caller)
         from matplotlib.collections import LineCollection
         from matplotlib.colors import ListedColormap
 
@@ -154,11 +167,25 @@ class DecisionRegionDisplay:
         if self.X is not None:
             keywords = {"s": 6, "c": "black", "linewidths": 0}
             if self.y is not None:
-                keywords["c"] = [colors[k] for k in np.searchsorted(self.classes, self.y)]
+                codes = _codes(self.y, len(self.X), self.classes, caller)
+                keywords["c"] = [colors[k] for k in codes]
             self.ax_.scatter(*self.X.T, **{**keywords, **(point_kw or {})})
         self.ax_.set(xlim=self.x0[[0, -1]], ylim=self.x1[[0, -1]], aspect="equal")
         self.ax_.set(xlabel="first input", ylabel="second input")
         return self
+
+    def _check_numbers(self, caller: str) -> None:
+        """Refuse what cannot be drawn."""
+        x0 = check_array(self.x0, caller, "x0", (None,))
+        x1 = check_array(self.x1, caller, "x1", (None,))
+        scores = check_array(self.scores, caller, "scores", (len(x1), len(x0), None))
+        check_labels(self.classes, caller, scores.shape[-1], "classes")
+        if self.regions is not None and not isinstance(self.regions, LinearRegions):
+            raise TypeError(
+                f"{caller}: 'regions' must be LinearRegions, got {type(self.regions).__name__}."
+            )
+        if self.X is not None:
+            check_array(self.X, caller, "X", (None, 2))
 
     def _plot_boundary(self, best: np.ndarray):
         """Draw where the greatest logit changes."""
@@ -173,3 +200,15 @@ class DecisionRegionDisplay:
             return None
         between = np.arange(best.min(), best.max()) + 0.5
         return self.ax_.contour(self.x0, self.x1, best, levels=between, **style)
+
+
+def _codes(y, n_samples: int, classes, caller: str) -> list[int]:
+    """Return the place of every label among the classes."""
+    places = {label: place for place, label in enumerate(np.asarray(classes).tolist())}
+    labels = np.asarray(check_labels(y, caller, n_samples, "y")).tolist()
+    unknown = [label for label in labels if label not in places]
+    if unknown:
+        raise ValueError(
+            f"{caller}: 'y' holds the label {unknown[0]!r}; the net's classes are {list(places)!r}."
+        )
+    return [places[label] for label in labels]

@@ -12,7 +12,8 @@ from sklmc.features import (
     reciprocal_orthogonality,
     weak_additivity,
 )
-from sklmc.models import common_input, see_through
+from sklmc.models import check_compatible, common_input, see_through, view
+from sklmc.plotting._checks import check_frame, check_keywords, check_text
 from sklmc.plotting._style import add_legend, line_style, new_axes
 
 MEASURES = {
@@ -97,8 +98,12 @@ class FeatureConnectivityDisplay:
         """
         caller = "FeatureConnectivityDisplay.from_models"
         check_option(measure, MEASURES, caller, "measure")
+        check_text(label, caller, "label")
         (before_a, a), (before_b, b) = see_through(model_a), see_through(model_b)
-        X = common_input([before_a, before_b], X, caller, ["model_a", "model_b"])
+        names = ["model_a", "model_b"]
+        X = common_input([before_a, before_b], X, caller, names)
+        pair = [view(model, caller=caller, name=name) for model, name in zip((a, b), names)]
+        check_compatible(pair, caller, names)
         return cls({label: MEASURES[measure][0](a, b, X, **options)}, measure)
 
     @classmethod
@@ -119,19 +124,14 @@ class FeatureConnectivityDisplay:
         """
         caller = "FeatureConnectivityDisplay.from_frames"
         check_option(measure, MEASURES, caller, "measure")
-        if not isinstance(frames, dict):
-            frames = {"pair": frames}
+        frames = frames if isinstance(frames, dict) else {"pair": frames}
         joined = {}
-        for label, frame in frames.items():
-            parts = [frame] if isinstance(frame, pd.DataFrame) else list(frame)
+        for label, frame in _labelled(frames, caller).items():
+            parts = list(frame) if isinstance(frame, (list, tuple)) else [frame]
             if not parts:
-                raise ValueError(f"{caller}: there is no frame under {label!r}.")
-            column = MEASURES[measure][1]
-            if any(column not in part for part in parts):
-                raise ValueError(
-                    f"{caller}: the frame under {label!r} has no column {column!r}; it must come "
-                    f"from {MEASURES[measure][0].__name__}."
-                )
+                raise ValueError(f"{caller}: 'frames' holds no frame under {label!r}.")
+            for part in parts:
+                _check_measured(part, measure, caller)
             joined[label] = pd.concat(parts, keys=range(len(parts)), names=["pair"])
         return cls(joined, measure)
 
@@ -152,8 +152,12 @@ class FeatureConnectivityDisplay:
         display : FeatureConnectivityDisplay
             Itself.
         """
-        _, column, text = MEASURES[self.measure]
-        self.ax_, self.figure_ = new_axes(type(self).__name__, ax)
+        caller = type(self).__name__
+        check_keywords(caller, line_kw=line_kw, band_kw=band_kw)
+        _, column, text = MEASURES[check_option(self.measure, MEASURES, caller, "measure")]
+        for frame in _labelled(self.frames, caller).values():
+            _check_measured(frame, self.measure, caller)
+        self.ax_, self.figure_ = new_axes(caller, ax)
         self.lines_, self.reference_ = [], []
         layers: list[str] = []
         for index, (label, frame) in enumerate(self.frames.items()):
@@ -188,3 +192,19 @@ class FeatureConnectivityDisplay:
             if np.isfinite(null).any():
                 style["color"] = "0.5"
                 self.reference_ += self.ax_.plot(places, null, label="Gaussian null", **style)
+
+
+def _labelled(frames, caller: str) -> dict:
+    """Return frames by label, at least one."""
+    if not isinstance(frames, dict):
+        raise TypeError(f"{caller}: 'frames' must be a dict, got {type(frames).__name__}.")
+    if not frames:
+        raise ValueError(f"{caller}: 'frames' is empty; pass at least one.")
+    return frames
+
+
+def _check_measured(frame, measure: str, caller: str) -> None:
+    """Refuse a frame that the measure has not made."""
+    function, column, _ = MEASURES[measure]
+    extra = {"linear": ["one_minus_cosine_ab"], "weak_additivity": ["null"]}.get(measure, [])
+    check_frame(frame, caller, "frames", ["layer", column, *extra], function.__name__)

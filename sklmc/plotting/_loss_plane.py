@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from sklmc._validation import check_option
+from sklmc._validation import check_integer, check_option
 from sklmc.connectivity import LossPlane, loss_plane
+from sklmc.plotting._checks import check_finite_number, check_keywords, check_labels
 from sklmc.plotting._style import new_axes
 
 
@@ -92,12 +93,7 @@ class LossPlaneDisplay:
         display : LossPlaneDisplay
             To be drawn with :meth:`plot`.
         """
-        if not isinstance(plane, LossPlane):
-            raise TypeError(
-                "LossPlaneDisplay.from_scores: 'plane' must be a LossPlane, got "
-                f"{type(plane).__name__}; sklmc.connectivity.loss_plane makes one."
-            )
-        return cls(plane)
+        return cls(_check_plane(plane, "LossPlaneDisplay.from_scores"))
 
     def plot(
         self,
@@ -131,9 +127,14 @@ class LossPlaneDisplay:
         display : LossPlaneDisplay
             Itself.
         """
-        check_option(metric, ["loss", "error"], "LossPlaneDisplay", "metric")
-        self.ax_, self.figure_ = new_axes("LossPlaneDisplay", ax, height=2.8)
-        plane = self.plane
+        caller = type(self).__name__
+        check_option(metric, ["loss", "error"], caller, "metric")
+        check_keywords(caller, contour_kw=contour_kw)
+        check_finite_number(vmax, caller, "vmax")
+        check_integer(n_levels, caller, "n_levels", 2)
+        labels = check_labels(labels, caller, 3)
+        plane = _check_plane(self.plane, caller)
+        self.ax_, self.figure_ = new_axes(caller, ax, height=2.8)
         values, ends = getattr(plane, metric), getattr(plane, f"model_{metric}")
         excess = np.maximum(values - ends.min(), 0.0)
         finite = excess[np.isfinite(excess)]
@@ -169,3 +170,13 @@ class LossPlaneDisplay:
         self.ax_.set_xlabel("distance along A to B")
         self.ax_.set_ylabel("distance across")
         return self
+
+
+def _check_plane(plane, caller: str) -> LossPlane:
+    """Return `plane` if it is one."""
+    if not isinstance(plane, LossPlane):
+        raise TypeError(
+            f"{caller}: 'plane' must be a LossPlane, got {type(plane).__name__}; "
+            "sklmc.connectivity.loss_plane makes one."
+        )
+    return plane

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from sklmc._validation import check_option
-from sklmc.connectivity import LMCScorer, PairwiseScore, PathScore
+from sklmc._validation import check_array, check_mapping, check_names, check_option
+from sklmc.connectivity import PairwiseScore, PathScore, check_scorer
+from sklmc.plotting._checks import check_keywords, check_text
 from sklmc.plotting._style import add_legend, line_style, new_axes
 
 LABELS = {
@@ -87,7 +88,8 @@ class PathDisplay:
         display : PathDisplay
             To be drawn with :meth:`plot`.
         """
-        scorer = LMCScorer(n_alphas=25) if scorer is None else scorer
+        scorer = check_scorer(scorer, "PathDisplay.from_models", n_alphas=25)
+        check_text(label, "PathDisplay.from_models", "label")
         return cls.from_scores({label: scorer.path(model_a, model_b, X, y)})
 
     @classmethod
@@ -139,7 +141,16 @@ class PathDisplay:
         display : PathDisplay
             Itself.
         """
-        metrics = [metric] if isinstance(metric, str) else list(metric)
+        caller = type(self).__name__
+        check_keywords(caller, line_kw=line_kw, band_kw=band_kw)
+        n_alphas = len(check_array(self.alphas, caller, "alphas", (None,)))
+        for known in check_mapping(self.curves, caller, "curves").values():
+            for paths in check_mapping(known, caller, "curves").values():
+                n_paths = len(np.atleast_2d(np.asarray(paths)))
+                check_array(np.atleast_2d(paths), caller, "curves", (n_paths, n_alphas))
+        metrics = check_names(metric, caller, "metric")
+        if not metrics or not self.curves:
+            raise ValueError(f"{caller}: {'metric' if self.curves else 'curves'!r} is empty.")
         for one in metrics:
             check_option(one, LABELS, "PathDisplay", "metric")
             missing = [label for label, known in self.curves.items() if one not in known]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from sklmc._validation import check_integer
+from sklmc._validation import check_integer, check_mapping
 from sklmc.features import preactivation_scale
-from sklmc.models import see_through, transform
+from sklmc.models import see_through, transform, view
+from sklmc.plotting._checks import check_frame, check_keywords
 from sklmc.plotting._style import add_legend, line_style, new_axes
 
 
@@ -70,10 +71,14 @@ class PreactivationDisplay:
         display : PreactivationDisplay
             To be drawn with :meth:`plot`.
         """
-        models = models if isinstance(models, dict) else {"units": models}
+        if not isinstance(layer, (str, type(None))):
+            raise TypeError(f"{cls.__name__}: 'layer' must be one layer's name, got {layer!r}.")
+        models = models if isinstance(models, dict) and models else {"units": models}
         frames = {}
         for label, model in models.items():
             earlier, inner = see_through(model)
+            name = "models" if len(models) == 1 else f"models[{label!r}]"
+            inner = view(inner, caller=f"{cls.__name__}.from_models", name=name)
             frames[label] = preactivation_scale(
                 inner, transform(earlier, X), layers="relu" if layer is None else layer
             )
@@ -95,16 +100,17 @@ class PreactivationDisplay:
         display : PreactivationDisplay
             To be drawn with :meth:`plot`.
         """
-        frames = frames if isinstance(frames, dict) else {"units": frames}
+        frames = frames if isinstance(frames, dict) and frames else {"units": frames}
         chosen = {}
         for label, frame in frames.items():
+            check_frame(frame, cls.__name__, "frames", ["layer", "scale"], "preactivation_scale")
             name = frame.layer.iloc[-1] if layer is None else layer
-            chosen[label] = frame[frame.layer == name]
-            if chosen[label].empty:
+            if name not in list(frame.layer.unique()):
                 raise ValueError(
-                    f"PreactivationDisplay: {label!r} holds no layer {name!r}; it has "
-                    f"{list(frame.layer.unique())!r}."
+                    f"{cls.__name__}: 'layer' must be one of {list(frame.layer.unique())!r}, which "
+                    f"{label!r} holds, got {name!r}."
                 )
+            chosen[label] = frame[frame.layer == name]
         return cls(chosen)
 
     def plot(self, ax=None, *, n_bins=40, outline_kw=None):
@@ -124,8 +130,14 @@ class PreactivationDisplay:
         display : PreactivationDisplay
             Itself.
         """
-        check_integer(n_bins, type(self).__name__, "n_bins", 1)
-        self.ax_, self.figure_ = new_axes(type(self).__name__, ax)
+        caller = type(self).__name__
+        check_integer(n_bins, caller, "n_bins", 1)
+        check_keywords(caller, outline_kw=outline_kw)
+        for frame in check_mapping(self.frames, caller, "frames").values():
+            check_frame(frame, caller, "frames", ["layer", "scale"], "preactivation_scale")
+        if not self.frames:
+            raise ValueError(f"{caller}: 'frames' is empty; pass at least one.")
+        self.ax_, self.figure_ = new_axes(caller, ax)
         largest = max(frame.scale.max() for frame in self.frames.values())
         edges = np.linspace(0.0, largest if largest > 0 else 1.0, n_bins + 1)
         self.outlines_ = []

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from sklmc.features import feature_similarity
+from sklmc.plotting._checks import check_frame, check_keywords
 from sklmc.plotting._style import new_axes
+
+COLUMNS = ("layer", "unit_a", "unit_b", "similarity")
 
 
 class FeatureSimilarityDisplay:
@@ -61,6 +64,8 @@ class FeatureSimilarityDisplay:
         display : FeatureSimilarityDisplay
             To be drawn with :meth:`plot`.
         """
+        if not isinstance(layer, (str, type(None))):
+            raise TypeError(f"{cls.__name__}: 'layer' must be one layer's name, got {layer!r}.")
         return cls.from_frame(feature_similarity(a, b, X, on=on, layers=layer), layer)
 
     @classmethod
@@ -79,11 +84,13 @@ class FeatureSimilarityDisplay:
         display : FeatureSimilarityDisplay
             To be drawn with :meth:`plot`.
         """
+        check_frame(frame, cls.__name__, "frame", COLUMNS, "feature_similarity")
         layers = list(frame.layer.unique())
         layer = layers[0] if layer is None else layer
         if layer not in layers:
             raise ValueError(
-                f"FeatureSimilarityDisplay: the frame holds no layer {layer!r}; it has {layers!r}."
+                f"{cls.__name__}: 'layer' must be one of {layers!r}, which the frame holds, got "
+                f"{layer!r}."
             )
         return cls(frame[frame.layer == layer])
 
@@ -102,9 +109,12 @@ class FeatureSimilarityDisplay:
         display : FeatureSimilarityDisplay
             Itself.
         """
+        caller = type(self).__name__
+        check_keywords(caller, image_kw=image_kw)
+        check_frame(self.frame, caller, "frame", COLUMNS, "feature_similarity")
         rows, columns = self.frame.unit_a.unique(), self.frame.unit_b.unique()
         values = self.frame.similarity.to_numpy().reshape(len(rows), len(columns))
-        self.ax_, self.figure_ = new_axes(type(self).__name__, ax, height=3.0)
+        self.ax_, self.figure_ = new_axes(caller, ax, height=3.0)
         self.ax_.set_facecolor("0.8")
         keywords = {"cmap": "PuOr_r", "vmin": -1.0, "vmax": 1.0, "interpolation": "nearest"}
         self.image_ = self.ax_.imshow(values, **{**keywords, **(image_kw or {})})

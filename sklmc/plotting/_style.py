@@ -11,6 +11,8 @@ COLUMN_WIDTH = 3.5  # inches: one column of a two-column page
 def new_axes(caller: str, ax=None, width: float = COLUMN_WIDTH, height: float = 2.6):
     """Return (axes, figure): those of `ax`, or new ones at column width."""
     plt = pyplot(caller)
+    if ax is not None and not isinstance(ax, plt.Axes):
+        raise TypeError(f"{caller}: 'ax' must be matplotlib Axes or None, got {ax!r}.")
     if ax is None:
         _, ax = plt.subplots(figsize=(width, height), layout="constrained")
     return ax, ax.figure

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from sklmc._validation import check_integer
+from sklmc.plotting._checks import check_frame, check_keywords, check_labels
 from sklmc.plotting._style import COLORS, new_axes
 from sklmc.symmetry import PermutationSymmetry, discover_symmetry
 
@@ -131,9 +132,16 @@ class SymmetryDisplay:
         display : SymmetryDisplay
             Itself.
         """
+        caller = type(self).__name__
+        check_keywords(caller, line_kw=line_kw, mark_kw=mark_kw)
+        for name in ("tensors", "groups"):
+            names = getattr(self, name)
+            check_labels(names, caller, len(names) if isinstance(names, list) else 1, name)
+        columns = ["row", "column", "axis", "observable"]
+        check_frame(self.places, caller, "places", columns, "from_symmetry", rows=False)
         height = 1.2 + ROW_HEIGHT * len(self.tensors)
         width = 2.4 + 0.22 * len(self.groups)
-        self.ax_, self.figure_ = new_axes("SymmetryDisplay", ax, width=width, height=height)
+        self.ax_, self.figure_ = new_axes(caller, ax, width=width, height=height)
         colors = [COLORS[column % len(COLORS)] for column in range(len(self.groups))]
         self.lines_ = []
         for column, found in self.places.groupby("column"):

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from sklmc._validation import check_array, check_flag, check_mapping, check_names
+from sklmc.plotting._checks import check_frame, check_keywords, check_text
 from sklmc.plotting._style import add_legend, line_style, new_axes
 
 
@@ -82,13 +84,18 @@ class WidthCurveDisplay:
         display : WidthCurveDisplay
             To be drawn with :meth:`plot`.
         """
-        columns = [y] if isinstance(y, str) else list(y)
-        for name in [x, *columns, *([] if by is None else [by])]:
-            if name not in frame.columns:
-                raise ValueError(
-                    f"WidthCurveDisplay.from_frame: the frame has no column {name!r}; its columns "
-                    f"are {list(frame.columns)!r}."
-                )
+        caller = "WidthCurveDisplay.from_frame"
+        check_frame(frame, caller, "frame", [], "LMCScorer.grid")
+        columns = check_names(y, caller, "y")
+        named = {"x": check_names(x, caller, "x"), "y": columns}
+        named["by"] = [] if by is None else check_names(by, caller, "by")
+        for parameter, names in named.items():
+            for name in names:
+                if name not in frame.columns:
+                    raise ValueError(
+                        f"{caller}: 'frame' has no column {name!r} ({parameter!r}); its columns "
+                        f"are {list(frame.columns)!r}."
+                    )
         parts = [("", frame)] if by is None else list(frame.groupby(by, sort=False))
         widths = np.sort(frame[x].unique())
         curves = {}
@@ -130,19 +137,27 @@ class WidthCurveDisplay:
                 f"{caller}: 'cv_results' must be the cv_results_ of a search or a fitted search, "
                 f"got {type(cv_results).__name__}."
             )
-        scores = [scores] if isinstance(scores, str) else list(scores)
+        scores = check_names(scores, caller, "scores")
+        if not scores:
+            raise ValueError(f"{caller}: 'scores' is empty; name at least one.")
+        if not all(isinstance(name, str) for name in results):
+            raise TypeError(
+                f"{caller}: 'cv_results' must have names as keys, got {list(results)!r}."
+            )
         names = [name.removeprefix("param_") for name in results if name.startswith("param_")]
         if param is None:
             if len(names) != 1:
                 raise ValueError(
-                    f"{caller}: {len(names)} parameters were searched ({names!r}); name one in "
-                    "'param'."
+                    f"{caller}: {len(names)} parameters were searched ({names!r}) in "
+                    "'cv_results'; name one in 'param'."
                 )
             param = names[0]
-        for key in [f"param_{param}", *(f"mean_test_{score}" for score in scores)]:
+        wanted = {f"param_{param}": "param", **{f"mean_test_{score}": "scores" for score in scores}}
+        for key, parameter in wanted.items():
             if key not in results:
                 raise ValueError(
-                    f"{caller}: the results have no {key!r}; they have {sorted(results)!r}."
+                    f"{caller}: the results have no {key!r} ({parameter!r}); they have "
+                    f"{sorted(results)!r}."
                 )
         frame = pd.DataFrame({"x": np.asarray(results[f"param_{param}"]).astype(float)})
         frame = frame.sort_values("x", kind="stable")
@@ -183,7 +198,18 @@ class WidthCurveDisplay:
         display : WidthCurveDisplay
             Itself.
         """
-        self.ax_, self.figure_ = new_axes("WidthCurveDisplay", ax)
+        caller = type(self).__name__
+        check_keywords(caller, line_kw=line_kw, band_kw=band_kw)
+        check_flag(log_x, caller, "log_x")
+        n = len(check_array(self.x, caller, "x", (None,)))
+        if not check_mapping(self.curves, caller, "curves"):
+            raise ValueError(f"{caller}: 'curves' is empty; pass at least one.")
+        for curve in self.curves.values():
+            for part in ("center", *check_mapping(curve, caller, "curves")):
+                check_array(curve.get(part), caller, "curves", (n,))
+        for name in ("x_name", "y_name"):
+            check_text(getattr(self, name), caller, name)
+        self.ax_, self.figure_ = new_axes(caller, ax)
         self.lines_, self.bands_ = [], []
         for index, (label, curve) in enumerate(self.curves.items()):
             keywords = {"label": label, "marker": "os^Dv<>"[index % 7], "markersize": 4}

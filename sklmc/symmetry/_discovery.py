@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.parameter import UninitializedTensorMixin
 
 from sklmc._torch import to_device
+from sklmc._validation import check_flag
 from sklmc.exceptions import SymmetryError, TraceError
 from sklmc.models import view
 from sklmc.symmetry._application import Mover
@@ -60,7 +61,7 @@ class Subject:
         if self._given is None:
             return True
         whole, self._given = self.view.to_input(self._given), None
-        self.sample = whole if isinstance(whole, tuple) else (whole,)
+        self.sample = whole.args
         return False
 
     def trial(self) -> Trial:
@@ -71,7 +72,7 @@ class Subject:
         )
         try:
             return Trial(self.module, inputs, self.state, self.aliases)
-        except (RuntimeError, ValueError, IndexError) as error:
+        except (RuntimeError, ValueError, IndexError, TypeError) as error:
             shapes = [tuple(v.shape) for v in self.sample if isinstance(v, torch.Tensor)]
             raise SymmetryError(
                 f"{self.caller}: the net does not take 'X' (traced as {shapes[0]}, "
@@ -195,6 +196,7 @@ def discover_symmetry(model, X=None, verify: bool = True) -> PermutationSymmetry
     >>> bool(torch.allclose(net.eval()(x), permuted.eval()(x), atol=1e-6))
     True
     """
+    check_flag(verify, "discover_symmetry", "verify")
     look = view(model, caller="discover_symmetry")
     with settings_of(look):
         subject = Subject(look, X, "discover_symmetry")
@@ -222,6 +224,7 @@ def symmetry_of(
 
 def symmetry_from_axes(spec, model, X, verify: bool) -> PermutationSymmetry:
     """Return the symmetry of an axes_to_perm spec; refuse it with the group that breaks it."""
+    check_flag(verify, "PermutationSymmetry.from_axes_to_perm", "verify")
     look = view(model, caller="PermutationSymmetry.from_axes_to_perm")
     with settings_of(look):
         return _symmetry_from_axes(spec, Subject(look, X, look.caller), verify)

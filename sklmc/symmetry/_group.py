@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from sklmc._validation import check_names, check_seed
 from sklmc.exceptions import PermutationError
 
 
@@ -86,7 +87,8 @@ class PermutationGroup:
         group : PermutationGroup
             A copy.
         """
-        return replace(self, unobservable=tuple(unobservable))
+        names = check_names(unobservable, "PermutationGroup.marked", "unobservable")
+        return replace(self, unobservable=tuple(names))
 
     def identity(self) -> np.ndarray:
         """Return the index array that moves nothing.
@@ -111,7 +113,8 @@ class PermutationGroup:
         perm : ndarray of shape (*outer_sizes, size)
             Independent over copies.
         """
-        keys = random_state.random_sample(self.shape)
+        random = check_seed(random_state, "PermutationGroup.draw")
+        keys = random.random_sample(self.shape)
         return np.argsort(keys, axis=-1, kind="stable")
 
     def check(self, perm, caller: str) -> np.ndarray:
@@ -134,7 +137,10 @@ class PermutationGroup:
         PermutationError
             If it has another shape or dtype, or is no permutation.
         """
-        array = np.asarray(perm)
+        try:
+            array = np.asarray(perm)
+        except ValueError:  # rows of different length
+            array = np.empty(0, dtype=object)
         if array.dtype.kind not in "iu":
             raise PermutationError(
                 f"{caller}: the index array of group {self.name!r} must hold integers, got dtype "

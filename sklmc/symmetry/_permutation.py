@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
 
+from sklmc._validation import check_mapping, check_path
 from sklmc.exceptions import PermutationError
 from sklmc.models import read_state, state_fingerprint, view, write_state
 from sklmc.symmetry._group import PermutationGroup
@@ -57,7 +58,15 @@ class Permutation(Mapping):
         groups: Sequence[PermutationGroup],
         record: Mapping | None = None,
     ):
-        self.record = dict(record or {})
+        caller = "Permutation"
+        check_mapping(arrays, caller, "arrays")
+        self.record = {} if record is None else dict(check_mapping(record, caller, "record"))
+        groups = list(groups) if isinstance(groups, Iterable) else [groups]
+        if not all(isinstance(group, PermutationGroup) for group in groups):
+            raise TypeError(
+                f"{caller}: 'groups' must be PermutationGroups, as in symmetry.groups, got "
+                f"{groups!r}."
+            )
         self._groups = {group.name: group for group in groups}
         unknown = [name for name in arrays if name not in self._groups]
         if unknown:
@@ -180,6 +189,12 @@ class Permutation(Mapping):
             The file; it holds int64 tensors, JSON and a checksum of both, no pickle, and is
             written whole or not at all.
         """
+        path = check_path(path, "Permutation.save")
+        if path.is_dir() or not path.parent.is_dir():
+            raise FileNotFoundError(
+                f"Permutation.save: 'path' must name a file in a folder that exists, got "
+                f"{str(path)!r}."
+            )
         metadata = {
             "format": "sklmc.Permutation",
             "version": FORMAT_VERSION,
@@ -222,6 +237,9 @@ class Permutation(Mapping):
             format, or holds no permutation.
         """
         caller = "Permutation.load"
+        path = check_path(path, caller)
+        if not path.is_file():
+            raise FileNotFoundError(f"{caller}: 'path' must name a file, got {str(path)!r}.")
         state, metadata = read_state(path)
         if not isinstance(metadata, Mapping) or metadata.get("format") != "sklmc.Permutation":
             raise ValueError(

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from sklmc._validation import check_flag, check_mapping
 from sklmc.exceptions import SymmetryError
 from sklmc.symmetry._blocks import Block, BlockAxis
 from sklmc.symmetry._extraction import FrozenAxis, Structure
@@ -248,6 +249,7 @@ def _evenly(start: int, steps: list[int], shape: tuple[int, ...]) -> np.ndarray:
 
 def axes_to_perm(symmetry, lossy: bool) -> dict[str, tuple[str | None, ...]]:
     """Return one group name (or None) per axis of every tensor, where that says it all."""
+    check_flag(lossy, "PermutationSymmetry.to_axes_to_perm", "lossy")
     names: dict[str, list[str | None]] = {}
     unsaid: dict[str, set[str]] = {}
     for tensor, blocks in symmetry.blocks.items():
@@ -281,10 +283,11 @@ def structure_from_axes(
 ) -> Structure:
     """Return groups and blocks of an axes_to_perm spec; sizes come from the tensors."""
     caller = "PermutationSymmetry.from_axes_to_perm"
-    unknown = [name for name in spec if name not in shapes]
+    unknown = [name for name in check_mapping(spec, caller, "spec") if name not in shapes]
     if unknown:
         raise SymmetryError(
-            f"{caller}: the model has no tensor {unknown[0]!r}; names are those of its state_dict."
+            f"{caller}: the model has no tensor {unknown[0]!r}, which is in 'spec'; names are "
+            "those of its state_dict."
         )
     sizes: dict[str, tuple[int, str]] = {}
     places: dict[str, list[tuple[str, int]]] = {}

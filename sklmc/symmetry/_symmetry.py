@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from sklmc._sklearn import check_random_state
+from sklmc._validation import check_mapping, check_seed
 from sklmc.exceptions import ArchitectureMismatchError, SymmetryError
-from sklmc.models import ModelView, view
+from sklmc.models import ModelView, check_state, view
 from sklmc.symmetry._application import Mover
 from sklmc.symmetry._blocks import Block
 from sklmc.symmetry._extraction import FrozenAxis
@@ -108,7 +108,7 @@ class PermutationSymmetry:
         group : PermutationGroup
             The group.
         """
-        if name not in self._by_name:
+        if not isinstance(name, str) or name not in self._by_name:
             raise SymmetryError(
                 f"PermutationSymmetry: there is no group {name!r}; the groups are "
                 f"{', '.join(map(repr, self._by_name)) or 'none'}."
@@ -157,7 +157,7 @@ class PermutationSymmetry:
         permutation : Permutation
             Independent over groups and copies.
         """
-        random = check_random_state(random_state)
+        random = check_seed(random_state, "PermutationSymmetry.random_permutation")
         return Permutation({group.name: group.draw(random) for group in self.groups}, self.groups)
 
     # -- application -----------------------------------------------------------------------
@@ -202,9 +202,10 @@ class PermutationSymmetry:
         state : dict of str to tensor
             New tensors where something moves, the same tensors elsewhere.
         """
+        check_state(state, "PermutationSymmetry.apply_state")
         self._check_shapes(state, "apply_state")
         if not isinstance(permutation, Permutation):
-            permutation = self.permutation(permutation)
+            permutation = self.permutation(check_mapping(permutation, "apply_state", "permutation"))
         moving = {
             name: array
             for name, array in permutation.items()
@@ -274,6 +275,7 @@ class PermutationSymmetry:
         """
         from sklmc.symmetry._discovery import check_dense, constant_digests
 
+        seen = view(seen, caller="PermutationSymmetry.check_tensors", name="seen")
         check_dense(seen.original, "PermutationSymmetry.check")
         self._check_shapes(seen.state, "check")
         found = constant_digests(seen.original)
@@ -323,7 +325,7 @@ class PermutationSymmetry:
         """
         from sklmc.symmetry._measurement import function_change
 
-        return function_change(self, model, X, check_random_state(random_state))
+        return function_change(self, model, X, check_seed(random_state, "verify"))
 
     # -- plain values ----------------------------------------------------------------------
 

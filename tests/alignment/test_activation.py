@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from sklmc import PermutationAligner
-from sklmc.alignment._activation import CrossMoments
+from sklmc.alignment._activation import UnitMoments
 from sklmc.alignment._moments import MomentPair
 from sklmc.alignment._readings import find_readings
 from sklmc.nets import MLP
@@ -39,7 +39,7 @@ def same(a, b):
 @pytest.mark.parametrize("offset", [0.0, 1e4])
 def test_streamed_correlation_is_numpys(offset):
     a, b = draw(300, 5).double() + offset, draw(300, 5, seed=1).double() - offset
-    moments = CrossMoments()
+    moments = UnitMoments()
     for first in range(0, 300, 70):
         moments.add(a[first : first + 70], b[first : first + 70])
     whole = np.corrcoef(a.numpy().T, b.numpy().T)[:5, 5:]
@@ -50,7 +50,7 @@ def test_streamed_correlation_is_numpys(offset):
 def test_unit_that_never_changes_has_no_correlation():
     a = draw(50, 3)
     a[:, 1] = 4.2
-    moments = CrossMoments()
+    moments = UnitMoments()
     moments.add(a, draw(50, 3, seed=1))
     found = moments.correlation()
     assert torch.isfinite(found).all()

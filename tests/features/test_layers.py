@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from sklmc.features._layers import choose_layers, trace_layers
-from sklmc.features._readings import Nets, Tap, check_inner_alphas
+from sklmc.features._readings import Nets, check_inner_alphas, layer_reader
 from sklmc.models import view
 from tests.features.nets import functional, images, mlp, samples
 from tests.models.conftest import snapshot
@@ -55,12 +55,12 @@ def test_a_layer_used_twice_has_two_names_and_a_module_in_a_module_one():
 def test_captured_features_are_those_before_anything_changes_them_in_place():
     net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(inplace=True), nn.Linear(4, 2)).double()
     x = samples(5)
-    tap = Tap(view(net, caller="f"), outputs=["0", "1"], inputs=["1"])
+    reader = layer_reader(view(net, caller="f"), outputs=["0", "1"], inputs=["1"])
     before = snapshot(net)
     plain = net[0](x).detach()
     for _ in range(2):
-        with tap:
-            reading = tap.run((x,))
+        with reader:
+            reading = reader.run((x,))
         torch.testing.assert_close(reading.outputs["0"], plain)
         torch.testing.assert_close(reading.inputs["1"], plain)
         torch.testing.assert_close(reading.outputs["1"], plain.relu())

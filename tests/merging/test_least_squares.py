@@ -71,15 +71,16 @@ def test_singular_matrix_is_no_obstacle():
 def test_fold_errors_are_those_of_the_left_out_rows():
     x, t, _ = problem(n=60)
     solver = fitted(x, t, torch.zeros(2, 3, 4), by_folds=True, size=12)
-    others = torch.tensor([1.0, 1.0, 0.0, 1.0, 1.0], dtype=torch.float64)
-    weight, shift = solver._solve(others, 0.1)
+    folds = list(solver.folds)
+    third = folds.pop(2)
+    weight, shift = solver._solve(folds, 0.1)
     left_out = slice(24, 36)
     given = torch.einsum("ngi,goi->ngo", x[left_out], weight) + shift
-    assert solver._error(2, weight, shift) == pytest.approx(
+    assert third.error(weight, shift) == pytest.approx(
         float((t[left_out] - given).square().sum()), rel=1e-8
     )
     alone = fitted(torch.cat([x[:24], x[36:]]), torch.cat([t[:24], t[36:]]), torch.zeros(2, 3, 4))
-    torch.testing.assert_close(weight, alone._solve(torch.ones(1, dtype=torch.float64), 0.1)[0])
+    torch.testing.assert_close(weight, alone._solve(alone.folds, 0.1)[0])
 
 
 def test_noise_asks_for_a_large_ridge_and_order_for_a_small_one():

@@ -10,9 +10,9 @@ from sklmc.exceptions import SklmcWarning
 from sklmc.merging import repair
 from sklmc.merging._refit import refit_state
 from sklmc.merging._renormalize import renormalize_state
-from sklmc.models import average_states, predict_outputs, view
+from sklmc.models import Inputs, average_states, predict_outputs, view
 from tests.merging.conftest import Residual, dense, randomised
-from tests.merging.test_tape import Block
+from tests.merging.test_sites import Block
 from tests.models.conftest import snapshot
 
 HALF = np.array([0.5, 0.5])
@@ -31,7 +31,7 @@ def activations(look, state, x, layers):
                 lambda _, args, output, layer=layer: kept.update({layer: output.clone()})
             )
         )
-    predict_outputs(look, x, state)
+    predict_outputs(look, Inputs(x), state)
     for handle in handles:
         handle.remove()
     return kept
@@ -85,21 +85,21 @@ def test_refit_finds_back_to_equal_end_points(kind):
     """Whatever the merged state is: layer by layer, the end points' function is the fit."""
     (a, b), x = case(kind)
     wrong = average_states([a.state, b.state], HALF)
-    state, left = refit_state(a, wrong, [a.state, a.state], x, HALF)
-    wanted = predict_outputs(a, x)
+    state, left = refit_state(a, wrong, [a.state, a.state], Inputs(x), HALF)
+    wanted = predict_outputs(a, Inputs(x))
     assert left == []
-    torch.testing.assert_close(predict_outputs(a, x, state), wanted, rtol=1e-3, atol=1e-3)
-    assert not torch.allclose(predict_outputs(a, x, wrong), wanted, rtol=1e-1, atol=1e-1)
+    torch.testing.assert_close(predict_outputs(a, Inputs(x), state), wanted, rtol=1e-3, atol=1e-3)
+    assert not torch.allclose(predict_outputs(a, Inputs(x), wrong), wanted, rtol=1e-1, atol=1e-1)
 
 
 @pytest.mark.parametrize("kind", NETS)
 def test_refit_comes_nearer_to_the_mean_than_the_average(kind):
     (a, b), x = case(kind)
-    mean = (predict_outputs(a, x) + predict_outputs(b, x)) / 2
+    mean = (predict_outputs(a, Inputs(x)) + predict_outputs(b, Inputs(x))) / 2
     plain = average_states([a.state, b.state], HALF)
-    state, _ = refit_state(a, plain, [a.state, b.state], x, HALF)
-    before = (predict_outputs(a, x, plain) - mean).square().mean()
-    assert (predict_outputs(a, x, state) - mean).square().mean() < 0.5 * before
+    state, _ = refit_state(a, plain, [a.state, b.state], Inputs(x), HALF)
+    before = (predict_outputs(a, Inputs(x), plain) - mean).square().mean()
+    assert (predict_outputs(a, Inputs(x), state) - mean).square().mean() < 0.5 * before
     assert list(state) == list(plain)
     assert all(state[name].dtype == tensor.dtype for name, tensor in plain.items())
 
@@ -112,7 +112,9 @@ def test_first_layer_is_the_least_squares_fit():
     views = [view(net, caller="f") for net in (a, b)]
     plain = average_states([one.state for one in views], [0.3, 0.7])
     x = rows(200, 3)
-    state, _ = refit_state(views[0], plain, [one.state for one in views], x, np.array([0.3, 0.7]))
+    state, _ = refit_state(
+        views[0], plain, [one.state for one in views], Inputs(x), np.array([0.3, 0.7])
+    )
     torch.testing.assert_close(state["0.weight"], plain["0.weight"])
     hidden = torch.relu(x @ plain["0.weight"].T + plain["0.bias"])
     wanted = 0.3 * a(x).detach() + 0.7 * b(x).detach()
@@ -125,7 +127,7 @@ def test_refitted_batch_norm_has_the_statistics_of_its_input():
     """So that training can go on from there."""
     (a, b), x = case("chain")
     plain = average_states([a.state, b.state], HALF)
-    state, _ = refit_state(a, plain, [a.state, b.state], x, HALF)
+    state, _ = refit_state(a, plain, [a.state, b.state], Inputs(x), HALF)
     block = activations(a, state, x, ["0", "3"])
     for layer, norm in (("0", "1"), ("3", "4")):
         torch.testing.assert_close(
@@ -143,7 +145,7 @@ def test_norm_behind_no_layer_is_estimated_again():
     views = [view(make(seed), caller="f") for seed in range(2)]
     x = rows(80, 3) * 3 + 1
     for method in (refit_state, renormalize_state):
-        state, _ = method(views[0], views[0].state, [one.state for one in views], x, HALF)
+        state, _ = method(views[0], views[0].state, [one.state for one in views], Inputs(x), HALF)
         torch.testing.assert_close(state["0.running_mean"], x.mean(dim=0))
         torch.testing.assert_close(state["0.running_var"], x.var(dim=0))
 
@@ -153,7 +155,7 @@ def test_renormalised_units_have_the_mean_spread_of_the_end_points(kind):
     (a, b), x = case(kind)
     weights = np.array([0.3, 0.7])
     plain = average_states([a.state, b.state], weights)
-    state, _ = renormalize_state(a, plain, [a.state, b.state], x, weights)
+    state, _ = renormalize_state(a, plain, [a.state, b.state], Inputs(x), weights)
     layers = {
         "chain": ["1", "4"],
         "double": ["1", "4"],
@@ -187,11 +189,11 @@ def test_constant_units_stay_and_nothing_is_nan():
         views = [view(net, caller="f") for net in pair]
         plain = average_states([one.state for one in views], HALF)
         for method in (refit_state, renormalize_state):
-            state, _ = method(views[0], plain, [one.state for one in views], x, HALF)
+            state, _ = method(views[0], plain, [one.state for one in views], Inputs(x), HALF)
             assert all(torch.isfinite(tensor).all() for tensor in state.values())
     views = [view(net, caller="f") for net in nets]
     plain = average_states([one.state for one in views], HALF)
-    state, _ = renormalize_state(views[0], plain, [one.state for one in views], x, HALF)
+    state, _ = renormalize_state(views[0], plain, [one.state for one in views], Inputs(x), HALF)
     assert torch.equal(state["0.weight"][1], plain["0.weight"][1])
     assert torch.equal(state["0.bias"][1], plain["0.bias"][1])
 
@@ -210,7 +212,7 @@ def test_tied_modules_are_written_under_all_names():
     states = [one.state for one in views]
     plain = average_states(states, HALF)
     for method in (refit_state, renormalize_state):
-        state, _ = method(views[0], plain, states, rows(120, 3), HALF)
+        state, _ = method(views[0], plain, states, Inputs(rows(120, 3)), HALF)
         assert torch.equal(state["again.weight"], state["body.3.weight"])
 
 

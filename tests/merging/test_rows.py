@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from sklmc.merging._rows import MAX_ROWS, choose_rows, count_rows, input_rows, output_rows
-from sklmc.merging._tape import Probe, find_sites, watch
+from sklmc.merging._sites import Probe, find_sites, watch
 from sklmc.models import view
 
 LAYERS = {

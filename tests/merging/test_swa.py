@@ -167,7 +167,7 @@ def test_callback_inside_pipeline_search_and_pickle():
         ({"start": 1.5}, "'start' must be .*got 1.5"),
         ({"start": True}, "'start' must be .*got True"),
         ({"cycle": 0}, "'cycle' must be a number of epochs from 1 on, got 0"),
-        ({"swa_lr": -1.0}, "'swa_lr' must be None or a number from 0 on, got -1.0"),
+        ({"swa_lr": -1.0}, "'swa_lr' must be finite and at least 0, got -1.0"),
         ({"decay": 1.0}, r"'decay' must be None or a number in \[0, 1\), got 1.0"),
     ],
 )

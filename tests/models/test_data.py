@@ -156,14 +156,14 @@ def test_fitted_nets_refuse_the_same():
 )
 def test_lists_of_rows_are_one_array(rows):
     inputs, target = read_data(view(chain(0), caller="f"), rows, Y.tolist())
-    assert np.array_equal(inputs.numpy(), X)
+    assert np.array_equal(inputs.given.numpy(), X)
     assert target.tolist() == Y.tolist()
 
 
 def test_rows_of_images_as_nested_lists_are_one_array():
     images = np.arange(18.0).reshape(2, 1, 3, 3)
     net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(2, 2))
-    assert view(net, caller="f").to_input(images.tolist()).shape == (2, 1, 3, 3)
+    assert view(net, caller="f").to_input(images.tolist()).given.shape == (2, 1, 3, 3)
 
 
 class Sum(nn.Module):

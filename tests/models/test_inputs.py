@@ -8,11 +8,11 @@ from scipy import sparse
 from torch import nn
 
 from sklmc.exceptions import NonFiniteError
-from sklmc.models import view
+from sklmc.models import Inputs, view
 
 
 def tensor_of(X, module=None):
-    return view(module or nn.Linear(2, 2), caller="f").to_input(X)
+    return view(module or nn.Linear(2, 2), caller="f").to_input(X).given
 
 
 @pytest.mark.parametrize(
@@ -117,3 +117,39 @@ def test_dtype_of_y_decides_on_the_loss(y, dtype):
 def test_bad_targets(y, error, said):
     with pytest.raises(error, match=f"f: 'y' .*{said}"):
         view(nn.Linear(2, 2), caller="f").to_target(y)
+
+
+# -- samples ---------------------------------------------------------------------------------
+
+
+def test_blocks_cover_all_samples_in_order():
+    x, index = torch.randn(10, 2), torch.arange(10)
+    blocks = list(Inputs(x, index).blocks(4))
+    assert [len(block[1]) for block in blocks] == [4, 4, 2]
+    assert torch.equal(torch.cat([block[1] for block in blocks]), index)
+    assert [len(part) for (part,) in Inputs(torch.zeros(2500, 1)).blocks()] == [1024, 1024, 452]
+
+
+def test_what_all_samples_share_goes_with_every_block():
+    x, mask, scale = torch.randn(10, 3), torch.ones(1, 3), torch.tensor(2.0)
+    inputs = Inputs(mask, x, scale)
+    assert len(inputs) == 10
+    for block in inputs.blocks(4):
+        assert torch.equal(block[0], mask)
+        assert block[2] == 2.0
+    some = inputs[torch.tensor([3, 1])]
+    assert len(some) == 2
+    assert torch.equal(some.args[1], x[[3, 1]])
+    assert torch.equal(inputs.first(2)[1], x[:2])
+
+
+def test_spread_rows_are_evenly_apart_and_hold_both_ends():
+    inputs = Inputs(torch.zeros(101, 1))
+    assert inputs.spread(5).tolist() == [0, 25, 50, 75, 100]
+    assert len(inputs.spread(1000)) == 101
+
+
+def test_given_is_what_came_in():
+    x, y = torch.zeros(2, 1), torch.zeros(2, 1)
+    assert Inputs(x).given is x
+    assert Inputs(x, y).given == (x, y)

@@ -85,7 +85,7 @@ def test_plain_skorch_classifier_takes_floats_as_codes():
 
 def test_our_net_checks_its_input():
     look = view(NetClassifier(**FAST).fit(pd.DataFrame(X, columns=list("abc")), Y), caller="f")
-    assert look.to_input(pd.DataFrame(X, columns=list("abc"))).dtype == torch.float32
+    assert look.to_input(pd.DataFrame(X, columns=list("abc"))).given.dtype == torch.float32
     with pytest.raises(ValueError, match=r"features|feature names"):
         look.to_input(pd.DataFrame(X[:, :2], columns=list("ab")))
     with pytest.raises(ValueError, match="feature names"):

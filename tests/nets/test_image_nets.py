@@ -71,7 +71,7 @@ def test_signals_keep_their_size_without_norm(kind):
 @pytest.mark.parametrize("kind", NETS)
 def test_bad_arguments_are_named(kind):
     name = kind.__name__
-    with pytest.raises(ValueError, match=f"{name}: 'width_multiplier' must be positive, got 0"):
+    with pytest.raises(ValueError, match=f"{name}: 'width_multiplier' must be positive .* got 0"):
         kind(width_multiplier=0)
     with pytest.raises(TypeError, match=f"{name}: 'width_multiplier' must be a number, got '1'"):
         kind(width_multiplier="1")

@@ -47,5 +47,5 @@ def test_messages(pairwise_score, path_score):
         BarrierMatrixDisplay.from_scores(pairwise_score, values="loss")
     with pytest.raises(ValueError, match="there is no 'calibrated_barrier'"):
         BarrierMatrixDisplay.from_scores(pairwise_score, values="calibrated_barrier")
-    with pytest.raises(ValueError, match="'labels' must name 6 models, got 2"):
+    with pytest.raises(ValueError, match="'labels' must hold 6 names, got 2"):
         BarrierMatrixDisplay.from_scores(pairwise_score, labels=["a", "b"])

@@ -119,7 +119,7 @@ def test_similarities_are_drawn_in_the_order_of_clusters():
     frame = feature_similarity(net)
     display = FeatureSimilarityDisplay.from_models(net).plot()
     np.testing.assert_allclose(display.image_.get_array().ravel(), frame.similarity)
-    with pytest.raises(ValueError, match=r"no layer 'x'; it has \['layers\.0'\]"):
+    with pytest.raises(ValueError, match=r"'layer' must be one of \['layers\.0'\]"):
         FeatureSimilarityDisplay.from_frame(frame, "x")
 
 
@@ -131,5 +131,5 @@ def test_histogram_counts_every_unit(points):
         assert outline.get_data().values.sum() == pytest.approx(1.0)
         assert len(outline.get_data().values) == 7
     frame = pd.DataFrame({"layer": ["a"], "unit": [0], "scale": [1.0]})
-    with pytest.raises(ValueError, match=r"'units' holds no layer 'b'"):
+    with pytest.raises(ValueError, match=r"which 'units' holds, got 'b'"):
         PreactivationDisplay.from_frames(frame, "b")

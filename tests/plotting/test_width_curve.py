@@ -87,7 +87,7 @@ def test_results_of_a_search_with_signs_turned(search):
 
 
 def test_messages(frame, search):
-    with pytest.raises(ValueError, match="the frame has no column 'epsilon'"):
+    with pytest.raises(ValueError, match="'frame' has no column 'epsilon'"):
         WidthCurveDisplay.from_frame(frame, y="epsilon")
     with pytest.raises(TypeError, match=r"'cv_results' must be the cv_results_ .* got int"):
         WidthCurveDisplay.from_cv_results(3)

@@ -323,5 +323,5 @@ def test_rule_that_labels_another_shape_is_named():
             discover_symmetry(ZOO["mlp"].make()[0])
     finally:
         RULES.pop("aten::tanh")
-    with pytest.raises(TypeError, match="must be a string"):
+    with pytest.raises(TypeError, match="'names' must be strings"):
         register_rule(torch.tanh)

@@ -254,7 +254,7 @@ def register_rule(*names: str) -> Callable[[Rule], Rule]:
     for name in names:
         if not isinstance(name, str):
             raise TypeError(
-                f"register_rule: a name must be a string such as 'aten::relu', got {name!r}."
+                f"register_rule: 'names' must be strings such as 'aten::relu', got {name!r}."
             )
 
     def register(rule: Rule) -> Rule:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 
-from sklmc._torch import single_thread
-from sklmc.models import ModelView, named_tensors, run_module
+from sklmc.models import Call, ModelView, State, Watcher, end_pass, named_tensors
 
-State = Mapping[str, torch.Tensor]
 CONVOLUTIONS = {functional.conv1d: 1, functional.conv2d: 2, functional.conv3d: 3}
 ADDITIONS = {"add", "add_", "__add__", "__radd__", "__iadd__"}
 IDENTITIES = {functional.dropout, functional.dropout1d, functional.dropout2d, functional.dropout3d}
@@ -75,8 +71,20 @@ class Probe:
 
 def watch(view: ModelView, args: tuple, state: State, probes: Mapping[int, Probe]) -> None:
     """Run one block, with a probe at each of some calls, and stop after the last of these."""
-    with contextlib.suppress(_EndOfPassError), single_thread(), _Watcher(probes):
-        run_module(view, args, state)
+    last = max(probes)
+
+    def before(call: Call) -> None:
+        if call.index in probes:
+            probes[call.index].before(_arguments(call))
+
+    def after(call: Call, output) -> None:
+        if call.index in probes:
+            probes[call.index].after(output)
+        if call.index == last:
+            end_pass()
+
+    with Watcher(view, before, after, modules=(), functions=_matters) as watcher:
+        watcher.run(args, state)
 
 
 def find_sites(view: ModelView, state: State, args: tuple) -> tuple[list[Site | Norm], list[str]]:
@@ -84,14 +92,14 @@ def find_sites(view: ModelView, state: State, args: tuple) -> tuple[list[Site | 
 
     Batch norm that follows no layer of its own stands in the list by itself.
     """
-    recorder = _Recorder()
-    with single_thread(), recorder:
-        run_module(view, args, state)
-    reader = _Reader(recorder, _tensor_names(view, state))
+    flow = _Flow()
+    with Watcher(view, flow.before, flow.after, modules=(), functions=_any_function) as watcher:
+        watcher.run(args, state)
+    finder = _SiteFinder(flow, _tensor_names(view, state))
     trained = {name for name, _ in view.module.named_parameters()}
     matrices = [name for name, tensor in state.items() if name in trained and tensor.ndim > 1]
-    sites = reader.sites()
-    covered = {site.weight for site in sites if isinstance(site, Site)} | reader.looked_up()
+    sites = finder.sites()
+    covered = {site.weight for site in sites if isinstance(site, Site)} | finder.looked_up()
     return sites, [name for name in matrices if name not in covered]
 
 
@@ -108,14 +116,14 @@ def _tensor_names(view: ModelView, state: State) -> dict[int, str]:
     return {id(state[name]): same[0] for same in all_names(view).values() for name in same}
 
 
-def _arguments(func, args: tuple, kwargs: dict) -> dict:
+def _arguments(call: Call) -> dict:
     """Return the arguments of a call by name; defaults are left out."""
     order: tuple[str, ...]
-    if func in CONVOLUTIONS or func is functional.linear:
+    if call.function in CONVOLUTIONS or call.function is functional.linear:
         order = _CONVOLUTION_ARGUMENTS
     else:
-        order = _NORM_ARGUMENTS if func is functional.batch_norm else ("input", "other")
-    return {**dict(zip(order, args, strict=False)), **kwargs}
+        order = _NORM_ARGUMENTS if call.function is functional.batch_norm else ("input", "other")
+    return {**dict(zip(order, call.args, strict=False)), **call.kwargs}
 
 
 def _matters(func) -> bool:
@@ -128,38 +136,14 @@ def _matters(func) -> bool:
     )
 
 
-class _EndOfPassError(Exception):
-    """Stops a forward pass once everything asked for has been seen."""
-
-
-class _Watcher(TorchFunctionMode):
-    """Counts the calls that matter, and calls the probes."""
-
-    def __init__(self, probes: Mapping[int, Probe]):
-        super().__init__()
-        self.probes = probes
-        self.last = max(probes)
-        self.n_calls = 0
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        if not _matters(func):
-            return func(*args, **kwargs)
-        index, self.n_calls = self.n_calls, self.n_calls + 1
-        probe = self.probes.get(index)
-        if probe is None:
-            return func(*args, **kwargs)
-        probe.before(_arguments(func, args, kwargs))
-        output = func(*args, **kwargs)
-        probe.after(output)
-        if index == self.last:
-            raise _EndOfPassError
-        return output
+def _any_function(func) -> bool:
+    """Say that every function counts."""
+    return True
 
 
 @dataclasses.dataclass
-class _Call:
-    """What the recorder keeps of one call."""
+class _Step:
+    """What the data flow keeps of one call."""
 
     index: int | None  # among the calls that matter
     func: Callable
@@ -168,34 +152,36 @@ class _Call:
     arguments: dict
 
 
-class _Recorder(TorchFunctionMode):
-    """Writes down every call of a forward pass, and which value went where."""
+class _Flow:
+    """Every call of a forward pass, and which value went where."""
 
     def __init__(self):
-        super().__init__()
-        self.calls: list[_Call] = []
+        self.steps: list[_Step] = []
         self.numbers: dict[int, int] = {}  # of the value that an object holds now, by identity
         self.shapes: list[torch.Size] = []  # by number
         self._alive: list[torch.Tensor] = []  # so that no identity is used twice
+        self._inputs: list[list[int]] = []  # of the calls that have begun
         self._n_calls = 0
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        inputs = [self._number(one) for one in _tensors((args, kwargs))]
+    def before(self, call: Call) -> None:
+        """Number what goes in."""
+        self._inputs.append([self._number(one) for one in _tensors((call.args, call.kwargs))])
+
+    def after(self, call: Call, output) -> None:
+        """Write the call down."""
+        inputs, outputs = self._inputs.pop(), list(_tensors(output))
         index = None
-        if _matters(func):
+        if _matters(call.function):
             index, self._n_calls = self._n_calls, self._n_calls + 1
-        output = func(*args, **kwargs)
-        outputs = list(_tensors(output))
-        if outputs and func in IDENTITIES:
+        if outputs and call.function in IDENTITIES:
             self.numbers[id(outputs[0])] = inputs[0]
             self._alive.append(outputs[0])
         elif outputs:
             for one in outputs:
                 self._renumber(one)  # in-place calls too: the object holds a new value
-            arguments = {} if index is None else _arguments(func, args, kwargs)
-            self.calls.append(_Call(index, func, inputs, self._number(outputs[0]), arguments))
-        return output
+            arguments = {} if index is None else _arguments(call)
+            number = self._number(outputs[0])
+            self.steps.append(_Step(index, call.function, inputs, number, arguments))
 
     def _number(self, tensor: torch.Tensor) -> int:
         """Return the number of the value that a tensor holds."""
@@ -210,15 +196,15 @@ class _Recorder(TorchFunctionMode):
         self._alive.append(tensor)
 
 
-class _Reader:
-    """Reads layers off the calls of a recorded pass."""
+class _SiteFinder:
+    """Reads layers off the data flow of a pass."""
 
-    def __init__(self, recorder: _Recorder, names: Mapping[int, str]):
-        self.recorder = recorder
+    def __init__(self, flow: _Flow, names: Mapping[int, str]):
+        self.flow = flow
         self.names = names
-        self.readers: dict[int, list[_Call]] = defaultdict(list)
+        self.readers: dict[int, list[_Step]] = defaultdict(list)
         self.uses: dict[str, int] = defaultdict(int)
-        for call in recorder.calls:
+        for call in flow.steps:
             for number in set(call.inputs):
                 self.readers[number].append(call)
             for tensor in call.arguments.values():
@@ -229,12 +215,12 @@ class _Reader:
         """Return layers, and the batch norm that is no layer's own, in the order of the calls."""
         found: list[Site | Norm] = []
         owned = set()
-        for call in self.recorder.calls:
+        for call in self.flow.steps:
             site = self._site(call)
             if site is not None:
                 found.append(site)
                 owned.add(site.target)
-        for call in self.recorder.calls:
+        for call in self.flow.steps:
             if call.func is functional.batch_norm and call.index not in owned:
                 norm = self._norm(call)
                 if norm is not None:
@@ -251,14 +237,14 @@ class _Reader:
         return {
             name
             for identity, name in self.names.items()
-            if self.recorder.numbers.get(identity) in numbers
+            if self.flow.numbers.get(identity) in numbers
         }
 
     def _name(self, value) -> str | None:
         """Return the name of a tensor of the module."""
         return self.names.get(id(value)) if isinstance(value, torch.Tensor) else None
 
-    def _site(self, call: _Call) -> Site | None:
+    def _site(self, call: _Step) -> Site | None:
         """Return the layer that a call is, if it is one and owns its tensors."""
         conv = call.func in CONVOLUTIONS
         if not conv and call.func is not functional.linear:
@@ -291,7 +277,7 @@ class _Reader:
             not self.readers[output],
         )
 
-    def _norm(self, call: _Call) -> Norm | None:
+    def _norm(self, call: _Step) -> Norm | None:
         """Return the batch norm that a call is, if it owns its tensors and is in eval mode."""
         given = call.arguments
         tensors = [given.get(key) for key in ("running_mean", "running_var", "weight", "bias")]
@@ -304,17 +290,17 @@ class _Reader:
             return None
         return Norm(call.index, mean, variance, scale, shift, float(given.get("eps", 1e-5)))
 
-    def _only_reader(self, number: int) -> _Call | None:
+    def _only_reader(self, number: int) -> _Step | None:
         """Return the call that alone reads a value."""
         calls = self.readers[number]
         return calls[0] if len(calls) == 1 else None
 
-    def _is_residual(self, call: _Call) -> bool:
+    def _is_residual(self, call: _Step) -> bool:
         """Say whether a call adds two different values of one shape."""
         if getattr(call.func, "__name__", "") not in ADDITIONS or len(call.inputs) != 2:
             return False
         a, b = call.inputs
-        shapes = [self.recorder.shapes[number] for number in (a, b, call.output)]
+        shapes = [self.flow.shapes[number] for number in (a, b, call.output)]
         plain = call.arguments.get("alpha", 1) == 1
         return a != b and plain and shapes[0] == shapes[1] == shapes[2]
 
