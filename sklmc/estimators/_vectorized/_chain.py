@@ -7,69 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import nn
 
-from sklmc.nets import MLP
-
 # Rows are (n_members, n_samples, n_units); the outputs of the last layer are columns,
 # (n_members, n_outputs, n_samples): with few outputs the loss is many times cheaper that way.
-
-
-def find_chain(module: nn.Module) -> list[tuple[str, nn.Module]] | None:
-    """Return the layers of a plain chain with their names, or None for any other module."""
-    if any(has_hooks(part) for part in module.modules()):
-        return None
-    layers = [(name, layer) for name, layer in _flatten("", module) if not _does_nothing(layer)]
-    flat = layers[:1] if layers and type(layers[0][1]) is nn.Flatten else []
-    rest = layers[len(flat) :]
-    if not rest or not all(_fits(layer) for _, layer in layers):
-        return None
-    if type(rest[0][1]) is not nn.Linear or type(rest[-1][1]) is not nn.Linear:
-        return None
-    if any(type(layer) is nn.Flatten for _, layer in rest):
-        return None
-    named = dict(module.named_parameters(remove_duplicate=False))
-    if len(named) > len(list(module.parameters())):  # tied weights, or a layer used twice
-        return None
-    same = len({parameter.dtype for parameter in named.values()}) == 1
-    return rest if same and all(parameter.requires_grad for parameter in named.values()) else None
-
-
-def has_hooks(module: nn.Module) -> bool:
-    """Say whether forward or backward of a module do more than its class says."""
-    return any(
-        getattr(module, name)
-        for name in (
-            *("_forward_hooks", "_forward_pre_hooks"),
-            *("_backward_hooks", "_backward_pre_hooks"),
-        )
-    )
-
-
-def _flatten(prefix: str, module: nn.Module):
-    """Yield the layers of nested Sequentials (and of an MLP) in their order."""
-    if type(module) is MLP:
-        yield prefix, nn.Flatten()
-        yield from _flatten(f"{prefix}layers.", module.layers)
-    elif type(module) is nn.Sequential:
-        for name, child in module.named_children():
-            yield from _flatten(f"{prefix}{name}.", child)
-    else:
-        yield prefix, module
-
-
-def _does_nothing(layer: nn.Module) -> bool:
-    """Say whether a layer hands on what it gets."""
-    return type(layer) is nn.Identity
-
-
-def _fits(layer: nn.Module) -> bool:
-    """Say whether a layer has a counterpart here."""
-    if type(layer) is nn.Flatten:
-        return layer.start_dim == 1 and layer.end_dim == -1
-    if type(layer) is nn.LayerNorm:
-        return len(layer.normalized_shape) == 1 and layer.elementwise_affine
-    if type(layer) is nn.BatchNorm1d:
-        return layer.affine and layer.track_running_stats
-    return type(layer) in (nn.Linear, nn.ReLU)
 
 
 class _Linear:
@@ -204,8 +143,8 @@ class _BatchNorm(_Norm):
         return grad.sub_(mean).addcmul_(self.normed, along, value=-1).mul_(self.rstd)
 
 
-class ChainProgram:
-    """Members of one chain, trained step by step; gradients land in the stacked parameters.
+class VectorizedChain:
+    """Members of one chain, trained step by step; gradients land in the vectorized parameters.
 
     `loss` is a function of outputs (M, n_outputs, n_samples) and targets (M, n_samples, ...)
     that returns the losses of the members and, if asked, the gradient of the outputs.
