@@ -65,9 +65,9 @@ def _watch(module: nn.Module, X: np.ndarray) -> Layers | None:
         x = x.expand(2, *x.shape[1:]).clone()
     before = read_settings(look.module)
     with seeded(0):
-        generators = _generators()
+        generators = generator_states()
         rows = [find_chain(look, (x,), training=training) for training in (True, False)]
-        moved = _generators() != generators
+        moved = generator_states() != generators
     if moved or read_settings(look.module) != before:
         return None
     names = [[call.path for call, _ in row] for row in rows]
@@ -81,7 +81,7 @@ def _watch(module: nn.Module, X: np.ndarray) -> Layers | None:
     return layers if ends and _holds_all(look, layers) else None
 
 
-def _generators() -> tuple:
+def generator_states() -> tuple:
     """Return the states of the generators that a module may draw from outside torch.
 
     Whatever draws from torch's is a call, which breaks a chain.

@@ -17,7 +17,7 @@ from sklmc.estimators._classifier import NetClassifier
 from sklmc.estimators._data import goes_untouched
 from sklmc.estimators._regressor import NetRegressor
 from sklmc.estimators._vectorized._callbacks import foreign_callback
-from sklmc.estimators._vectorized._detection import chain_layers
+from sklmc.estimators._vectorized._detection import chain_layers, generator_states
 from sklmc.estimators._vectorized._settings import check_alike
 from sklmc.estimators._vectorized._state import ELEMENTWISE, VectorizedState
 from sklmc.estimators._vectorized._training import adopt, vectorize_net
@@ -182,7 +182,10 @@ class _Probe:
                 warnings.simplefilter("ignore")
                 pair = vectorize_net(net, VectorizedState([net, net]), self.chain)
                 both = x.to(device).expand(2, *x.shape).contiguous()
+                before = generator_states()
                 pair.step(both, target.expand(2, *target.shape).contiguous())
+                if generator_states() != before:
+                    return f"'module' {type(net.module_).__name__} draws random numbers"
         except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
             reason = str(error).split("\n")[0][:200].rstrip(". ")
             return f"'module' {type(net.module_).__name__} cannot be vectorized ({reason})"

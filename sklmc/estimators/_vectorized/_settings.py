@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pickle
+from collections import OrderedDict
 from collections.abc import Sequence
 
 from torch import nn
 
 _SKIPPED = ("_parameters", "_buffers", "_modules", "training")
 _PLAIN = (int, str, bool, type(None))
+_HOLDERS = (dict, OrderedDict, set)  # a module has a dozen, of hooks, that are empty
 
 
 class VectorizeError(ValueError):
@@ -43,6 +45,8 @@ def _frozen(value) -> object:
     """Return a value that can be compared: itself, its bytes, or its type if it has none."""
     if type(value) in _PLAIN:
         return type(value), value
+    if type(value) in _HOLDERS and not value:
+        return type(value), None
     try:
         return pickle.dumps(value)
     except (pickle.PicklingError, TypeError, AttributeError):
