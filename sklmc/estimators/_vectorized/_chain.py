@@ -7,12 +7,28 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import nn
 
-# Rows are (n_members, n_samples, n_units); the outputs of the last layer are columns,
-# (n_members, n_outputs, n_samples): with few outputs the loss is many times cheaper that way.
+# Letters of the comments below: m members, b samples of a batch, i units that go into a layer, o
+# units that come out. Activations are rows, mbi; the outputs of the last layer alone are columns,
+# mob: with few outputs the loss, which sums and sorts over o, is many times cheaper when each o
+# is one long run of memory.
+#
+# Why by hand: each layer is one or two batched products over all members, and autograd's graph,
+# its saved tensors and its fresh memory cost more than those products for nets this small. Every
+# layer has `forward(x, training)`, which keeps what its gradient needs, and `backward(grad)`,
+# which takes dL/d(output), writes dL/d(parameter) into `parameter.grad` and returns dL/d(input).
+# L is the sum of the members' losses: no member's loss depends on another's weights, so that each
+# slice [m] of a gradient is what the member would get by itself.
 
 
 class _Linear:
-    """Linear layers; `first` needs no gradient of its input, `last` returns columns."""
+    """Linear layers; `first` needs no gradient of its input, `last` returns columns.
+
+    ``y = einsum("moi,mbi->mbo", weight, x) + bias``, and with g = dL/dy, backwards::
+
+        dL/dweight = einsum("mbo,mbi->moi", g, x)
+        dL/dbias   = einsum("mbo->mo", g)
+        dL/dx      = einsum("mbo,moi->mbi", g, weight)
+    """
 
     def __init__(self, layer: nn.Linear, weight, bias, first: bool, last: bool):
         self.weight, self.bias = weight, bias  # (M, n_out, n_in), (M, n_out)
@@ -45,7 +61,7 @@ class _Linear:
 
     def backward(self, grad: torch.Tensor) -> torch.Tensor | None:
         """Store the gradients of the parameters and return that of the input."""
-        # (M, n_out, n_samples) and (M, n_samples, n_out)
+        # one gradient in two views: mob for the product with x, mbo for that with the weights
         columns, rows = (grad, None) if self.last else (grad.transpose(1, 2), grad)
         torch.bmm(columns, self.x, out=self.weight.grad)
         if self.bias is not None:
@@ -69,12 +85,26 @@ class _ReLU:
         return self.out
 
     def backward(self, grad: torch.Tensor) -> torch.Tensor:
-        """Clear the gradient where the output is zero, in place."""
+        """Clear the gradient where the output is zero, in place.
+
+        The output alone says where: it is zero exactly where the input was not positive. The
+        layer that made the input needs its own input for its gradient, never its output, and may
+        lose it; the norms make `normed` anew, apart from what they return.
+        """
         return torch.ops.aten.threshold_backward.grad_input(grad, self.out, 0, grad_input=grad)
 
 
 class _Norm:
-    """What both norms share: scale and shift per member and unit."""
+    """What both norms share: scale and shift per member and unit.
+
+    ``y = normed * weight + bias``, and with g = dL/dy, backwards::
+
+        dL/dbias   = einsum("mbi->mi", g)
+        dL/dweight = einsum("mbi,mbi->mi", g, normed)
+        dL/dnormed = g * weight
+
+    Each norm then takes dL/dnormed to dL/dx.
+    """
 
     def __init__(self, layer, weight, bias, buffers: Mapping[str, torch.Tensor]):
         self.weight, self.bias, self.eps = weight, bias, layer.eps  # (M, n_units)
@@ -131,12 +161,19 @@ class _BatchNorm(_Norm):
         """Move the running statistics towards those of the batch."""
         count = self.buffers["num_batches_tracked"].add_(1)
         momentum = 1.0 / float(count[0]) if self.momentum is None else self.momentum
-        unbiased = var * (n_samples / (n_samples - 1))
+        unbiased = var * (n_samples / (n_samples - 1))  # what torch stores
         for name, value in (("running_mean", mean), ("running_var", unbiased)):
             self.buffers[name].mul_(1 - momentum).add_(value, alpha=momentum)
 
     def backward(self, grad: torch.Tensor) -> torch.Tensor:
-        """Return the gradient of the input."""
+        """Return the gradient of the input.
+
+        Mean and variance depend on x, so that two directions drop out of the gradient: shifting
+        and scaling a unit over the batch leaves ``normed`` as it is. With g = dL/dnormed and
+        means over b::
+
+            dL/dx = (g - mean(g) - normed * mean(g * normed)) / sqrt(var + eps)
+        """
         grad = self._scale_backward(grad)
         along = (grad * self.normed).mean(1, keepdim=True)
         mean = grad.mean(1, keepdim=True)
@@ -144,7 +181,7 @@ class _BatchNorm(_Norm):
 
 
 class VectorizedChain:
-    """Members of one chain, trained step by step; gradients land in the vectorized parameters.
+    """Members of one chain, trained step by step; gradients land in ``parameters[...].grad``.
 
     `loss` is a function of outputs (M, n_outputs, n_samples) and targets (M, n_samples, ...)
     that returns the losses of the members and, if asked, the gradient of the outputs.
