@@ -7,21 +7,10 @@ from collections.abc import Iterable
 from numbers import Integral
 
 import numpy as np
-from sklearn.base import BaseEstimator, MetaEstimatorMixin, is_classifier
-from sklearn.metrics import accuracy_score, r2_score
+from sklearn.base import is_classifier
 
-from sklmc._sklearn import (
-    HasMethods,
-    Interval,
-    Options,
-    StrOptions,
-    available_if,
-    check_is_fitted,
-    delayed,
-    get_tags,
-)
+from sklmc._sklearn import HasMethods, Interval, Options, StrOptions, check_is_fitted, delayed
 from sklmc.estimators._cell import SpanTask
-from sklmc.estimators._data import readable
 from sklmc.estimators._folders import PopulationFolders, check_cache_seed, net_versions
 from sklmc.estimators._members import (
     last_loss,
@@ -32,15 +21,10 @@ from sklmc.estimators._members import (
 from sklmc.estimators._progress import run_parallel
 from sklmc.estimators._seeds import draw_seeds
 from sklmc.estimators._vectorized import plan_training
+from sklmc.estimators._wrapper import NetWrapper, has_probabilities
 
 
-def _has_probabilities(ensemble) -> bool:
-    """Say whether the members are classifiers with predict_proba; name the inner if not."""
-    inner = ensemble.estimators_[0] if hasattr(ensemble, "estimators_") else ensemble.estimator
-    return is_classifier(inner) and hasattr(inner, "predict_proba")
-
-
-class DeepEnsemble(MetaEstimatorMixin, BaseEstimator):
+class DeepEnsemble(NetWrapper):
     """Train nets that differ by seed only, and predict with their mean.
 
     Each member is a clone of `estimator` with a seed of its own, trained on all of the data:
@@ -164,16 +148,6 @@ class DeepEnsemble(MetaEstimatorMixin, BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        inner = get_tags(self.estimator)
-        tags.estimator_type = inner.estimator_type
-        tags.classifier_tags = inner.classifier_tags
-        tags.regressor_tags = inner.regressor_tags
-        tags.target_tags = inner.target_tags
-        tags.input_tags = inner.input_tags
-        return tags
-
     def fit(self, X, y):
         """Train all members on the same data.
 
@@ -227,39 +201,20 @@ class DeepEnsemble(MetaEstimatorMixin, BaseEstimator):
         self.estimators_ = members
         self.seeds_ = seeds
         self.vectorized_ = vectorized
-        for name in ("n_features_in_", "feature_names_in_"):
-            vars(self).pop(name, None)
-            if hasattr(members[0], name):
-                setattr(self, name, getattr(members[0], name))
+        self._remember_features()
         return self
 
-    @property
-    def classes_(self) -> np.ndarray:
-        """Labels in the order of the probabilities."""
-        if not hasattr(self, "estimators_"):
-            raise AttributeError("DeepEnsemble knows no 'classes_' before it is fitted.")
-        return self.estimators_[0].classes_
+    def _fitted_net(self):
+        """Return the first member; None before fit."""
+        return getattr(self, "estimators_", [None])[0]
 
     def _finite_members(self) -> list:
         """Return the members that count in predictions."""
         diverged = set(self.diverged_)
         return [net for index, net in enumerate(self.estimators_) if index not in diverged]
 
-    @available_if(_has_probabilities)
-    def predict_proba(self, X) -> np.ndarray:
-        """Return the mean of the members' probabilities.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features) or (n_samples, n_channels, ...)
-            As for fit.
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_classes)
-            Probabilities in the order of ``classes_``.
-        """
-        check_is_fitted(self)
+    def _class_probabilities(self, X) -> np.ndarray:
+        """Return the mean of the members' probabilities."""
         return _mean(net.predict_proba(X) for net in self._finite_members())
 
     def predict(self, X) -> np.ndarray:
@@ -281,32 +236,11 @@ class DeepEnsemble(MetaEstimatorMixin, BaseEstimator):
         members = self._finite_members()
         if not is_classifier(members[0]):
             return _mean(net.predict(X) for net in members)
-        if _has_probabilities(self):
+        if has_probabilities(self):
             scores = self.predict_proba(X)
         else:
             scores = _mean(net.predict(X)[:, None] == self.classes_ for net in members)
         return self.classes_[scores.argmax(axis=1)]
-
-    def score(self, X, y, sample_weight=None) -> float:
-        """Return accuracy (classifiers) or R2 (regressors); greater is better.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features) or (n_samples, n_channels, ...)
-            As for fit.
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            True labels or values.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the samples.
-
-        Returns
-        -------
-        float
-            The score of ``predict(X)``.
-        """
-        metric = accuracy_score if is_classifier(self) else r2_score
-        y = readable(y, "DeepEnsemble", "y")
-        return metric(y, self.predict(X), sample_weight=sample_weight)
 
 
 def _mean(predictions: Iterable[np.ndarray]) -> np.ndarray:
