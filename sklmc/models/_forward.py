@@ -297,8 +297,8 @@ def find_chain(
     that a net does has a number: ``call.index`` of the row's first call is one more than that of
     ``call.inside``, the net itself, where nothing comes before.
 
-    In training mode running statistics and random generators move: the view's own copies, and
-    torch's global ones.
+    In training mode running statistics (of the view's private copy, or those in `state`) and
+    torch's random generators move.
     """
     leaves = {path for path, part in look.module.named_modules() if not list(part.children())}
     steps: list[tuple[Call, torch.Tensor]] = []
