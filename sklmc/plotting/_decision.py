@@ -6,8 +6,7 @@ import numpy as np
 import torch
 
 from sklmc._validation import check_array, check_flag, check_integer
-from sklmc.features import LinearRegions, linear_regions
-from sklmc.features._regions import check_bounds
+from sklmc.features import LinearRegions, check_bounds, linear_regions
 from sklmc.models import as_logits, predict_outputs, see_through, transform, view
 from sklmc.plotting._checks import check_keywords, check_labels
 from sklmc.plotting._style import COLORS, new_axes, pyplot
@@ -55,7 +54,8 @@ class DecisionRegionDisplay:
     >>> from sklmc import DecisionRegionDisplay
     >>> from sklmc.nets import MLP
     >>> net = MLP(2, 2, width=4)
-    >>> display = DecisionRegionDisplay.from_model(net, ((-1, 1), (-1, 1)), n_points=20).plot()
+    >>> box = ((-1, 1), (-1, 1))
+    >>> display = DecisionRegionDisplay.from_model(net, bounds=box, n_points=20).plot()
     >>> display.scores.shape
     (20, 20, 2)
     """
@@ -70,7 +70,7 @@ class DecisionRegionDisplay:
         self.y = y
 
     @classmethod
-    def from_model(cls, model, bounds=None, *, X=None, y=None, regions=True, n_points=200):
+    def from_model(cls, model, X=None, y=None, *, bounds=None, regions=True, n_points=200):
         """Run a model over a grid and find its linear regions.
 
         Parameters
@@ -78,12 +78,12 @@ class DecisionRegionDisplay:
         model : skorch net, fitted sklmc estimator, Pipeline or torch.nn.Module
             A classifier with two inputs. A Pipeline is drawn in its own inputs, without linear
             regions.
-        bounds : tuple of two (float, float), default=None
-            The box ``((x0, x1), (y0, y1))``; None takes the range of X and a tenth around it.
         X : array-like of shape (n_samples, 2), default=None
             Points to draw.
         y : array-like of shape (n_samples,), default=None
             Their classes.
+        bounds : tuple of two (float, float), default=None
+            The box ``((x0, x1), (y0, y1))``; None takes the range of X and a tenth around it.
         regions : bool, default=True
             Whether linear regions are found, which takes time for wide nets.
         n_points : int, default=200
