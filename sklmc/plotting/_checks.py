@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 
 import numpy as np
 import pandas as pd
@@ -127,7 +127,7 @@ def check_text(value, caller: str, name: str) -> str:
 
 def check_labels(labels, caller: str, n: int, name: str = "labels") -> list:
     """Return n labels, as many as there are things to be named."""
-    if isinstance(labels, (str, bytes, Mapping, type)) or not isinstance(labels, Iterable):
+    if isinstance(labels, (str, bytes, Mapping, Set, type)) or not isinstance(labels, Iterable):
         raise TypeError(f"{caller}: '{name}' must be a list of {n} names, got {labels!r}.")
     labels = list(labels)
     if len(labels) != n:

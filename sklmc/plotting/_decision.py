@@ -40,8 +40,9 @@ class DecisionRegionDisplay:
         The figure of `ax_`.
     surface_ : matplotlib QuadMesh
         The predicted classes.
-    boundary_ : matplotlib ContourSet
-        Where the decision changes.
+    boundaries_ : list of matplotlib ContourSet
+        Where the decision changes: one for each class but the last, if it wins somewhere but not
+        everywhere.
     lines_ : matplotlib LineCollection or None
         Edges of the linear regions.
 
@@ -157,7 +158,7 @@ class DecisionRegionDisplay:
         self.surface_ = self.ax_.pcolormesh(
             self.x0, self.x1, best, **{**keywords, **(surface_kw or {})}
         )
-        self.boundary_ = self._plot_boundary(best)
+        self.boundaries_ = self._plot_boundaries()
         self.lines_ = None
         if self.regions is not None:
             edges = [np.vstack([polygon, polygon[:1]]) for polygon in self.regions.polygons]
@@ -187,19 +188,15 @@ class DecisionRegionDisplay:
         if self.X is not None:
             check_array(self.X, caller, "X", (None, 2))
 
-    def _plot_boundary(self, best: np.ndarray):
-        """Draw where the greatest logit changes."""
-        style = {"colors": "black", "linewidths": 1.2}
-        if self.scores.shape[-1] == 2:
-            gap = self.scores[..., 1] - self.scores[..., 0]
-            levels = [0.0] if gap.min() < 0 < gap.max() else []
-            return (
-                self.ax_.contour(self.x0, self.x1, gap, levels=levels, **style) if levels else None
-            )
-        if best.min() == best.max():
-            return None
-        between = np.arange(best.min(), best.max()) + 0.5
-        return self.ax_.contour(self.x0, self.x1, best, levels=between, **style)
+    def _plot_boundaries(self) -> list:
+        """Draw where the greatest logit changes; the last class borders on the others' lines."""
+        found = []
+        for k in range(self.scores.shape[-1] - 1):
+            lead = self.scores[..., k] - np.delete(self.scores, k, axis=-1).max(axis=-1)
+            if lead.min() < 0 < lead.max():
+                style = {"levels": [0.0], "colors": "black", "linewidths": 1.2}
+                found.append(self.ax_.contour(self.x0, self.x1, lead, **style))
+        return found
 
 
 def _codes(y, n_samples: int, classes, caller: str) -> list[int]:

@@ -15,6 +15,7 @@ from sklmc.features import (
 from sklmc.plotting._checks import check_frames, check_keywords, split_frames, split_pair
 from sklmc.plotting._style import add_legend, draw_band, line_style, new_axes
 
+ROUNDING = 1e-12  # 1 - cosine that float32 features have by rounding alone (angles of 1e-6)
 MEASURES = {  # measure: function, columns that are drawn, name of the first
     "linear": (
         layerwise_linear_connectivity,
@@ -47,7 +48,8 @@ class FeatureConnectivityDisplay:
     figure_ : matplotlib Figure
         The figure of `ax_`.
     lines_ : list of matplotlib Line2D
-        The mean of each label over pairs and alphas; "linear" on a logarithmic axis.
+        The mean of each label over pairs and alphas; "linear" on a logarithmic axis that ends
+        above what is rounding alone.
     reference_ : list of matplotlib Line2D
         What the measure is compared with: 1 - cosine between the nets themselves for "linear"
         (dotted, in the label's colour), the value of independent Gaussian vectors for
@@ -164,8 +166,11 @@ class FeatureConnectivityDisplay:
         self.ax_.set_xticks(range(len(layers)), layers, rotation=45, ha="right", fontsize="small")
         self.ax_.set(xlabel="layer", ylabel=text)
         drawn = np.concatenate([line.get_ydata() for line in self.lines_ + self.reference_])
-        if self.measure == "linear" and np.nanmin(drawn) > 0:
+        clear = drawn[drawn > ROUNDING]
+        if self.measure == "linear" and clear.size:
             self.ax_.set_yscale("log")  # spawned and independent pairs lie decades apart
+            if clear.size < len(drawn):
+                self.ax_.set_ylim(bottom=0.3 * clear.min())
         add_legend(self.ax_, len(self.ax_.get_legend_handles_labels()[1]))
         return self
 

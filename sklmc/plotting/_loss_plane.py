@@ -160,17 +160,21 @@ class LossPlaneDisplay:
         (self.points_,) = self.ax_.plot(
             x, y, "o", color="white", markeredgecolor="black", markersize=6
         )
-        for label, position in zip(labels, plane.positions):
+        # A and B lie at one height, far left and right: long names must not meet or leave the axes
+        sides = (("left", "top"), ("right", "bottom"), ("center", "bottom"))
+        for label, position, (along, across) in zip(labels, plane.positions, sides):
             self.ax_.annotate(
                 label,
                 position,
-                xytext=(6, 5),
+                xytext=(0, 7 if across == "bottom" else -7),
                 textcoords="offset points",
+                ha=along,
+                va=across,
                 bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "linewidth": 0},
                 fontsize="small",
             )
         self.ax_.set_aspect("equal")
-        self.ax_.set_xlabel(f"distance along {labels[0]} to {labels[1]}")
+        self.ax_.set_xlabel(f"distance along {labels[0]} to {labels[1]}", wrap=True)
         self.ax_.set_ylabel("distance across")
         return self
 

@@ -187,7 +187,7 @@ class PathDisplay:
                     low, high = np.quantile(paths, [0.25, 0.75], axis=0)
                     band = draw_band(self.ax_, line, self.alphas, low, high, band_kw)
                     self.bands_.append(band)
-        self.ax_.set_xlabel(f"alpha (0: {ends[0]}, 1: {ends[1]})")
+        self.ax_.set_xlabel(f"alpha (0: {ends[0]}, 1: {ends[1]})", wrap=True)
         self.ax_.set_ylabel(LABELS[metrics[0]] if len(metrics) == 1 else _common(metrics))
         self.ax_.set_xlim(0, 1)
         add_legend(self.ax_, len(self.lines_))

@@ -158,7 +158,8 @@ class SymmetryDisplay:
             self.marks_.append(marks)
         self.ax_.set_yticks(range(len(self.tensors)), self.tensors, fontsize="xx-small")
         self.ax_.set_xticks(range(len(self.groups)), self.groups, rotation=90, fontsize="xx-small")
-        self.ax_.invert_yaxis()
+        self.ax_.set_xlim(-0.5, max(1, len(self.groups)) - 0.5)
+        self.ax_.set_ylim(max(1, len(self.tensors)) - 0.5, -0.5)
         self.ax_.set_xlabel("group (size)")
         self.ax_.set_ylabel("tensor")
         if self.marks_:

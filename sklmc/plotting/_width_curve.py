@@ -11,6 +11,8 @@ from sklmc._validation import check_array, check_flag, check_mapping, check_name
 from sklmc.plotting._checks import check_frame, check_keywords, check_text
 from sklmc.plotting._style import add_legend, draw_band, line_style, new_axes
 
+MOST_TICKS = 8  # names of widths at column width
+
 
 class WidthCurveDisplay:
     """A score against the width of the nets (or another growing parameter), one line per label.
@@ -220,12 +222,22 @@ class WidthCurveDisplay:
                 self.bands_.append(band)
         if log_x:
             self.ax_.set_xscale("log", base=2)
-            self.ax_.set_xticks(self.x, [f"{value:g}" for value in self.x])
+            ticks = _spaced(self.x)
+            self.ax_.set_xticks(ticks, [f"{value:g}" for value in ticks])
             self.ax_.minorticks_off()
         self.ax_.set_xlabel(self.x_name)
         self.ax_.set_ylabel(self.y_name)
         add_legend(self.ax_, len(self.lines_))
         return self
+
+
+def _spaced(x: np.ndarray) -> list[float]:
+    """Return those of some rising widths whose names do not run into each other on a log axis."""
+    ticks: list[float] = []
+    for value in x[x > 0]:
+        if not ticks or np.log2(value / ticks[-1]) >= np.log2(x[-1] / ticks[0]) / MOST_TICKS:
+            ticks.append(value)
+    return ticks
 
 
 def _shared_name(columns: Sequence[str]) -> str:

@@ -61,7 +61,7 @@ OTHER_ENTRIES = {
     "ClusterDisplay.from_models": lambda w: group(w) | quick(w),
     "FeatureConnectivityDisplay.from_models": two,
     "FeatureSimilarityDisplay.from_frame": lambda w: {"frame": feature_similarity(w.a)},
-    "FeatureSimilarityDisplay.from_model": lambda w: {"model": w.a},
+    "FeatureSimilarityDisplay.from_model": lambda w: {"model": w.a, "X": w.X, "on": "activation"},
     "LossPlaneDisplay.from_models": lambda w: group(w) | {"n_points": 2},
     "PathDisplay.from_models": lambda w: two(w) | {"y": w.y} | quick(w),
     "PreactivationDisplay.from_model": lambda w: {"model": w.a, "X": w.X},

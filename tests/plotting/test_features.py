@@ -64,6 +64,14 @@ def test_pairs_under_one_label_are_a_mean_with_their_range(points):
     assert texts == ["x", "dotted: A against B", "y"]
 
 
+def test_what_is_rounding_alone_lies_below_the_axis():
+    values = {"one_minus_cosine": [3e-15, 0.02, 0.0], "one_minus_cosine_ab": [0.9, 0.8, 0.7]}
+    frame = pd.DataFrame({"layer": list("abc"), **values})
+    display = FeatureConnectivityDisplay.from_frame(frame).plot()
+    assert display.ax_.get_yscale() == "log"
+    assert 1e-3 < display.ax_.get_ylim()[0] < 0.02
+
+
 @pytest.mark.parametrize("measure", ["exponential", "weak_additivity", "orthogonality"])
 def test_other_measures(measure, points):
     _, ax = plt.subplots()
@@ -102,6 +110,13 @@ def test_plain_modules_and_several_classes(points):
     ).plot()
     assert display.lines_ is None
     assert display.scores.shape == (10, 10, 3)
+    first, second = np.array([[0.0, 1.0], [0.0, 1.0]]), np.array([[0.5, 0.5], [0.5, 0.5]])
+    scores = np.stack([first, second, np.full((2, 2), -1.0)], axis=-1)
+    three = DecisionRegionDisplay(np.array([0.0, 1.0]), np.array([0.0, 1.0]), scores, [0, 1, 2])
+    lines = [one.get_paths()[0].vertices for one in three.plot().boundaries_]
+    assert len(lines) == 2  # the third class wins nowhere
+    for line in lines:
+        np.testing.assert_allclose(line[:, 0], 0.5)
     with pytest.raises(ValueError, match="pass 'bounds'"):
         DecisionRegionDisplay.from_model(nets()[0])
 

@@ -36,6 +36,13 @@ def test_medians_and_quartiles_of_each_width(frame):
     assert display.ax_.get_ylabel() == "barrier"
 
 
+def test_names_of_many_widths_do_not_run_into_each_other():
+    widths = [8, 12, 16, 24, 32, 48, 64, 96, 128, 256, 512, 1024]
+    many = pd.DataFrame({"width": widths, "barrier": np.ones(len(widths))})
+    ticks = WidthCurveDisplay.from_frame(many, y="barrier").plot().ax_.get_xticks()
+    assert ticks.tolist() == [8, 16, 32, 64, 128, 256, 512, 1024]
+
+
 def test_several_columns(frame):
     display = WidthCurveDisplay.from_frame(frame, y=["barrier", "loss"], by="condition")
     assert list(display.curves) == [
