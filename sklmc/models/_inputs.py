@@ -24,6 +24,8 @@ class Inputs:
     share, a number) goes with every block as it is.
     """
 
+    __iter__ = None  # a row is no item: an array made of Inputs would be a mistake
+
     def __init__(self, *args: torch.Tensor):
         self.args = args
         lengths = [len(part) for part in args if part.ndim]
@@ -36,8 +38,6 @@ class Inputs:
     def given(self) -> torch.Tensor | tuple[torch.Tensor, ...]:
         """What `ModelView.to_input` takes: a tensor, or a tuple of several."""
         return self.args[0] if len(self.args) == 1 else self.args
-
-    __iter__ = None  # or indexing would make it an endless sequence
 
     def __getitem__(self, rows) -> Inputs:
         """Return some samples, by a slice or by their indices."""

@@ -79,8 +79,6 @@ class ModelView:
 
     def to_input(self, X) -> Inputs:
         """Return forward's arguments on the CPU; a tuple of tensors holds several."""
-        if isinstance(X, Inputs):
-            return X
         check_input(X, self.caller)
         if several_arguments(X):
             return Inputs(*(part.detach().cpu() for part in X))

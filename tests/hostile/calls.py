@@ -32,9 +32,7 @@ KIND_OF = {  # what a parameter of this name usually is
     "random_state": "seed",
     "n_jobs": "jobs",
     "verbose": "verbose",
-    **dict.fromkeys(
-        ["method", "metric", "baseline", "linkage", "on", "values", "quantity"], "option"
-    ),
+    **dict.fromkeys(["method", "metric", "baseline", "linkage", "on", "quantity"], "option"),
     **dict.fromkeys(["measure", "output", "repair", "average", "norm", "init"], "option"),
     **dict.fromkeys(["dtype", "statistic", "calibration", "error_score", "vectorize"], "option"),
     **dict.fromkeys(

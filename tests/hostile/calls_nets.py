@@ -422,12 +422,9 @@ for name in ("identity", "draw", "check"):
             {"world": w}
             | {
                 "draw": {"random_state": np.random.RandomState(0)},
-                "check": {"perm": w.permutation[w.group.name], "caller": "hostile"},
+                "check": {"perm": w.permutation[w.group.name]},
             }.get(method, {})
         ),
         signature=getattr(symmetry.PermutationGroup, name),
-        unobservable="layers",
         perm="curve",
-        caller="any",  # the name in messages
-        may_pass={"unobservable": {"a typo", "an unknown layer", "no layers"}},
     )
