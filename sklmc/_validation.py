@@ -99,7 +99,8 @@ def check_constraints(constraints: Mapping, params: Mapping, caller: str) -> Non
             for name, found in constraints.items()
             if str(error).startswith(f"The {name!r} parameter")
         ]
-        raise InvalidParameterError(f"{error}{''.join(hints)}") from None
+        error.args = (f"{error}{''.join(hints)}",)
+        raise
 
 
 class ChecksParameters:

@@ -97,7 +97,7 @@ class PairwiseScore:
         n = check_integer(self.n_models, "PairwiseScore", "n_models", 1)
         check_curves(self, "PairwiseScore", (n * (n - 1) // 2,))
         check_mapping(self.failures, "PairwiseScore", "failures")
-        if self.error_score is not np.nan:
+        if not (isinstance(self.error_score, float) and np.isnan(self.error_score)):
             check_number(self.error_score, "PairwiseScore", "error_score")
 
     @property
