@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from sklmc.symmetry._algebra import Labels
-from sklmc.symmetry._blocks import cut_into_pieces
-from sklmc.symmetry._labels import UNIT, Reason, axis_size
+from sklmc.symmetry._algebra._labels import Labels
+from sklmc.symmetry._algebra._leaves import UNIT, Reason, axis_size
+from sklmc.symmetry._labelling._pieces import cut_into_pieces
 
 WHY = Reason("test")
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from sklmc.symmetry import discover_symmetry
-from sklmc.symmetry._application import CACHED, LARGE, Mover
+from sklmc.symmetry._groups._mover import CACHED, LARGE, Mover
 from tests.symmetry.zoo import ZOO
 
 

@@ -10,7 +10,7 @@ import contextlib
 import pytest
 
 from sklmc.symmetry import discover_symmetry
-from sklmc.symmetry._algebra import Labels
+from sklmc.symmetry._algebra._labels import Labels
 from sklmc.symmetry._rules import RULES, Labelled
 from sklmc.symmetry._rules._attention import attention
 from sklmc.symmetry._rules._contraction import contract

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sklmc.symmetry import PermutationGroup
-from sklmc.symmetry._draws import SIMPLE, simple_kinds, uniform
+from sklmc.symmetry._proof._draws import SIMPLE, simple_kinds, uniform
 
 HEADS = PermutationGroup("h", 3)
 COPIES = PermutationGroup("g", 2, ("h",), (3,))

@@ -11,9 +11,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from sklmc.symmetry import discover_symmetry
-from sklmc.symmetry._discovery import Subject
-from sklmc.symmetry._extraction import extract
-from sklmc.symmetry._labelling import label_graphs
+from sklmc.symmetry._labelling._extraction import extract
+from sklmc.symmetry._labelling._walk import label_graphs
+from sklmc.symmetry._tracing._subject import Subject
 from tests.symmetry.claims import EXACT, changes_of_outputs
 from tests.symmetry.zoo._entries import Net
 

@@ -10,11 +10,13 @@ from torch import nn
 from sklmc import PermutationAligner
 from sklmc.exceptions import ArchitectureMismatchError, SymmetryError
 from sklmc.symmetry import PermutationSymmetry, discover_symmetry
-from sklmc.symmetry._blocks import Block, BlockAxis
-from sklmc.symmetry._discovery import Subject
-from sklmc.symmetry._draws import N_DRAWS
+from sklmc.symmetry._groups._blocks import Block, BlockAxis
+from sklmc.symmetry._proof._draws import N_DRAWS
+from sklmc.symmetry._proof._outputs import TOLERANCE, output_change
+from sklmc.symmetry._proof._proof import prove
+from sklmc.symmetry._proof._prover import Prover
 from sklmc.symmetry._rules import RULES, Labelled
-from sklmc.symmetry._verification import TOLERANCE, Prover, output_change, prove
+from sklmc.symmetry._tracing._subject import Subject
 from tests.symmetry.zoo import Net
 
 EXACT = 1e-12  # rounding in float64, over nets two layers deep
@@ -54,7 +56,7 @@ SPEC = {"a.weight": ("h", None), "a.bias": ("h",), "b.weight": (None, "h")}
 
 def prover_of(net):
     subject = Subject(net, sample(), "test")
-    return Prover(subject.graphs(), subject.sample, subject.state, subject.aliases, subject.buffers)
+    return Prover(subject, subject.graphs())
 
 
 def function_change(symmetry, net, seed):

@@ -11,7 +11,7 @@ from torch import nn
 
 from sklmc.exceptions import ArchitectureMismatchError
 from sklmc.symmetry import PermutationSymmetry, discover_symmetry
-from sklmc.symmetry._draws import N_DRAWS
+from sklmc.symmetry._proof._draws import N_DRAWS
 from tests.symmetry.zoo import ZOO, Net
 
 

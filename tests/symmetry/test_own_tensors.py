@@ -11,7 +11,7 @@ from torch import nn
 from sklmc import LMCScorer, PermutationAligner
 from sklmc.merging import merge_models
 from sklmc.symmetry import PermutationSymmetry, discover_symmetry
-from sklmc.symmetry._execution import ModuleRunner, Widening
+from sklmc.symmetry._proof._runners import ModuleRunner, Widening
 from tests.symmetry.zoo import Net
 
 EXACT = 1e-12  # rounding in float64

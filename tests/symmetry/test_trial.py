@@ -9,9 +9,9 @@ from torch import nn
 
 from sklmc.exceptions import SymmetryError
 from sklmc.symmetry import PermutationSymmetry, discover_symmetry
-from sklmc.symmetry._application import Mover
-from sklmc.symmetry._blocks import Block, BlockAxis
-from sklmc.symmetry._trial import Trial
+from sklmc.symmetry._groups._blocks import Block, BlockAxis
+from sklmc.symmetry._groups._mover import Mover
+from sklmc.symmetry._proof._trial import Trial
 from tests.symmetry.zoo import ZOO, Net
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from sklmc.symmetry._blocks import Block, BlockAxis
-from sklmc.symmetry._group import PermutationGroup
+from sklmc.symmetry._groups._blocks import Block, BlockAxis
+from sklmc.symmetry._groups._group import PermutationGroup
 
 LARGE = 2**20  # entries above which a matrix is moved in parts
 CACHED = 2**18  # entries of such a part

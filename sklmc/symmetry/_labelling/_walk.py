@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 import torch
 
 from sklmc.exceptions import SymmetryError
-from sklmc.symmetry._algebra import Labels
-from sklmc.symmetry._graph import Graph, flatten, live_nodes, module_path, written_bases
-from sklmc.symmetry._labels import UNIT, Axis, Leaf, Reason, axis_size
-from sklmc.symmetry._parts import Parted, borders, cut_stretches
+from sklmc.symmetry._algebra._labels import Labels
+from sklmc.symmetry._algebra._leaves import UNIT, Axis, Leaf, Reason, axis_size
+from sklmc.symmetry._labelling._parts import Parted, borders, cut_stretches
 from sklmc.symmetry._rules import Labelled, Operation, find_rule, operation_name
 from sklmc.symmetry._rules._position import everything_fixed
+from sklmc.symmetry._tracing._graph import Graph, flatten, live_nodes, module_path, written_bases
 
 MAX_PASSES = 50
 

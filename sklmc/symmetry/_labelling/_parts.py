@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import torch
 
-from sklmc.symmetry._algebra import Labels
-from sklmc.symmetry._graph import Graph, live_nodes
+from sklmc.symmetry._algebra._labels import Labels
 from sklmc.symmetry._rules import Labelled, operation_name
+from sklmc.symmetry._tracing._graph import Graph, live_nodes
 
 _CUTS = {"slice", "narrow", "split", "split_with_sizes", "chunk", "tensor_split"}
 

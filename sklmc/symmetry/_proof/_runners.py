@@ -12,7 +12,7 @@ from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 
 from sklmc._torch import seeded
-from sklmc.symmetry._graph import Graph, flatten, live_nodes, written_bases
+from sklmc.symmetry._tracing._graph import Graph, flatten, live_nodes, written_bases
 
 _PROBABILITIES = {"p", "dropout_p", "dropout"}
 _WIDER = {

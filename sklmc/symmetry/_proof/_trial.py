@@ -5,22 +5,26 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import nn
 
-from sklmc._torch import single_thread, torch_defaults
-from sklmc.models import ModelView, module_with_state, named_tensors
-from sklmc.symmetry._application import Mover
-from sklmc.symmetry._draws import N_DRAWS, Element, uniform
-from sklmc.symmetry._execution import Widening, widen
-from sklmc.symmetry._graph import flatten
-from sklmc.symmetry._group import PermutationGroup
-from sklmc.symmetry._verification import output_change
+from sklmc._torch import single_thread
+from sklmc.exceptions import SymmetryError
+from sklmc.models import module_with_state, named_tensors, view
+from sklmc.symmetry._groups._group import PermutationGroup
+from sklmc.symmetry._groups._mover import Mover
+from sklmc.symmetry._groups._structure import Structure
+from sklmc.symmetry._proof._draws import N_DRAWS, Element, uniform
+from sklmc.symmetry._proof._outputs import output_change
+from sklmc.symmetry._proof._runners import GraphRunner, Widening, widen
+from sklmc.symmetry._tracing._graph import flatten
+from sklmc.symmetry._tracing._subject import Subject, dtype_of, settings_of
 
+_NOISE = 1e-5  # relative difference of two runs of one net in its own precision
 _LARGEST = 1e-5  # relative change of an output that rounding in float32 may cause
 _STEPS = 100  # the same in rounding steps, for narrow dtypes where float64 is out of reach
 
@@ -52,6 +56,21 @@ class Trial:
         self.aliases = aliases
         self.dtype = dtype_of(state.values())
         self.before = self.outputs(module)
+
+    @classmethod
+    def of(cls, subject: Subject) -> Trial:
+        """Run a subject as it is, with its own weights, in its own dtype, where it lies."""
+        with subject.refusing():
+            return cls(subject.module, subject.inputs, subject.state, subject.aliases)
+
+    def check_deterministic(self, caller: str) -> None:
+        """Run the net again as it is: an answer that changes by itself proves nothing."""
+        if output_change(self.before, self.outputs(self.module)) > _NOISE:
+            raise SymmetryError(
+                f"{caller}: the forward pass of {type(self.module).__name__} is random in "
+                "eval mode (two runs on the same input differ); switch the random step off in "
+                "eval mode, for example functional dropout without training=self.training."
+            )
 
     def outputs(self, module: nn.Module) -> list[torch.Tensor]:
         """Run a module and return the tensors that leave it."""
@@ -127,19 +146,33 @@ class Trial:
             return None
 
 
-@contextlib.contextmanager
-def settings_of(look: ModelView) -> Iterator[None]:
-    """Run a block under torch's own settings with the net's dtype and device as the default ones.
+def own_change(trial: Trial, structure: Structure, caller: str) -> Moved:
+    """Move the net itself; refuse it where it does what its trace does not."""
+    own = trial.moved(Mover(structure.blocks, structure.groups), structure.groups)
+    if own.worst is not None:
+        raise SymmetryError(
+            f"{caller}: run as it is, the net changes when the units of group {own.worst!r} move "
+            f"(relative error {own.error:.1e}), although its trace does not: forward takes another "
+            "path while it is traced. Let both paths compute the same (look for torch.compiler."
+            "is_compiling and for tensors kept from an earlier call), or trust the trace: "
+            "verify=False."
+        )
+    return own
 
-    So a caller's inference mode, autocast and defaults change nothing, and what forward makes
-    without naming a dtype or a device fits the net.
-    """
-    elsewhere = contextlib.nullcontext() if look.device.type == "cpu" else look.device
-    with torch_defaults(dtype_of(look.original.parameters())), elsewhere:
-        yield
 
-
-def dtype_of(tensors: Iterable[torch.Tensor]) -> torch.dtype:
-    """Return the dtype of the first floating tensor; float32 where there is none."""
-    floating = (tensor.dtype for tensor in tensors if tensor.is_floating_point())
-    return next(floating, torch.float32)
+def function_change(symmetry, model, X, random_state) -> float:
+    """Return the largest relative change of an output over uniform elements, in float64."""
+    look = view(model, caller="PermutationSymmetry.verify")
+    with settings_of(look):
+        subject = Subject(look, X, look.caller)
+        symmetry.check_tensors(subject.view)
+        state = {name: widen(tensor) for name, tensor in subject.state.items()}
+        runner = GraphRunner(subject.graph(False), subject.sample)
+        mover = Mover(symmetry.blocks, symmetry.groups)
+        worst = 0.0
+        with torch.no_grad(), single_thread():
+            before = runner(state)
+            for _ in range(N_DRAWS if symmetry.groups else 0):
+                moved = mover.state(state, uniform(symmetry.groups, random_state))
+                worst = max(worst, output_change(before, runner(moved)))
+        return worst

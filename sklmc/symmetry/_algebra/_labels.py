@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
-from sklmc.symmetry._labels import (
+from sklmc.symmetry._algebra._leaves import (
     UNIT,
     Axis,
     Leaf,

@@ -11,9 +11,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from sklmc.symmetry._blocks import Block, BlockAxis
-from sklmc.symmetry._extraction import Structure
-from sklmc.symmetry._group import PermutationGroup
+from sklmc.symmetry._groups._blocks import Block, BlockAxis
+from sklmc.symmetry._groups._group import PermutationGroup
+from sklmc.symmetry._groups._structure import Structure
 
 
 def fusions(structure: Structure) -> Iterator[Structure]:

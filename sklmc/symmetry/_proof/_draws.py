@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from sklmc.symmetry._group import PermutationGroup
+from sklmc.symmetry._groups._group import PermutationGroup
 
 N_DRAWS = 20  # uniform draws that carry a proof: 2 ** -20 is about 1e-6
 
