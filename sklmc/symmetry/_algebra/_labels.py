@@ -1,4 +1,15 @@
-"""The algebra of axes: unify, split, cut, merge, restrict, and who may depend on whom."""
+"""The algebra of axes: unify, split, cut, merge, restrict, and who may depend on whom.
+
+Written with letters for leaves, an axis is a sum of products, outermost factor first:
+
+    (h, d)        64 coordinates = 4 heads h times 16 within a head d: index = 16 h + d
+    a + b         a concatenation: all of a, then all of b
+    (c, p)        channels c flattened with their 36 positions p: index = 36 c + p
+    g + g + g     three gates of a recurrent layer that share their units g
+
+Every operation only adds constraints, and one too many (a leaf fixed, two united, a dependence
+dropped) still leaves a subgroup of the true symmetries: what cannot be expressed may be fixed.
+"""
 
 from __future__ import annotations
 
@@ -59,19 +70,24 @@ class Labels(LeafStore):
             return
         if len(a) == len(b) == 1:
             self._unify_products(a[0], b[0])
+        # from here on at least one is a sum
         elif self.is_fixed(a) or self.is_fixed(b):
             self.fix((*a, *b), _BESIDE_FIXED)  # equal places: nothing to cut
         elif len(a) == 1 and len(a[0]) == 1:
             self.refine(a[0][0], b)
         elif len(b) == 1 and len(b[0]) == 1:
             self.refine(b[0][0], a)
-        else:
+        else:  # a (6) + b (2) against c (4) + d (4): cut both at 4 and 6, then piece by piece
             bounds = sorted(_bounds(a) | _bounds(b))
             for left, right in zip(self.cut(a, bounds), self.cut(b, bounds), strict=True):
                 self.unify(left, right)
 
     def _unify_products(self, a: Segment, b: Segment) -> None:
-        """Match two products from the outermost factor on, splitting leaves where sizes divide."""
+        """Match two products from the outermost factor on, splitting leaves where sizes divide.
+
+        (h4, d16) against (u64): u becomes (h, d). Against (k2, e32): h becomes (k2, r2), then e
+        becomes (r, d). (a4, b6) against (c6, d4): neither size divides the other, both are fixed.
+        """
         x, y = a[0], b[0]
         if len(a) == len(b) == 1:
             self.unite(x, y)
@@ -95,6 +111,8 @@ class Labels(LeafStore):
         """Let a leaf be a product with an outermost factor of `size`, if it is not a sum."""
         if leaf.expr is not None:
             return False
+        # The finest that could be true: one order of the inner indices for each outer index (a
+        # wreath product). Tensors that cannot see x take this dependence away later.
         outer = set(self.outer(leaf))
         x = self.leaf(size, outer)
         y = self.leaf(leaf.size // size, outer | {x})
@@ -118,7 +136,11 @@ class Labels(LeafStore):
         return [(head,), *self.split((tail,), sizes[1:])]
 
     def _take(self, factors: Segment, need: int) -> tuple[Segment, Segment] | None:
-        """Cut a product after outer factors of total size `need`; None where that is impossible."""
+        """Cut a product after outer factors of total size `need`; None where that is impossible.
+
+        A step takes the common divisor: 8 out of (12, 2) takes (4) of 12 = (4, 3), then 2 of the
+        rest (3, 2), which has no factor of 2 outside: None.
+        """
         head: list[Leaf] = []
         rest = list(factors)
         while need > 1:
@@ -136,7 +158,11 @@ class Labels(LeafStore):
         return tuple(head), tuple(rest)
 
     def _split_sum(self, axis: Axis, sizes: list[int]) -> list[Axis]:
-        """Split a concatenation into equal parts: a fixed index, and a leaf with a kid for each."""
+        """Split a concatenation into equal parts: a fixed index, and a leaf with a kid for each.
+
+        q + k + v seen as (3, e): the index over the parts is fixed; a new leaf y of size e, which
+        depends on it, has the kids q at 0, k at 1, v at 2, which a later `select` finds again.
+        """
         n = sizes[0]
         size = sum(segment_size(segment) for segment in axis)
         if n == 1:
@@ -151,6 +177,7 @@ class Labels(LeafStore):
         leaf = self.find(self.keyed(key, size // n))
         over = self.find(index[0][0])
         if leaf.expr is None and not leaf.kids and not leaf.outer and leaf.reason is None:
+            # the first pass makes the kids; later passes find the leaf and only unify
             leaf.outer = {over}.union(
                 *(self.outer(part) for p in parts for part in self.members(p))
             )
@@ -177,9 +204,9 @@ class Labels(LeafStore):
             axis = self.resolve(axis)
             if len(axis) == 1:
                 merged = [segment + axis[0] for segment in merged]
-            elif merged == [()]:
+            elif merged == [()]:  # (a + b) p = a p + b p: a sum may stand outside,
                 merged = list(axis)
-            else:
+            else:  # but h (a + b) is not h a + h b in row-major order: it hides in a leaf
                 leaf = self.wrap(axis)
                 merged = [(*segment, leaf) for segment in merged]
         return tuple(merged)
@@ -202,6 +229,8 @@ class Labels(LeafStore):
 
     def _cut_segment(self, segment: Segment, offsets: list[int]) -> list[Axis]:
         """Cut a product: at the borders of its outer factor, or index by index."""
+        # At a multiple of 36, (c, p36) is cut between channels: c becomes c1 + c2. Elsewhere the cut
+        # goes through a channel: c is fixed and written out, p at 0, p at 1, ...
         first, rest = segment[0], segment[1:]
         inner = segment_size(rest)
         aligned = all(offset % inner == 0 for offset in offsets)
@@ -255,7 +284,7 @@ class Labels(LeafStore):
         chosen = self.resolve(chosen)
         if len(chosen) > 1 or any(leaf.expr is not None for leaf in chosen[0]):
             return others
-        for leaf in reversed(chosen[0]):
+        for leaf in reversed(chosen[0]):  # k in mixed radix, innermost digit first
             k, place = divmod(k, leaf.size)
             others = [a if a is None else self.at(a, self.find(leaf), place) for a in others]
         return others
@@ -274,6 +303,7 @@ class Labels(LeafStore):
         found: list[Axis | None] = []
         i = j = 0
         while i < len(old) or j < len(new):
+            # the shortest stretches of both shapes with equal products: (2, 3 | 4) and (6 | 2, 2)
             start_i, start_j = i, j
             have = need = 1
             while have != need or (i == start_i and j == start_j):
@@ -316,7 +346,9 @@ class Labels(LeafStore):
 
         A *role* is one index of the operation (the m, k, n of a matrix product). A leaf at role p
         may depend on a leaf at role q only if every operand that has p has q as well: otherwise
-        one operand would need to know an index that it does not have.
+        one operand would need to know an index that it does not have. An example: values
+        v (s, h, e) and scores a (h, t, s) give y (t, h, e). Both that hold e hold h as well, so
+        each head may order its e differently; with a bias (e,) all heads would order it alike.
         """
         axes: dict[Hashable, Axis | None] = {}
         for operand in operands:
@@ -332,7 +364,13 @@ class Labels(LeafStore):
         return axes
 
     def _observe(self, operands, axes) -> None:
-        """Drop every dependence that an operand cannot see."""
+        """Drop every dependence that an operand cannot see.
+
+        A leaf at role p sees an outer leaf in two ways: as a factor of its own product, (h, e),
+        once and no more (in h h e one would not know which h is meant); or as the whole of another
+        role that is in every operand that has p. There it must be a plain factor as well, not part
+        of a sum, along which only some places have an index of it.
+        """
         present = [{r for r, axis in operand.items() if axis is not None} for operand in operands]
         inside = {}
         for role, axis in axes.items():
@@ -351,7 +389,7 @@ class Labels(LeafStore):
             seen = set.union(*having) - {role}
             for leaf, around in ends:
                 for outer in list(self.outer(leaf)):
-                    beside = around.count(outer)
+                    beside = around.count(outer)  # in the product that holds the leaf itself
                     places = [r for r in seen if inside[r][0][outer]]
                     if beside == 1:
                         continue
@@ -366,7 +404,12 @@ class Labels(LeafStore):
                         self.drop(leaf, outer)
 
     def settle(self) -> None:
-        """Keep dependence transitive and free of circles, so that the symmetries form a group."""
+        """Keep dependence transitive and free of circles, so that the symmetries form a group.
+
+        If x depends on y and y on z, the index of y that x is told has itself been moved by an
+        order that depends on z: composed twice, x depends on z, so it must be allowed to. Two
+        leaves that depend on each other could not be drawn one after the other.
+        """
         before = -1
         while before != self.version:
             before = self.version

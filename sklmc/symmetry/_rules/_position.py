@@ -122,7 +122,7 @@ def _concatenated(op: Operation, tensors: list[Labelled], dim: int) -> Labelled:
         others = tensor.roles(range(len(shape)))
         others.pop(dim, None)
         operands.append({**others, **({("part", index): axis} if size > 1 else {})})
-    axes = dict(op.join(*operands))
+    axes: dict = dict(op.join(*operands))
     axes[dim] = tuple(segment for part in parts for segment in part)
     return op.result(range(len(shape)), axes)
 
