@@ -229,8 +229,8 @@ class Labels(LeafStore):
 
     def _cut_segment(self, segment: Segment, offsets: list[int]) -> list[Axis]:
         """Cut a product: at the borders of its outer factor, or index by index."""
-        # At a multiple of 36, (c, p36) is cut between channels: c becomes c1 + c2. Elsewhere the cut
-        # goes through a channel: c is fixed and written out, p at 0, p at 1, ...
+        # At a multiple of 36, (c, p36) is cut between channels: c becomes c1 + c2. Elsewhere the
+        # cut goes through a channel: c is fixed and written out, p at 0, p at 1, ...
         first, rest = segment[0], segment[1:]
         inner = segment_size(rest)
         aligned = all(offset % inner == 0 for offset in offsets)
