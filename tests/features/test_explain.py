@@ -13,7 +13,7 @@ from sklmc import NetRegressor
 from sklmc.features import explain_barrier
 from sklmc.features._halves import Halves, Score
 from sklmc.features._search import frozen_share, measures_of, order_share, rises_between
-from sklmc.models import view
+from sklmc.models import Inputs, view
 from sklmc.symmetry import discover_symmetry
 from tests.features import planted
 from tests.features.nets import mlp, samples
@@ -211,9 +211,9 @@ def test_share_of_frozen_axes():
 def test_scores_on_the_other_half():
     net, x = mlp(0), samples(400)
     y = net(x).argmax(dim=1)
-    halves = Halves(view(net, caller="f"), x, y)
+    halves = Halves(view(net, caller="f"), Inputs(x), y)
     assert len(halves.data) == len(halves.fit_data) == 200
-    rows = torch.cat([halves.data, halves.fit_data])
+    rows = torch.cat([halves.data.given, halves.fit_data.given])
     assert len(torch.unique(rows, dim=0)) == 400
     score = halves.score(view(net, caller="f").state)
     assert score.error == 0
