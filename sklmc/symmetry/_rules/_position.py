@@ -112,7 +112,8 @@ def concatenate_widened(op: Operation):
 def _concatenated(op: Operation, tensors: list[Labelled], dim: int) -> Labelled:
     """Return the label of tensors of one rank, one after the other along one dimension."""
     shape = op.shape()
-    operands, parts = [], []
+    operands: list[dict] = []
+    parts: list[Axis] = []
     for index, tensor in enumerate(tensors):
         size = tensor.shape[dim]
         if size == 0:
@@ -122,7 +123,7 @@ def _concatenated(op: Operation, tensors: list[Labelled], dim: int) -> Labelled:
         others = tensor.roles(range(len(shape)))
         others.pop(dim, None)
         operands.append({**others, **({("part", index): axis} if size > 1 else {})})
-    axes: dict = dict(op.join(*operands))
+    axes = op.join(*operands)
     axes[dim] = tuple(segment for part in parts for segment in part)
     return op.result(range(len(shape)), axes)
 
