@@ -191,6 +191,7 @@ class Reader:
         look: ModelView,
         inputs: Collection[str] = (),
         outputs: Collection[str] = (),
+        *,
         functions: Callable[[Callable], bool] | None = None,
     ):
         self._inputs, self._outputs = frozenset(inputs), frozenset(outputs)

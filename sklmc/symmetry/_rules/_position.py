@@ -112,8 +112,7 @@ def concatenate_widened(op: Operation):
 def _concatenated(op: Operation, tensors: list[Labelled], dim: int) -> Labelled:
     """Return the label of tensors of one rank, one after the other along one dimension."""
     shape = op.shape()
-    operands: list[dict] = []
-    parts: list[Axis] = []
+    operands, parts = [], []
     for index, tensor in enumerate(tensors):
         size = tensor.shape[dim]
         if size == 0:
@@ -122,8 +121,10 @@ def _concatenated(op: Operation, tensors: list[Labelled], dim: int) -> Labelled:
         parts.append(op.fresh(size) if axis is None else axis)
         others = tensor.roles(range(len(shape)))
         others.pop(dim, None)
-        operands.append({**others, **({("part", index): axis} if size > 1 else {})})
-    axes = op.join(*operands)
+        if size > 1:
+            others["part", index] = axis
+        operands.append(others)
+    axes = dict(op.join(*operands))
     axes[dim] = tuple(segment for part in parts for segment in part)
     return op.result(range(len(shape)), axes)
 
