@@ -21,11 +21,10 @@ from sklmc._validation import (
     check_verbose,
 )
 from sklmc.alignment import check_aligner
-from sklmc.connectivity._losses import block_sums
 from sklmc.connectivity._pair_scoring import checked_samples
+from sklmc.connectivity._path_evaluator import values_last
+from sklmc.connectivity._path_losses import Samples, block_sums, target_values
 from sklmc.connectivity._population import Population
-from sklmc.connectivity._roads import values_last
-from sklmc.connectivity._tally import Samples, target_values
 from sklmc.merging import reestimate_statistics
 from sklmc.merging._merge import align_models
 from sklmc.models import (

@@ -80,7 +80,7 @@ def same_bits(a: State, b: State) -> bool:
 def run_between(
     skeleton: ModelView, a: State, b: State, alpha: float, args: tuple[torch.Tensor, ...]
 ) -> torch.Tensor:
-    """Run the net at one point of the path on one block: the general road, for any module."""
+    """Run the net at one point of the path on one block, plainly: for any module."""
     return run_module(skeleton, args, interpolate_states(a, b, alpha))
 
 

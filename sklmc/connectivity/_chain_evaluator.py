@@ -1,4 +1,4 @@
-"""The fast road for chains of dense layers: all alphas, and many pairs, in one batched pass."""
+"""The fast evaluator for chains of dense layers: all alphas, many pairs, in one batched pass."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from sklmc._torch import to_device
-from sklmc.connectivity._roads import Overrides, Road
+from sklmc.connectivity._path_evaluator import Overrides, PathEvaluator
 from sklmc.models import ModelView, find_chain, read_once
 
 # Activations are laid out (..., units, samples): sums over units then run over whole rows.
@@ -40,7 +40,7 @@ WEIGHT_SHARE = (
 )
 
 
-class ChainRoad(Road):
+class ChainEvaluator(PathEvaluator):
     """Runs Linear layers, norms and pointwise activations in a row as batched products.
 
     The first layer's outputs are computed once per net; weights of the other layers are
