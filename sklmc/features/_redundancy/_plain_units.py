@@ -10,15 +10,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from sklmc.features._layers import AFFINE
-from sklmc.features._linear_maps import weight_matrix
-from sklmc.models import Inputs, ModelView, predict_outputs, view
+from sklmc.features._layers import AFFINE, weight_matrix
+from sklmc.models import Inputs, ModelView, State, predict_outputs, view
 from sklmc.symmetry import PermutationSymmetry
 
 TOLERANCE = 1e-9  # largest relative change of an output that rounding may cause in float64
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-
-State = dict[str, torch.Tensor]
 
 
 @dataclass
@@ -69,7 +66,9 @@ class PlainUnits:
             parts.append(moved[torch.from_numpy(positions)].reshape(self.size, -1))
         return torch.cat(parts, dim=1)
 
-    def scale(self, state: State, rows: torch.Tensor, columns: torch.Tensor) -> None:
+    def scale(
+        self, state: dict[str, torch.Tensor], rows: torch.Tensor, columns: torch.Tensor
+    ) -> None:
         """Multiply what makes each unit by `rows` (n_units,) and what uses it by `columns`."""
         for tensor in self.scaled:
             old = state[tensor]

@@ -13,8 +13,8 @@ from torch import nn
 from sklmc._sklearn import Interval, check_is_fitted
 from sklmc._torch import fixed_normal
 from sklmc.exceptions import ArchitectureMismatchError
-from sklmc.features._merging_units import UnitMerger
-from sklmc.features._plain_units import plain_units
+from sklmc.features._redundancy._plain_units import plain_units
+from sklmc.features._redundancy._unit_merger import UnitMerger
 from sklmc.models import Inputs, ModelView, check_finite, predict_outputs, view
 from sklmc.symmetry import PermutationSymmetry, cached_symmetry
 
