@@ -20,7 +20,7 @@ from sklmc._sklearn import (
 )
 from sklmc._validation import check_models
 from sklmc.alignment._aligner import PermutationAligner
-from sklmc.alignment._blocks import block_pairs
+from sklmc.alignment._block_pair import block_pairs
 from sklmc.alignment._weight import match_weights
 from sklmc.models import average_states, check_compatible, view
 from sklmc.symmetry import cached_symmetry

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sklmc._validation import check_option
 from sklmc.alignment._aligner import PermutationAligner
+from sklmc.alignment._methods import METHODS
 from sklmc.alignment._multi import MultiAligner
-from sklmc.alignment._portfolio import METHODS
 
 ALIGNER_NAMES = (*METHODS, "merge_many")
 

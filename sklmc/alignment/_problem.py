@@ -47,6 +47,12 @@ class Problem:
         target = None if self.target is None else self.target[rows]
         return replace(self, inputs=self.inputs[rows], target=target)
 
+    def go_on(self, perms, method: Callable[[Problem], Match]) -> Match:
+        """Return what a method finds from permutations on, as permutations on top of the start."""
+        match = method(replace(self, state_b=self.moved_state(perms)))
+        on_top = self.symmetry.permutation(match.perms)
+        return replace(match, perms=dict(on_top.compose(self.symmetry.permutation(perms))))
+
     def is_solved(self, perms) -> bool:
         """Say whether permutations on top of the start make B equal to A, to the bit."""
         moved = self.moved_state(perms)

@@ -7,7 +7,7 @@ import torch
 
 from sklmc._sklearn import check_random_state
 from sklmc._torch import single_thread, to_device
-from sklmc.alignment._blocks import block_pairs
+from sklmc.alignment._block_pair import block_pairs
 from sklmc.alignment._descent import CoordinateDescent
 from sklmc.alignment._midpoint import Midpoint
 from sklmc.alignment._problem import Match, Problem
