@@ -24,15 +24,15 @@ from sklmc.estimators._seeds import resolve_seed
 from sklmc.exceptions import MergeWarning
 from sklmc.merging._batch_norm import reestimate_statistics
 from sklmc.merging._calibrate import calibrated_state
-from sklmc.merging._choice import misfit
 from sklmc.merging._holdout import check_rows, split_rows
 from sklmc.merging._merge import align_models, merge_views
-from sklmc.merging._repair import METHODS, needs_repair
+from sklmc.merging._repair import misfit, needs_repair
+from sklmc.merging._repair_methods import METHODS
 from sklmc.merging._report import MergeReport
-from sklmc.merging._single import SingleNet, check_net
-from sklmc.merging._weighting import fit_weights
+from sklmc.merging._single_net import SingleNet, check_net
 from sklmc.models import average_states, predict_outputs, view
 
+SMALLEST_STEP = 1 / 32  # of weight that moves from one model to another
 ROWS_FOR_STATISTICS = 1000  # of X, for batch norm while weights are fitted
 
 
@@ -315,3 +315,32 @@ def _validation_loss(views: list, inputs, judged, target) -> Callable[[np.ndarra
         return misfit(first, predict_outputs(first, judged, state), target, known=True)
 
     return loss
+
+
+def fit_weights(loss: Callable[[np.ndarray], float], n_models: int) -> np.ndarray:
+    """Return weights on the simplex that make `loss` small: at most that of any single model.
+
+    Starts at the best of the uniform weights and the single models, then moves weight from one
+    model to another while that helps, in steps that are halved when none does.
+    """
+    starts = [np.full(n_models, 1.0 / n_models), *np.eye(n_models)]
+    losses = [loss(start) for start in starts]
+    best = min(range(len(starts)), key=losses.__getitem__)
+    weights, least = starts[best], losses[best]
+    step = 0.5
+    while step >= SMALLEST_STEP and n_models > 1:
+        moved = False
+        for giver in range(n_models):
+            for taker in range(n_models):
+                amount = min(step, weights[giver])
+                if giver == taker or amount <= 0:
+                    continue
+                trial = weights.copy()
+                trial[giver] -= amount
+                trial[taker] += amount
+                value = loss(trial)
+                if value < least:
+                    weights, least, moved = trial, value, True
+        if not moved:
+            step /= 2
+    return weights

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import torch
 
-from sklmc.merging._sites import Site, all_names, find_sites
+from sklmc.merging._weight_sites import Site, all_names, find_sites
 from sklmc.models import (
     ModelView,
     as_logits,

@@ -13,7 +13,8 @@ from sklmc._validation import check_models, check_option, check_weights
 from sklmc.alignment import check_aligner, named_aligner
 from sklmc.exceptions import StaleStatisticsWarning
 from sklmc.merging._batch_norm import tracked_norms
-from sklmc.merging._repair import METHODS, needs_repair, repaired_state
+from sklmc.merging._repair import needs_repair, repair_state
+from sklmc.merging._repair_methods import METHODS
 from sklmc.models import ModelView, average_states, check_compatible, read_data, view
 
 
@@ -133,7 +134,7 @@ def merge_views(
     states = [one.state for one in views]
     mean = average_states(states, weights)
     if inputs is not None:
-        state, name = repaired_state(first, mean, states, inputs, target, weights, repair)
+        state, name = repair_state(first, mean, states, inputs, target, weights, repair)
         return first.rebuild(state), name
     if repair not in ("auto", None):
         raise ValueError(f"{first.caller}: repair={repair!r} needs samples; pass 'X'.")

@@ -9,15 +9,15 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from sklmc.merging._least_squares import FEW_ROWS, LeastSquares
-from sklmc.merging._probes import (
+from sklmc.merging._ridge_regression import FEW_ROWS, RidgeRegression
+from sklmc.merging._site_probes import (
     OperandProbe,
     OutputProbe,
     SiteProbe,
     fold_blocks,
     lone_statistics,
 )
-from sklmc.merging._sites import Norm, Probe, Site, all_names, find_sites, watch
+from sklmc.merging._weight_sites import Norm, Probe, Site, all_names, find_sites, watch
 from sklmc.models import Inputs, ModelView, State
 
 
@@ -149,7 +149,7 @@ def _run(
             few = len(x) / len(args[0]) * len(inputs) < FEW_ROWS * x.shape[2]
             start = torch.cat(starts, dim=2)
             intercept = any(site.norm is not None or site.bias for site in job.sites)
-            problem = LeastSquares(start, intercept, by_folds=few)
+            problem = RidgeRegression(start, intercept, by_folds=few)
         problem.add(x, t.reshape(len(t), *problem.start.shape[:2]), index)
     weight, shift = problem.solve()
     return _changes(state, job, problem, weight, shift.reshape(-1))
@@ -170,7 +170,7 @@ def _mean_weights(site: Site, endpoints: Sequence[tuple[State, float]]) -> torch
 
 
 def _changes(
-    state: State, job: _Job, problem: LeastSquares, weight: torch.Tensor, shift: torch.Tensor
+    state: State, job: _Job, problem: RidgeRegression, weight: torch.Tensor, shift: torch.Tensor
 ) -> dict[str, torch.Tensor]:
     """Write a solution as tensors of the net.
 

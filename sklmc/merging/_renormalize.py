@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from sklmc.merging._probes import MomentProbe, fold_blocks, lone_statistics
-from sklmc.merging._sites import Norm, Site, all_names, find_sites, watch
+from sklmc.merging._site_probes import MomentProbe, fold_blocks, lone_statistics
+from sklmc.merging._weight_sites import Norm, Site, all_names, find_sites, watch
 from sklmc.models import Inputs, ModelView, Moments, State
 
 TINY = 1e-7  # a standard deviation below this part of the goal's is that of a constant unit

@@ -28,7 +28,7 @@ from sklmc.merging._batch_norm import reestimate_statistics
 from sklmc.merging._holdout import check_rows, split_rows
 from sklmc.merging._merge import align_models
 from sklmc.merging._repair import needs_repair
-from sklmc.merging._single import SingleNet, check_net
+from sklmc.merging._single_net import SingleNet, check_net
 from sklmc.models import ModelView, average_states, check_compatible, view
 
 
