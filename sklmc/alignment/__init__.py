@@ -4,6 +4,6 @@ from sklmc.alignment._aligner import PermutationAligner
 from sklmc.alignment._multi import MultiAligner
 from sklmc.alignment._names import ALIGNER_NAMES as ALIGNER_NAMES
 from sklmc.alignment._names import check_aligner as check_aligner
-from sklmc.alignment._names import named_aligner as named_aligner
+from sklmc.alignment._names import make_aligner as make_aligner
 
 __all__ = ["MultiAligner", "PermutationAligner"]

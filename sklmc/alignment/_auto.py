@@ -34,7 +34,7 @@ def match_by_trial(problem: Problem) -> Match:
     midpoint = Midpoint(choice)
 
     def badness(name: str, match: Match) -> float:
-        state = problem.moved_state(match.perms)
+        state = problem.move_state(match.perms)
         if choice.target is None:
             value = midpoint.distance(state, choice.inputs)
         else:

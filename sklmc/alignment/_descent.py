@@ -184,7 +184,7 @@ class CoordinateDescent:
         square = [i for i in blocks if i not in plain]
         candidates = []
         if self._children[name]:
-            candidates.append(self._nested(name, plain))
+            candidates.append(self._solve_nested(name, plain))
         gram = self._total_gram(name, blocks)
         candidates.append([(name, assign(gram))])
         if plain and square:
@@ -193,7 +193,7 @@ class CoordinateDescent:
             candidates += [[(name, assign(gram - share * part))] for share in (0.5, 1.0)]
         return candidates
 
-    def _nested(self, name: str, plain: list[int]) -> list[tuple[str, np.ndarray]]:
+    def _solve_nested(self, name: str, plain: list[int]) -> list[tuple[str, np.ndarray]]:
         """Solve a group together with its inner groups: assignments within an assignment.
 
         For each pair (i, j) of its indices, every inner group has a best permutation of its own,
@@ -238,7 +238,7 @@ class CoordinateDescent:
         ):
             key = (name, ALONE)
             if key not in self._grams:
-                self._grams[key] = reduce(np.add, (self._computed(name, i) for i in alone))
+                self._grams[key] = reduce(np.add, (self._compute_gram(name, i) for i in alone))
             shared.append(self._grams[key])
         else:
             shared += [self._gram(name, i) for i in alone]
@@ -257,10 +257,10 @@ class CoordinateDescent:
         """Return the Gram matrix of one block for one group, from the cache where it is fresh."""
         key = (name, index)
         if key not in self._grams:
-            self._grams[key] = self._computed(name, index)
+            self._grams[key] = self._compute_gram(name, index)
         return self._grams[key]
 
-    def _computed(self, name: str, index: int) -> np.ndarray:
+    def _compute_gram(self, name: str, index: int) -> np.ndarray:
         """Compute the Gram matrix of one block for one group."""
         return self.pairs[index].gram(name, self.within[name]).cpu().numpy()
 

@@ -21,7 +21,7 @@ def check_aligner(aligner, caller: str):
     return aligner
 
 
-def named_aligner(name: str) -> PermutationAligner | MultiAligner:
+def make_aligner(name: str) -> PermutationAligner | MultiAligner:
     """Return the aligner of a method's name, with a fixed seed: the same call, the same result."""
     if name == "merge_many":
         return MultiAligner("merge_many", random_state=0)

@@ -158,7 +158,7 @@ def chain_layers(
     flat = all(call.input.ndim == 2 and output.ndim == 2 for call, output in row)
     if not (flat and isinstance(row[0][0].module, nn.Linear)):
         return None
-    if not all(_known(call.module) for call, _ in row):
+    if not all(_can_run(call.module) for call, _ in row):
         return None
     held = {
         f"{call.path}.{key}"
@@ -168,7 +168,7 @@ def chain_layers(
     return names if all(name in held for name in state) else None
 
 
-def _known(part: nn.Module) -> bool:
+def _can_run(part: nn.Module) -> bool:
     """Say whether a step is one that `_run` can do in its own layout."""
     if type(part) is nn.LayerNorm:
         return len(part.normalized_shape) == 1

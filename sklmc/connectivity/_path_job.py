@@ -67,9 +67,9 @@ class PathJob:
     catch: bool  # report a pair that fails instead of raising
     plan: Plan | None = None
 
-    def packed(self) -> PathJob:
+    def pack(self) -> PathJob:
         """Return the form that travels to other processes."""
-        return dataclasses.replace(self, population=self.population.packed())
+        return dataclasses.replace(self, population=self.population.pack())
 
     def run(self, pairs: Sequence[tuple[int, int]], tick: Callable | None = None) -> Curves:
         """Score some pairs; `tick(n)` is told of the share of pairs that is done."""
@@ -79,13 +79,13 @@ class PathJob:
         local = [(place[a], place[b]) for a, b in pairs]
         failures: dict[int, str] = {}
         if self.aligner is not None:
-            local, states = self._aligned(local, states, failures)
+            local, states = self._align(local, states, failures)
         with single_thread():
             return self._score(local, states, failures, tick)
 
     # Alignment
 
-    def _aligned(self, pairs, states, failures):
+    def _align(self, pairs, states, failures):
         """Return pairs whose second net is its aligned copy, and all states."""
         skeleton = self.population.skeleton()
         inputs, y = self._side_samples()
@@ -124,7 +124,7 @@ class PathJob:
     def _score(self, pairs, states, failures, tick) -> Curves:
         """Run blocks of samples over all pairs and add up their losses."""
         samples, plan = self.samples, self.plan
-        overrides = self._repaired(pairs, states)
+        overrides = self._reestimate(pairs, states)
         skeleton = self.population.skeleton()
         inner = self.alphas[1:-1]
         evaluator = make_evaluator(
@@ -154,7 +154,7 @@ class PathJob:
                     tick(len(whole) * (stop - start) / len(samples.target))
         return Curves(losses.curves([(rows[a], rows[b]) for a, b in pairs]), failures)
 
-    def _repaired(self, pairs, states) -> list:
+    def _reestimate(self, pairs, states) -> list:
         """Return, for each pair and inner alpha, the batch-norm statistics estimated anew."""
         if self.repair is None:
             return [None] * len(pairs)

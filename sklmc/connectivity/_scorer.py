@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator
 
 from sklmc._sklearn import HasMethods, Interval, StrOptions
 from sklmc._validation import check_models
-from sklmc.alignment import check_aligner, named_aligner
+from sklmc.alignment import check_aligner, make_aligner
 from sklmc.connectivity._pair_scoring import Settings, score_grid, score_pairs
 from sklmc.connectivity._pairwise_score import PairwiseScore
 from sklmc.connectivity._path_score import BASELINES, PathScore, alpha_grid
@@ -376,7 +376,7 @@ class LMCScorer(BaseEstimator):
             )
         aligner = check_aligner(self.aligner, caller)
         if isinstance(aligner, str):
-            aligner = named_aligner(aligner)
+            aligner = make_aligner(aligner)
         how = Settings(
             caller=caller,
             alphas=alpha_grid(self.n_alphas),

@@ -138,21 +138,21 @@ def repair(model, endpoints, X, *, y=None, weights=None, method="auto"):
     endpoints = check_models(endpoints, caller, name="endpoints")
     weights = check_weights(weights, len(endpoints), caller)
     names = ["model", *(f"endpoints[{i}]" for i in range(len(endpoints)))]
-    views = [
+    looks = [
         view(one, caller=caller, name=name)
         for one, name in zip([model, *endpoints], names, strict=True)
     ]
-    check_compatible(views, caller, names)
+    check_compatible(looks, caller, names)
     if X is None:
         raise ValueError(f"{caller}: 'X' is None; pass samples of the data (labels not needed).")
-    merged, ends = views[0], [one.state for one in views[1:]]
+    merged, ends = looks[0], [look.state for look in looks[1:]]
     inputs, target = read_data(merged, X, y)
     state, _ = repair_state(merged, merged.state, ends, inputs, target, weights, method)
     return merged.rebuild(state)
 
 
 def repair_state(
-    view: ModelView,
+    look: ModelView,
     state: State,
     endpoints: Sequence[State],
     inputs: Inputs,
@@ -161,38 +161,38 @@ def repair_state(
     method: str | None,
 ) -> tuple[State, str | None]:
     """Return a repaired copy of a weighted mean of states, and the method that made it."""
-    if not needs_repair(view, endpoints, weights, method):
+    if not needs_repair(look, endpoints, weights, method):
         return state, None
     if method != "auto":
-        return _run(view, state, endpoints, weights, method, inputs, explicit=True), method
-    normed = bool(tracked_norms(view.module))
+        return _run(look, state, endpoints, weights, method, inputs, explicit=True), method
+    normed = bool(tracked_norms(look.module))
     n_samples = len(inputs)
     if n_samples < LEAST_FOR_CHOICE:
         if not normed:
             return state, None
-        return _run(view, state, endpoints, weights, "batch_norm", inputs), "batch_norm"
+        return _run(look, state, endpoints, weights, "batch_norm", inputs), "batch_norm"
     candidates = {"": lambda _: state}
     for one in REPAIRS.values():
         if n_samples >= one.least_for_auto and (normed or not one.needs_batch_norm):
             candidates[one.name] = functools.partial(
-                _run, view, state, endpoints, weights, one.name
+                _run, look, state, endpoints, weights, one.name
             )
     kept = inputs.spread(MOST_SAMPLES)
     inputs = inputs[kept]
     target = None if target is None else target[kept]
-    chosen, name = choose_state(view, candidates, endpoints, inputs, target, weights)
+    chosen, name = choose_state(look, candidates, endpoints, inputs, target, weights)
     return chosen, name or None
 
 
 def needs_repair(
-    view: ModelView, endpoints: Sequence[State], weights: np.ndarray, method: str | None
+    look: ModelView, endpoints: Sequence[State], weights: np.ndarray, method: str | None
 ) -> bool:
     """Say whether a mean with these weights differs from its end points in what `method` mends."""
     first, *others = (end for end, weight in zip(endpoints, weights, strict=True) if weight > 0)
     if method is None or all(_equal(first, other) for other in others):
         return False
     needs_batch_norm = method != "auto" and REPAIRS[method].needs_batch_norm
-    return not needs_batch_norm or bool(tracked_norms(view.module))
+    return not needs_batch_norm or bool(tracked_norms(look.module))
 
 
 def _equal(one: State, other: State) -> bool:
@@ -201,7 +201,7 @@ def _equal(one: State, other: State) -> bool:
 
 
 def _run(
-    view: ModelView,
+    look: ModelView,
     state: State,
     endpoints: Sequence[State],
     weights: np.ndarray,
@@ -214,23 +214,23 @@ def _run(
     n_samples = len(inputs)
     if n_samples < repair.least:
         raise ValueError(
-            f"{view.caller}: 'X' holds {n_samples} sample, too few for a variance; pass at least "
+            f"{look.caller}: 'X' holds {n_samples} sample, too few for a variance; pass at least "
             f"two (and for 'refit' {REPAIRS['refit'].few} or more)."
         )
     if explicit and n_samples < repair.few:
         warnings.warn(
-            f"{view.caller}: {method!r} on {n_samples} samples may harm; pass {repair.few} or more "
+            f"{look.caller}: {method!r} on {n_samples} samples may harm; pass {repair.few} or more "
             "(labels are not needed), or use repair='auto', which checks.",
             SklmcWarning,
             stacklevel=4,
         )
     if repair.most is not None:
         inputs = inputs[inputs.spread(repair.most)]
-    repaired, left = repair.run(view, state, endpoints, inputs, weights)
+    repaired, left = repair.run(look, state, endpoints, inputs, weights)
     if explicit and left:
         text = ", ".join(repr(name) for name in left[:5]) + (", ..." if len(left) > 5 else "")
         warnings.warn(
-            f"{view.caller}: {method!r} repairs linear and convolution layers that are called once "
+            f"{look.caller}: {method!r} repairs linear and convolution layers that are called once "
             f"with a weight of their own; {len(left)} weights were left averaged: {text}.",
             SklmcWarning,
             stacklevel=4,
@@ -239,7 +239,7 @@ def _run(
 
 
 def choose_state(
-    view: ModelView,
+    look: ModelView,
     candidates: Mapping[str, Callable[[Inputs], State]],
     endpoints: Sequence[State],
     inputs: Inputs,
@@ -257,22 +257,22 @@ def choose_state(
     if target is not None:
         wanted = target[rows[judged]]
     else:
-        wanted = _mean_prediction(view, endpoints, kept, weights)
+        wanted = _mean_prediction(look, endpoints, kept, weights)
     best, chosen, least = None, "", np.inf
     for name, make in candidates.items():
         state = make(fitted)
-        outputs = predict_outputs(view, kept, state)
-        badness = misfit(view, outputs, wanted, known=target is not None)
+        outputs = predict_outputs(look, kept, state)
+        badness = misfit(look, outputs, wanted, known=target is not None)
         if best is None or badness < least:
             best, chosen, least = state, name, badness
     return best, chosen
 
 
-def misfit(view: ModelView, outputs: torch.Tensor, wanted: torch.Tensor, known: bool) -> float:
+def misfit(look: ModelView, outputs: torch.Tensor, wanted: torch.Tensor, known: bool) -> float:
     """Return how badly outputs fit labels or values, or the end points' mean."""
     if not torch.isfinite(outputs).all():
         return np.inf
-    if not known and view.task == "classifier":
+    if not known and look.task == "classifier":
         logs = torch.log_softmax(_double_logits(outputs), dim=-1)
         return -float((wanted * logs).sum(dim=-1).mean())
     if not known:
@@ -280,19 +280,19 @@ def misfit(view: ModelView, outputs: torch.Tensor, wanted: torch.Tensor, known: 
     if is_classification(wanted) and wanted.ndim == 1:
         outputs = as_logits(outputs).double()
         outputs = outputs * fit_inverse_temperature(outputs, wanted, held_out=True)
-    return float(per_sample_loss(outputs, wanted, view.caller).mean())
+    return float(per_sample_loss(outputs, wanted, look.caller).mean())
 
 
 def _mean_prediction(
-    view: ModelView, endpoints: Sequence[State], inputs: Inputs, weights: np.ndarray
+    look: ModelView, endpoints: Sequence[State], inputs: Inputs, weights: np.ndarray
 ) -> torch.Tensor:
     """Return the end points' mean probabilities, or their mean outputs where there are none."""
     total = 0.0
     for state, weight in zip(endpoints, weights, strict=True):
         if weight == 0:
             continue
-        outputs = predict_outputs(view, inputs, state)
-        if view.task == "classifier":
+        outputs = predict_outputs(look, inputs, state)
+        if look.task == "classifier":
             outputs = torch.softmax(_double_logits(outputs), dim=-1)
         total = total + weight * outputs.double()
     return total

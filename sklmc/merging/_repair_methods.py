@@ -17,7 +17,7 @@ MOST_SAMPLES = 10_000  # of refit and renormalize; more gain next to nothing
 class Repair:
     """One way to mend a weighted mean of end points.
 
-    `run(view, state, endpoints, inputs, weights)` returns the mended copy of `state`, and the names
+    `run(look, state, endpoints, inputs, weights)` returns the mended copy of `state`, and the names
     of the weights that it left averaged.
     """
 
@@ -30,9 +30,9 @@ class Repair:
     most: int | None = MOST_SAMPLES  # samples that it uses; None is all
 
 
-def _reestimate(view, state, endpoints, inputs, weights) -> tuple[State, list[str]]:
+def _reestimate(look, state, endpoints, inputs, weights) -> tuple[State, list[str]]:
     """Give the mean statistics of its own: the end points do not matter."""
-    return reestimate_statistics(view, state, inputs), []
+    return reestimate_statistics(look, state, inputs), []
 
 
 # in the order in which "auto" tries them: the first wins ties

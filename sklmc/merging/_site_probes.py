@@ -86,12 +86,12 @@ class MomentProbe(Probe):
 
 
 def lone_statistics(
-    view: ModelView, state: State, norm: Norm, inputs: Inputs
+    look: ModelView, state: State, norm: Norm, inputs: Inputs
 ) -> dict[str, torch.Tensor]:
     """Return the mean and variance of what reaches a batch norm that follows no layer."""
     moments = Moments()
     for _, args in fold_blocks(inputs):
-        watch(view, args, state, {norm.call: MomentProbe(moments, "conv", of_input=True)})
+        watch(look, args, state, {norm.call: MomentProbe(moments, "conv", of_input=True)})
     return {norm.mean: moments.mean, norm.variance: moments.variance(correction=1)}
 
 

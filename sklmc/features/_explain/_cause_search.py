@@ -87,7 +87,7 @@ class CauseSearch:
             [[name, *score] for name, score in self.rows], columns=["net", *MEASURES]
         )
         told = rises if self.split.classify else rises[:1]  # regression knows one measure
-        return BarrierReport(ranked(self.causes), barrier, measures, layers, told)
+        return BarrierReport(rank_causes(self.causes), barrier, measures, layers, told)
 
     def _note(self, name: str, state) -> Score:
         """Score a net and keep the score for the report."""
@@ -172,7 +172,7 @@ class CauseSearch:
             self._order(found, whole)
         if not self.renormalized:
             self._variance(whole)
-        share = self._left(whole)
+        share = self._share_left(whole)
         if share < LISTED:
             return
         frozen = frozen_share(symmetry)
@@ -194,7 +194,7 @@ class CauseSearch:
 
     def _order(self, found: _Order, whole: float) -> None:
         """Take the better order of B's units where that helps."""
-        if self._left(whole) < LISTED:
+        if self._share_left(whole) < LISTED:
             return
         moved, reached, nearer = found
         score = self._note("midpoint, aligned", self._middle(moved))
@@ -211,7 +211,7 @@ class CauseSearch:
 
     def _variance(self, whole: float) -> None:
         """Renormalise the midpoint of related nets where that helps."""
-        if self._left(whole) < LISTED or not self._correlations().mean() >= RELATED:
+        if self._share_left(whole) < LISTED or not self._correlations().mean() >= RELATED:
             return
         self.renormalized = True
         score = self._note("midpoint, renormalized", self._middle(self.b))
@@ -238,7 +238,7 @@ class CauseSearch:
             mended = repair(models[0], models[1:], self.split.fit_data, method="renormalize")
         return view(mended, caller=self.look.caller).state
 
-    def _left(self, whole: float) -> float:
+    def _share_left(self, whole: float) -> float:
         """Return the share of the barrier that is left."""
         return self.weight * self._rise(self.inner) / whole
 
@@ -272,7 +272,7 @@ def measures_of(rises: pd.DataFrame) -> tuple[str, str]:
     return (rose or ["loss"])[0], (beyond or ["calibrated"])[0]
 
 
-def ranked(causes: Sequence[BarrierCause]) -> tuple[BarrierCause, ...]:
+def rank_causes(causes: Sequence[BarrierCause]) -> tuple[BarrierCause, ...]:
     """Order causes: what spoils the other measurements first, then by share.
 
     What is left counts less than what a remedy removes.

@@ -182,10 +182,10 @@ class _Prover:
         self.look = view(module, caller=look.caller, name=look.name)
         wide = (part.double() if part.is_floating_point() else part for part in inputs.args)
         self.inputs = Inputs(*wide)
-        self.state = {name: self._drawn(name, t) for name, t in self.look.state.items()}
+        self.state = {name: self._draw(name, t) for name, t in self.look.state.items()}
         self.before = predict_outputs(self.look, self.inputs, self.state)
 
-    def _drawn(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
+    def _draw(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
         """Draw a tensor that makes every part of the net visible."""
         if not tensor.is_floating_point():
             return tensor
