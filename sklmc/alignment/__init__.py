@@ -1,4 +1,8 @@
-"""Which of the permutations that leave a net's function unchanged brings B closest to A."""
+"""Which of the permutations that leave a net's function unchanged brings B closest to A.
+
+Weight matching, activation matching and straight-through matching of hidden units, as in Git
+Re-Basin; ``_methods.py`` lists them with what each needs.
+"""
 
 from sklmc.alignment._aligner import PermutationAligner
 from sklmc.alignment._multi import MultiAligner
