@@ -91,7 +91,7 @@ def place_of_extreme(op: Operation):
     return _without(op, x, reduced, None)
 
 
-@register_rule("aten::topk", "aten::sort", "aten::kthvalue", "aten::msort")
+@register_rule("aten::topk", "aten::sort", "aten::kthvalue", "aten::msort", "aten::argsort")
 def ordered(op: Operation):
     """Values in order do not know where they came from; their places do."""
     x = op["self"]
@@ -99,10 +99,11 @@ def ordered(op: Operation):
     dim = (0 if op.name == "aten::msort" else -1) if dim is None else dim
     dim %= max(x.ndim, 1)
     op.mix(x, [dim])
-    if not isinstance(op.outputs, (list, tuple)):
-        return _ranked(op, x, dim, None)
-    if uses(op, 1):
+    several = isinstance(op.outputs, (list, tuple))
+    if op.name == "aten::argsort" or (several and uses(op, 1)):
         op.fix(x.axes[dim], "places in an order are used")
+    if not several:
+        return _ranked(op, x, dim, None)
     return [_ranked(op, x, dim, index) for index in range(2)]
 
 

@@ -176,9 +176,22 @@ def find_rule(target) -> Rule | None:
     rule = RULES.get(name)
     if rule is None and name.endswith("_") and not name.endswith("__"):
         rule = RULES.get(name[:-1])
-    if rule is None and torch.Tag.pointwise in getattr(target, "tags", ()):
+    if rule is None and _is_pointwise(target):
         rule = RULES["pointwise"]
     return rule
+
+
+def _is_pointwise(target) -> bool:
+    """Say whether torch calls an operation, or its twin that is not in place, pointwise."""
+    if torch.Tag.pointwise in getattr(target, "tags", ()):
+        return True
+    space, _, name = operation_name(target).partition("::")
+    if not isinstance(target, torch._ops.OpOverload) or not name.endswith("_"):
+        return False
+    twin = getattr(getattr(torch.ops, space), name.removesuffix("_"), None)
+    if twin is None or target._overloadname not in twin.overloads():
+        return False
+    return torch.Tag.pointwise in getattr(twin, target._overloadname).tags
 
 
 def register_rule(*names: str) -> Callable[[Rule], Rule]:
