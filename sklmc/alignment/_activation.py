@@ -87,9 +87,10 @@ def match_activations(problem: Problem) -> tuple[DescentResult, set[str]]:
 def stream_moments(problem: Problem) -> tuple[list[WatchedUnits], list[UnitMoments]]:
     """Pass once over the inputs and sum what watched units show; one block is held at a time."""
     places = find_watched_units(problem.a.module, problem.symmetry)
-    sides = [{one.layer for one in places if one.side == side} for side in ("input", "output")]
+    into = {place.layer for place in places if place.side == "input"}
+    out = {place.layer for place in places if place.side == "output"}
     moments: dict[int, UnitMoments] = {}
-    with Reader(problem.a, *sides) as reader_a, Reader(problem.b, *sides) as reader_b:
+    with Reader(problem.a, into, out) as reader_a, Reader(problem.b, into, out) as reader_b:
         for args in problem.inputs.blocks(INPUT_ROWS):
             seen = reader_a.run(args), reader_b.run(args, problem.state_b)
             if not moments:
