@@ -3,7 +3,7 @@
 All train the same architecture with Adam on the same data in one run, one thread, in turn. "ours"
 trains all nets in one call; "plain" is vectorize=False. What goes net by net trains a few and
 counts for all (times n_nets / few): nets do not share anything there. "floor" is the matrix
-products of forward and backward alone, members stacked. Seconds are of the processor: all
+products of forward and backward alone, for all members. Seconds are of the processor: all
 contenders use one thread, and what else runs on the machine counts less.
 
     python benchmarks/bench_population.py [--quick]

@@ -59,7 +59,8 @@ for ax, (name, model) in zip(axes, shown.items()):
 from sklmc import FeatureSimilarityDisplay
 from sklmc.features import RedundancyReducer
 
-display = FeatureSimilarityDisplay.from_models(grid.cell(module__width=512).estimators[0]).plot()
+wide = grid.cell(module__width=512).estimators[0]
+display = FeatureSimilarityDisplay.from_model(wide).plot()
 
 # %%
 # Merge parallel units, and look at the lines again

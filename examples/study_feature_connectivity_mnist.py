@@ -89,7 +89,7 @@ checks.round(4)
 
 from sklmc import FeatureConnectivityDisplay
 
-display = FeatureConnectivityDisplay.from_frames(frames).plot()
+display = FeatureConnectivityDisplay.from_frame(frames).plot()
 ratio = table.groupby("pair").ratio.max()
 seen = "was" if ratio["spawned"] < 0.1 < ratio["independent"] else "was not"
 print(

@@ -125,7 +125,8 @@ for ax, measure, frames in (
     (axes[1], "exponential", superposed),
     (axes[2], "orthogonality", crossed),
 ):
-    FeatureConnectivityDisplay.from_frames({key: frames[key] for key in ends}, measure).plot(ax)
+    chosen = {key: frames[key] for key in ends}
+    FeatureConnectivityDisplay.from_frame(chosen, measure=measure).plot(ax)
 
 reached, spread = (
     {

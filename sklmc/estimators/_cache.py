@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sklmc.estimators._stacked import adopt
+from sklmc.estimators._vectorized import adopt
 from sklmc.models import Record, read_record, write_record
 
 

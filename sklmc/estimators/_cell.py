@@ -40,7 +40,7 @@ class Cell:
     seeds : list of int
         The ``random_state`` of each member.
     vectorized : bool
-        Whether the members were trained as one batched program.
+        Whether the training of the members was vectorized.
     diverged : list of int
         Members whose weights are not finite.
     train_loss, train_score : ndarray of shape (n_estimators,)
@@ -71,7 +71,7 @@ class SpanTask:
     settings: list[str]
     seeds: list[int]
     span: range
-    stacked: bool
+    vectorized: bool
     must: bool
     guard: bool
     spawn: tuple[int, int] | None  # seed and number of the epochs that all members share
@@ -99,7 +99,7 @@ class SpanTask:
             if self.spawn is not None:
                 inner_net(member)._spawned_from = self.spawn
         seed = self.seeds[span.start] if self.guard else None
-        return fit_members(members, X, y, span, self.stacked, self.must, seed)
+        return fit_members(members, X, y, span, self.vectorized, self.must, seed)
 
     def _score(self, members, X, y) -> list[tuple[object, float, float]]:
         """Add loss and score on the training data."""
@@ -129,7 +129,7 @@ class SpanTask:
             restore_net(net, lead, records[index])
             notes = records[index].notes
             done.append((net, notes["train_loss"], notes["train_score"]))
-        width = len(self.span) if self.stacked else 1
+        width = len(self.span) if self.vectorized else 1
         for first in range(start, self.span.stop, width):
             group = range(first, min(first + width, self.span.stop))
             scored = self._score(self._train(group, X, y), X, y)

@@ -7,21 +7,10 @@ from collections.abc import Iterable
 from numbers import Integral
 
 import numpy as np
-from sklearn.base import BaseEstimator, MetaEstimatorMixin, is_classifier
-from sklearn.metrics import accuracy_score, r2_score
+from sklearn.base import is_classifier
 
-from sklmc._sklearn import (
-    HasMethods,
-    Interval,
-    Options,
-    StrOptions,
-    available_if,
-    check_is_fitted,
-    delayed,
-    get_tags,
-)
+from sklmc._sklearn import HasMethods, Interval, Options, StrOptions, check_is_fitted, delayed
 from sklmc.estimators._cell import SpanTask
-from sklmc.estimators._data import readable
 from sklmc.estimators._folders import PopulationFolders, check_cache_seed, net_versions
 from sklmc.estimators._members import (
     last_loss,
@@ -31,16 +20,11 @@ from sklmc.estimators._members import (
 )
 from sklmc.estimators._progress import run_parallel
 from sklmc.estimators._seeds import draw_seeds
-from sklmc.estimators._stacking import choose_road
+from sklmc.estimators._vectorized import plan_training
+from sklmc.estimators._wrapper import NetWrapper, has_probabilities
 
 
-def _has_probabilities(ensemble) -> bool:
-    """Say whether the members are classifiers with predict_proba; name the inner if not."""
-    inner = ensemble.estimators_[0] if hasattr(ensemble, "estimators_") else ensemble.estimator
-    return is_classifier(inner) and hasattr(inner, "predict_proba")
-
-
-class DeepEnsemble(MetaEstimatorMixin, BaseEstimator):
+class DeepEnsemble(NetWrapper):
     """Train nets that differ by seed only, and predict with their mean.
 
     Each member is a clone of `estimator` with a seed of its own, trained on all of the data:
@@ -56,9 +40,9 @@ class DeepEnsemble(MetaEstimatorMixin, BaseEstimator):
     n_estimators : int, default=10
         Number of members.
     vectorize : {"auto", True, False}, default="auto"
-        Whether members are trained as one batched program, in chunks, instead of one by one:
-        the same nets, up to the rounding of sums. "auto" decides by the shapes, the optimizer and
-        the device alone (see Notes), True refuses what cannot be batched and names it.
+        Whether training is vectorized: members together, in chunks, instead of one by one; the
+        same nets, up to the rounding of sums. "auto" decides by the shapes, the optimizer and
+        the device alone (see Notes), True refuses what cannot be vectorized and names it.
     cache_dir : str or path, default=None
         Folder where every finished member is stored at once, and from where a fit that was cut
         off, even killed, goes on: it ends with the same bytes as an undisturbed one. As for
@@ -79,7 +63,7 @@ class DeepEnsemble(MetaEstimatorMixin, BaseEstimator):
     seeds_ : list of int
         The ``random_state`` of each member.
     vectorized_ : bool
-        Whether the members were trained as one batched program.
+        Whether the training of the members was vectorized.
     diverged_ : list of int
         Members whose weights are not finite; predictions leave them out.
     classes_ : ndarray of shape (n_classes,)
@@ -99,22 +83,23 @@ class DeepEnsemble(MetaEstimatorMixin, BaseEstimator):
     Each member is trained on one thread, on numbers that depend on its seed alone: the members
     are the same for every `n_jobs` and every joblib backend.
 
-    The batched program needs a NetClassifier or NetRegressor itself, data in arrays, an optimizer
+    Vectorized training needs a NetClassifier or NetRegressor itself, data in arrays, an optimizer
     that treats every weight by itself (SGD, Adam, AdamW, RMSprop, Adagrad, Adadelta, Adamax,
     NAdam, RAdam), a module that draws no random numbers in training, and of callbacks the
     default ones, LRScheduler (but for ReduceLROnPlateau), GradientNormClipping and EarlyStopping;
     with "auto" anything else is trained one by one. Chains of Linear, ReLU, LayerNorm and
-    BatchNorm1d (``MLP``, ``torch.nn.Sequential``) have a program of their own, which "auto" takes
-    from two members on: on one core it was 1.4 times faster for 2-512-512-512-2 and 784-512-10,
+    BatchNorm1d modules (``MLP``, ``torch.nn.Sequential``, a class of your own that calls such
+    modules one after the other and does nothing else) are vectorized by hand, by "auto" from
+    two members on: on one core it was 1.4 times faster for 2-512-512-512-2 and 784-512-10,
     2 to 4 times for 784-128-10, 25 times for 2-32-2. Any other module is mapped over by
-    ``torch.func``, which "auto" takes from five members on where the module is small: no more than
+    ``torch.func``, by "auto" from five members on where the module is small: no more than
     200,000 outputs of layers per step and 200,000 weights. A chunk holds 4 to 50 members, as many
     as stay in cache, so that memory does not grow with `n_estimators`. Bits depend on what stands
     in a chunk, hence on the member's position, and not on `n_jobs`.
 
     A bias in front of batch norm has no gradient but rounding, which Adam and its kin blow up to
     steps of full size. Such nets are not the same twice unless every sum is rounded alike: "auto"
-    trains them one by one (but for SGD); leave the bias out, or set True, to have them batched.
+    trains them one by one (but for SGD); leave the bias out, or set True, to have them vectorized.
 
     References
     ----------
@@ -163,16 +148,6 @@ class DeepEnsemble(MetaEstimatorMixin, BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        inner = get_tags(self.estimator)
-        tags.estimator_type = inner.estimator_type
-        tags.classifier_tags = inner.classifier_tags
-        tags.regressor_tags = inner.regressor_tags
-        tags.target_tags = inner.target_tags
-        tags.input_tags = inner.input_tags
-        return tags
-
     def fit(self, X, y):
         """Train all members on the same data.
 
@@ -192,13 +167,15 @@ class DeepEnsemble(MetaEstimatorMixin, BaseEstimator):
         settings = member_settings(self.estimator, "DeepEnsemble")
         seeds = draw_seeds(self.random_state, self.n_estimators)
         guard = needs_seeding(self.estimator)
-        road = choose_road(self.estimator, X, y, self.n_estimators, self.vectorize, "DeepEnsemble")
-        stacked = road.chunk is not None
+        plan = plan_training(
+            self.estimator, X, y, self.n_estimators, self.vectorize, "DeepEnsemble"
+        )
+        vectorized = plan.chunk is not None
         folder = None
         if self.cache_dir is not None:
             check_cache_seed(self.random_state, "DeepEnsemble")
             home = PopulationFolders(self.cache_dir, X, y, int(self.random_state), "DeepEnsemble")
-            folder = home.make(self.estimator, {}, {}, ("DeepEnsemble", stacked))
+            folder = home.make(self.estimator, {}, {}, ("DeepEnsemble", vectorized))
         tasks = (
             delayed(
                 SpanTask(
@@ -207,7 +184,7 @@ class DeepEnsemble(MetaEstimatorMixin, BaseEstimator):
                     settings=settings,
                     seeds=seeds,
                     span=span,
-                    stacked=stacked,
+                    vectorized=vectorized,
                     must=self.vectorize is True,
                     guard=guard,
                     spawn=None,
@@ -215,7 +192,7 @@ class DeepEnsemble(MetaEstimatorMixin, BaseEstimator):
                     notes={"versions": net_versions()},
                 ).run
             )(X, y)
-            for span in road.spans(self.n_estimators)
+            for span in plan.spans(self.n_estimators)
         )
         members = run_parallel(
             tasks, self.n_estimators, self.n_jobs, self.verbose, "DeepEnsemble", last_loss
@@ -223,40 +200,21 @@ class DeepEnsemble(MetaEstimatorMixin, BaseEstimator):
         self.diverged_ = report_diverged(members, "DeepEnsemble")
         self.estimators_ = members
         self.seeds_ = seeds
-        self.vectorized_ = stacked
-        for name in ("n_features_in_", "feature_names_in_"):
-            vars(self).pop(name, None)
-            if hasattr(members[0], name):
-                setattr(self, name, getattr(members[0], name))
+        self.vectorized_ = vectorized
+        self._remember_features()
         return self
 
-    @property
-    def classes_(self) -> np.ndarray:
-        """Labels in the order of the probabilities."""
-        if not hasattr(self, "estimators_"):
-            raise AttributeError("DeepEnsemble knows no 'classes_' before it is fitted.")
-        return self.estimators_[0].classes_
+    def _fitted_net(self):
+        """Return the first member; None before fit."""
+        return getattr(self, "estimators_", [None])[0]
 
     def _finite_members(self) -> list:
         """Return the members that count in predictions."""
         diverged = set(self.diverged_)
         return [net for index, net in enumerate(self.estimators_) if index not in diverged]
 
-    @available_if(_has_probabilities)
-    def predict_proba(self, X) -> np.ndarray:
-        """Return the mean of the members' probabilities.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features) or (n_samples, n_channels, ...)
-            As for fit.
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_classes)
-            Probabilities in the order of ``classes_``.
-        """
-        check_is_fitted(self)
+    def _class_probabilities(self, X) -> np.ndarray:
+        """Return the mean of the members' probabilities."""
         return _mean(net.predict_proba(X) for net in self._finite_members())
 
     def predict(self, X) -> np.ndarray:
@@ -278,32 +236,11 @@ class DeepEnsemble(MetaEstimatorMixin, BaseEstimator):
         members = self._finite_members()
         if not is_classifier(members[0]):
             return _mean(net.predict(X) for net in members)
-        if _has_probabilities(self):
+        if has_probabilities(self):
             scores = self.predict_proba(X)
         else:
             scores = _mean(net.predict(X)[:, None] == self.classes_ for net in members)
         return self.classes_[scores.argmax(axis=1)]
-
-    def score(self, X, y, sample_weight=None) -> float:
-        """Return accuracy (classifiers) or R2 (regressors); greater is better.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features) or (n_samples, n_channels, ...)
-            As for fit.
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            True labels or values.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the samples.
-
-        Returns
-        -------
-        float
-            The score of ``predict(X)``.
-        """
-        metric = accuracy_score if is_classifier(self) else r2_score
-        y = readable(y, "DeepEnsemble", "y")
-        return metric(y, self.predict(X), sample_weight=sample_weight)
 
 
 def _mean(predictions: Iterable[np.ndarray]) -> np.ndarray:

@@ -29,7 +29,7 @@ from sklmc.estimators._members import (
 from sklmc.estimators._net import ArrayNet
 from sklmc.estimators._points import list_points, with_params
 from sklmc.estimators._progress import run_parallel
-from sklmc.estimators._stacking import choose_road
+from sklmc.estimators._vectorized import plan_training
 from sklmc.exceptions import DivergedMemberWarning
 
 
@@ -81,7 +81,7 @@ class ModelGrid(MetaEstimatorMixin, BaseEstimator):
 
     Notes
     -----
-    A chunk that is trained as one program is stored when it is finished: a run that is killed
+    A chunk whose training is vectorized is stored when it is finished: a run that is killed
     loses one net, or one chunk, per worker. A chunk of which a net is missing is trained again
     as a whole, since rounding depends on what a chunk holds. Files are safetensors with weights,
     optimizer state, history and a checksum; one whose checksum is wrong is named in a warning,
@@ -181,7 +181,7 @@ class ModelGrid(MetaEstimatorMixin, BaseEstimator):
                     params,
                     list(members),
                     plan[0].seeds,
-                    plan[0].stacked,
+                    plan[0].vectorized,
                     [index for index, member in enumerate(members) if not is_finite(member)],
                     np.array(losses, dtype=float),
                     np.array(scores, dtype=float),
@@ -360,7 +360,7 @@ class ModelGrid(MetaEstimatorMixin, BaseEstimator):
     def _plan(self, params, estimator, folder, X, y, root: int) -> list[SpanTask]:
         """Return the tasks of one cell."""
         settings = member_settings(estimator, "ModelGrid")
-        road = choose_road(estimator, X, y, self.n_estimators, self.vectorize, "ModelGrid")
+        plan = plan_training(estimator, X, y, self.n_estimators, self.vectorize, "ModelGrid")
         spawn = None
         if self._n_shared_epochs is not None:
             if not isinstance(inner_net(estimator), ArrayNet):
@@ -377,14 +377,14 @@ class ModelGrid(MetaEstimatorMixin, BaseEstimator):
                 settings=settings,
                 seeds=seeds,
                 span=span,
-                stacked=road.chunk is not None,
+                vectorized=plan.chunk is not None,
                 must=self.vectorize is True,
                 guard=needs_seeding(estimator),
                 spawn=spawn,
                 folder=folder,
                 notes={"params": label_points([params])[0], "versions": net_versions()},
             )
-            for span in road.spans(self.n_estimators)
+            for span in plan.spans(self.n_estimators)
         ]
 
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from sklmc._torch import seeded, single_thread, torch_defaults
 from sklmc.estimators._arguments import check_module
-from sklmc.estimators._stacked import StackingError, fit_stacked
+from sklmc.estimators._vectorized import VectorizeError, fit_vectorized
 from sklmc.exceptions import DivergedMemberWarning, NonFiniteError
 
 
@@ -56,17 +56,17 @@ def make_member(estimator, settings: list[str], seed: int):
 
 @torch_defaults(None)
 def fit_members(
-    members: list, X, y, span: Sequence[int], stacked: bool, must: bool, seed: int | None
+    members: list, X, y, span: Sequence[int], vectorized: bool, must: bool, seed: int | None
 ) -> list:
-    """Train members, as one program or one by one; `span` holds their positions.
+    """Train members together or one by one; `span` holds their positions.
 
     With a seed, all global generators are seeded around a single member. Members that turn out
-    to differ by more than weights are trained one by one, unless the program is a must.
+    to differ by more than weights are trained one by one, unless that is a must.
     """
-    if stacked:
+    if vectorized:
         try:
-            return fit_stacked(members, X, y)
-        except StackingError:
+            return fit_vectorized(members, X, y)
+        except VectorizeError:
             if must:
                 raise
             spawned = members[0]._spawned_from

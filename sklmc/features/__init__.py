@@ -15,6 +15,7 @@ from sklmc.features._preactivations import preactivation_scale
 from sklmc.features._rank import stable_rank
 from sklmc.features._redundancy import RedundancyReducer
 from sklmc.features._regions import LinearRegions, linear_regions
+from sklmc.features._regions import check_bounds as check_bounds
 from sklmc.features._similarity import feature_similarity
 from sklmc.features._stitching import stitch_models
 from sklmc.features._temperatures import inverse_temperatures

@@ -191,6 +191,7 @@ class Reader:
         look: ModelView,
         inputs: Collection[str] = (),
         outputs: Collection[str] = (),
+        *,
         functions: Callable[[Callable], bool] | None = None,
     ):
         self._inputs, self._outputs = frozenset(inputs), frozenset(outputs)
@@ -274,35 +275,72 @@ def read_once(
     return seen[0], seen[1]
 
 
+# What a net may ask of a tensor without doing anything with it: the same for every block.
+_QUESTIONS = (
+    torch.Tensor.ndim.__get__,
+    torch.Tensor.dim,
+    torch.Tensor.dtype.__get__,
+    torch.Tensor.device.__get__,
+)
+
+
 def find_chain(
-    look: ModelView, args: tuple[torch.Tensor, ...], state: State | None = None
+    look: ModelView,
+    args: tuple[torch.Tensor, ...],
+    state: State | None = None,
+    training: bool = False,
 ) -> list[tuple[Call, torch.Tensor]]:
     """Return the last calls of a pass that hand on their output one to the next, up to the end.
 
     Looked at are the modules without children, each with its output. A net that does anything
-    to its last layer's output, or calls a module twice, has no such row.
+    to its last layer's output, or calls a module twice, has no such row, and what it does with
+    torch between two of them (a sum to decide on, a change in place) breaks the row there. All
+    that a net does has a number: ``call.index`` of the row's first call is one more than that of
+    ``call.inside``, the net itself, where nothing comes before.
+
+    In training mode running statistics (of the view's private copy, or those in `state`) and
+    torch's random generators move.
     """
-    leaves = [path for path, part in look.module.named_modules() if not list(part.children())]
-    calls: list[tuple[Call, torch.Tensor]] = []
+    leaves = {path for path, part in look.module.named_modules() if not list(part.children())}
+    steps: list[tuple[Call, torch.Tensor]] = []
     given: list[int | None] = []  # version of each input: a change in place is a step of its own
     left: list[int | None] = []
 
+    def counts(call: Call) -> bool:
+        """Say whether a call is a step of the net: no part of a layer, and not the net itself."""
+        if call.module is not None:
+            return call.path in leaves
+        return call.inside is not None and call.path not in leaves
+
     def before(call: Call) -> None:
-        given.append(getattr(call.input, "_version", None))
+        if counts(call):
+            given.append(getattr(call.input, "_version", None))
 
     def after(call: Call, output) -> None:
-        calls.append((call, output))
-        left.append(getattr(output, "_version", None))
+        if counts(call):
+            steps.append((call, output))
+            left.append(getattr(output, "_version", None))
 
-    with Watcher(look, before, after, modules=leaves) as watcher:
-        result = watcher.run(args, state)
-    if not calls or calls[-1][1] is not result or left[-1] != result._version:
+    look.module.train(training)
+    try:
+        with Watcher(
+            look,
+            before,
+            after,
+            modules={"", *leaves},
+            functions=lambda function: function not in _QUESTIONS,
+        ) as watcher:
+            result = watcher.run(args, state)
+    finally:
+        look.module.eval()
+    if not steps or steps[-1][1] is not result or left[-1] != result._version:
         return []
-    start = len(calls) - 1
-    while start:
-        (_, handed), (call, _) = calls[start - 1 : start + 1]
-        if call.input is not handed or given[start] != left[start - 1]:
-            break
+    start = len(steps)
+    while start and steps[start - 1][0].module is not None:
+        if start < len(steps):
+            (_, handed), (call, _) = steps[start - 1 : start + 1]
+            if call.input is not handed or given[start] != left[start - 1]:
+                break
         start -= 1
-    row = calls[start:]
-    return row if len({call.path for call, _ in calls}) == len(calls) else []
+    used = [call.path for call, _ in steps if call.module is not None]
+    return steps[start:] if len(set(used)) == len(used) else []

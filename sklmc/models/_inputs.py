@@ -24,6 +24,8 @@ class Inputs:
     share, a number) goes with every block as it is.
     """
 
+    __iter__ = None  # a row is no item: an array made of Inputs would be a mistake
+
     def __init__(self, *args: torch.Tensor):
         self.args = args
         lengths = [len(part) for part in args if part.ndim]

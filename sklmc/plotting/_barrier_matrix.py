@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from sklmc._validation import check_flag, check_option
-from sklmc.connectivity import PairwiseScore, check_scorer
+from sklmc._validation import check_flag
+from sklmc.connectivity import check_scorer
 from sklmc.plotting._checks import (
+    QUANTITIES,
     check_finite_number,
     check_keywords,
     check_labels,
+    check_pairs,
     check_square,
     check_text,
+    split_models,
 )
-from sklmc.plotting._style import new_axes
-
-LABELS = {
-    "barrier": "barrier",
-    "epsilon": "epsilon",
-    "calibrated_barrier": "calibrated barrier",
-}
+from sklmc.plotting._style import draw_matrix, extend_of, new_axes
 
 
 class BarrierMatrixDisplay:
@@ -71,41 +66,43 @@ class BarrierMatrixDisplay:
         self.name = name
 
     @classmethod
-    def from_models(cls, models, X, y, *, scorer=None, values="barrier", labels=None):
+    def from_models(cls, models, X, y, *, scorer=None, quantity="barrier"):
         """Score all pairs of models.
 
         Parameters
         ----------
-        models : list of skorch nets, fitted sklmc estimators, Pipelines or torch.nn.Modules
-            At least two.
+        models : list, or dict of str to model
+            At least two skorch nets, fitted sklmc estimators, Pipelines or torch.nn.Modules; the
+            labels of a dict name rows and columns.
         X : array-like of shape (n_samples, ...)
             Samples.
         y : array-like of shape (n_samples,)
             Labels or targets.
         scorer : LMCScorer, default=None
             How to score; None means ``LMCScorer()``.
-        values : {"barrier", "epsilon", "calibrated_barrier"}, default="barrier"
+        quantity : {"barrier", "epsilon", "calibrated_barrier"}, default="barrier"
             Which matrix.
-        labels : list of str, default=None
-            Names of the models; None numbers them.
 
         Returns
         -------
         display : BarrierMatrixDisplay
             To be drawn with :meth:`plot`.
         """
-        scorer = check_scorer(scorer, "BarrierMatrixDisplay.from_models")
-        return cls.from_scores(scorer.pairwise(models, X, y), values=values, labels=labels)
+        caller = "BarrierMatrixDisplay.from_models"
+        scorer = check_scorer(scorer, caller)
+        labels, models = split_models(models, caller)
+        scores = scorer.pairwise(models, X, y)
+        return cls.from_scores(scores, quantity=quantity, labels=labels)
 
     @classmethod
-    def from_scores(cls, score, *, values="barrier", labels=None):
+    def from_scores(cls, scores, *, quantity="barrier", labels=None):
         """Take pairs that are scored already.
 
         Parameters
         ----------
-        score : PairwiseScore
+        scores : PairwiseScore
             The pairs.
-        values : {"barrier", "epsilon", "calibrated_barrier"}, default="barrier"
+        quantity : {"barrier", "epsilon", "calibrated_barrier"}, default="barrier"
             Which matrix.
         labels : list of str, default=None
             Names of the models; None numbers them.
@@ -115,10 +112,11 @@ class BarrierMatrixDisplay:
         display : BarrierMatrixDisplay
             To be drawn with :meth:`plot`.
         """
-        matrix = matrix_of(score, values, "BarrierMatrixDisplay.from_scores")
+        caller = "BarrierMatrixDisplay.from_scores"
+        matrix = check_pairs(scores, quantity, caller)
         if labels is not None:
-            labels = check_labels(labels, "BarrierMatrixDisplay.from_scores", len(matrix))
-        return cls(matrix=matrix, labels=labels, name=LABELS[values])
+            labels = check_labels(labels, caller, len(matrix))
+        return cls(matrix=matrix, labels=labels, name=QUANTITIES[quantity])
 
     def plot(self, ax=None, *, vmax=None, annotate=None, image_kw=None):
         """Draw the matrix.
@@ -154,7 +152,7 @@ class BarrierMatrixDisplay:
             ax=self.ax_,
             label=self.name,
             shrink=0.8,
-            extend=_extend(self.image_, self.matrix),
+            extend=extend_of(self.image_, self.matrix),
         )
         if labels is not None:
             self.ax_.set_xticks(range(n), labels, rotation=90)
@@ -175,31 +173,3 @@ class BarrierMatrixDisplay:
                         j, i, f"{value:.2g}", ha="center", va="center", color=color, fontsize=7
                     )
         return self
-
-
-def matrix_of(score, values: str, caller: str) -> np.ndarray:
-    """Return one matrix of a PairwiseScore."""
-    if not isinstance(score, PairwiseScore):
-        raise TypeError(
-            f"{caller}: 'score' must be a PairwiseScore, got {type(score).__name__}; "
-            "LMCScorer().pairwise(models, X, y) gives one."
-        )
-    check_option(values, LABELS, caller, "values")
-    matrix = getattr(score, values)
-    if matrix is None:
-        raise ValueError(f"{caller}: there is no {values!r}; set 'calibration' of the LMCScorer.")
-    return matrix
-
-
-def draw_matrix(ax, matrix: np.ndarray, vmax: float | None, image_kw: dict | None):
-    """Draw a matrix of barriers from dark (0, connected) to light."""
-    finite = matrix[np.isfinite(matrix)]
-    top = vmax if vmax is not None else (finite.max() if finite.size else 1.0)
-    keywords = {"cmap": "cividis", "vmin": 0.0, "vmax": top if top > 0 else 1.0}
-    image = ax.imshow(matrix, **{**keywords, "interpolation": "nearest", **(image_kw or {})})
-    return image
-
-
-def _extend(image, matrix: np.ndarray) -> str:
-    """Say whether values lie beyond the last colour."""
-    return "max" if np.nanmax(matrix) > image.norm.vmax else "neither"

@@ -1,15 +1,108 @@
-"""What Displays refuse: numbers that cannot be drawn, keywords that are none."""
+"""What Displays take and refuse: labelled models and tables, numbers that can be drawn."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 
 import numpy as np
 import pandas as pd
 
-from sklmc._validation import check_array, check_number
+from sklmc._validation import check_array, check_models, check_number, check_option
+from sklmc.connectivity import PairwiseScore
+from sklmc.models import ModelView, check_compatible, common_input, see_through, view
 
 LARGEST = float(np.finfo(np.float32).max)
+QUANTITIES = {  # attribute of a PairwiseScore: what its colour bar is called
+    "barrier": "barrier",
+    "epsilon": "epsilon",
+    "calibrated_barrier": "calibrated barrier",
+}
+
+
+def split_models(models, caller: str, n: int | None = None) -> tuple[list | None, list]:
+    """Return labels and models of a dict, None and models of a list; `n` says how many."""
+    labels = list(models) if isinstance(models, Mapping) else None
+    models = check_models(models if labels is None else list(models.values()), caller)
+    if n is not None and len(models) != n:
+        raise ValueError(f"{caller}: 'models' must hold {n} models, got {len(models)}.")
+    return None if labels is None else check_labels(labels, caller, len(models), "models"), models
+
+
+def name_models(labels: list | None, n: int) -> list[str]:
+    """Return what n models are called in messages."""
+    return [f"models[{key!r}]" for key in (range(n) if labels is None else labels)]
+
+
+def split_pair(models, X, caller: str) -> tuple[list | None, list[ModelView], object]:
+    """Return labels, views of two models of one architecture, and what both see of X."""
+    labels, models = split_models(models, caller, 2)
+    names = name_models(labels, 2)
+    seen = [see_through(model) for model in models]
+    pair = [view(inner, caller=caller, name=name) for (_, inner), name in zip(seen, names)]
+    check_compatible(pair, caller, names)
+    if X is not None:
+        X = common_input([earlier for earlier, _ in seen], X, caller, names)
+    return labels, pair, X
+
+
+def split_frames(
+    frame, caller: str, label: str, columns: Sequence[str], source: str
+) -> dict[str, pd.DataFrame]:
+    """Return tables by label, several under one label below each other; a bare one gets `label`."""
+    frames = frame if isinstance(frame, Mapping) else {label: frame}
+    joined = {}
+    for key, given in frames.items():
+        parts = list(given) if isinstance(given, (list, tuple)) else [given]
+        if not parts:
+            raise ValueError(f"{caller}: 'frame' holds no frame under {key!r}.")
+        for part in parts:
+            check_frame(part, caller, "frame", columns, source)
+        joined[key] = pd.concat(parts, keys=range(len(parts)), names=["pair"])
+    return check_frames(joined, caller, "frame", columns, source)
+
+
+def check_frames(
+    frames, caller: str, name: str, columns: Sequence[str], source: str
+) -> dict[str, pd.DataFrame]:
+    """Return a dict of label to table, at least one."""
+    if not isinstance(frames, dict):
+        raise TypeError(f"{caller}: '{name}' must be a dict, got {type(frames).__name__}.")
+    if not frames:
+        raise ValueError(f"{caller}: '{name}' is empty; pass at least one.")
+    for frame in frames.values():
+        check_frame(frame, caller, name, columns, source)
+    return frames
+
+
+def check_layer(layer, caller: str) -> None:
+    """Refuse what is neither None nor the name of one layer."""
+    if layer is not None:
+        check_text(layer, caller, "layer")
+
+
+def rows_of_layer(frame: pd.DataFrame, layer, caller: str, default: int) -> pd.DataFrame:
+    """Return the rows of one layer; None takes the layer at place `default`."""
+    check_layer(layer, caller)
+    layers = list(frame.layer.unique())
+    if layer is not None and layer not in layers:
+        raise ValueError(
+            f"{caller}: 'layer' must be one of {layers!r}, which the frame holds, got {layer!r}."
+        )
+    return frame[frame.layer == (layers[default] if layer is None else layer)]
+
+
+def check_pairs(scores, quantity: str, caller: str) -> np.ndarray:
+    """Return one matrix of a PairwiseScore."""
+    if not isinstance(scores, PairwiseScore):
+        raise TypeError(
+            f"{caller}: 'scores' must be a PairwiseScore, got {type(scores).__name__}; "
+            "LMCScorer().pairwise(models, X, y) gives one."
+        )
+    check_option(quantity, QUANTITIES, caller, "quantity")
+    matrix = getattr(scores, quantity)
+    if matrix is None:
+        raise ValueError(f"{caller}: there is no {quantity!r}; set 'calibration' of the LMCScorer.")
+    return matrix
 
 
 def check_keywords(caller: str, **given) -> None:
@@ -34,7 +127,7 @@ def check_text(value, caller: str, name: str) -> str:
 
 def check_labels(labels, caller: str, n: int, name: str = "labels") -> list:
     """Return n labels, as many as there are things to be named."""
-    if isinstance(labels, (str, bytes, Mapping, type)) or not isinstance(labels, Iterable):
+    if isinstance(labels, (str, bytes, Mapping, Set, type)) or not isinstance(labels, Iterable):
         raise TypeError(f"{caller}: '{name}' must be a list of {n} names, got {labels!r}.")
     labels = list(labels)
     if len(labels) != n:

@@ -6,9 +6,16 @@ import numpy as np
 from scipy.cluster import hierarchy
 
 from sklmc.connectivity import ModelClusters, check_scorer
-from sklmc.plotting._barrier_matrix import LABELS, draw_matrix, matrix_of
-from sklmc.plotting._checks import check_finite_number, check_keywords, check_text
-from sklmc.plotting._style import COLORS, new_axes
+from sklmc.plotting._checks import (
+    QUANTITIES,
+    check_finite_number,
+    check_keywords,
+    check_labels,
+    check_pairs,
+    check_text,
+    split_models,
+)
+from sklmc.plotting._style import COLORS, draw_matrix, extend_of, new_axes
 
 
 class ClusterDisplay:
@@ -25,6 +32,8 @@ class ClusterDisplay:
         light pairs are those whose barrier is as high as the loss itself [1]_.
     name : str, default="epsilon"
         What the colour bar is called.
+    labels : list of str, default=None
+        Names of the models; None numbers them.
 
     Attributes
     ----------
@@ -60,28 +69,30 @@ class ClusterDisplay:
     (3, 3)
     """
 
-    def __init__(self, clusters, vmax=None, name="epsilon"):
+    def __init__(self, clusters, vmax=None, name="epsilon", labels=None):
         self.clusters = clusters
         self.vmax = vmax
         self.name = name
+        self.labels = labels
 
     @classmethod
     def from_models(
-        cls, models, X, y, *, scorer=None, values="epsilon", linkage="single", on="distance"
+        cls, models, X, y, *, scorer=None, quantity="epsilon", linkage="single", on="distance"
     ):
         """Score all pairs of models and cluster them.
 
         Parameters
         ----------
-        models : list of skorch nets, fitted sklmc estimators, Pipelines or torch.nn.Modules
-            At least two.
+        models : list, or dict of str to model
+            At least two skorch nets, fitted sklmc estimators, Pipelines or torch.nn.Modules; the
+            labels of a dict name the rows.
         X : array-like of shape (n_samples, ...)
             Samples.
         y : array-like of shape (n_samples,)
             Labels or targets.
         scorer : LMCScorer, default=None
             How to score; None means ``LMCScorer()``.
-        values : {"barrier", "epsilon", "calibrated_barrier"}, default="epsilon"
+        quantity : {"barrier", "epsilon", "calibrated_barrier"}, default="epsilon"
             Which matrix.
         linkage : {"single", "complete", "average", "weighted"}, default="single"
             See :meth:`sklmc.PairwiseScore.cluster`.
@@ -93,35 +104,45 @@ class ClusterDisplay:
         display : ClusterDisplay
             To be drawn with :meth:`plot`.
         """
-        scorer = check_scorer(scorer, "ClusterDisplay.from_models")
-        score = scorer.pairwise(models, X, y)
-        return cls.from_scores(score, values=values, linkage=linkage, on=on)
+        caller = "ClusterDisplay.from_models"
+        scorer = check_scorer(scorer, caller)
+        labels, models = split_models(models, caller)
+        scores = scorer.pairwise(models, X, y)
+        return cls.from_scores(scores, quantity=quantity, linkage=linkage, on=on, labels=labels)
 
     @classmethod
-    def from_scores(cls, score, *, values="epsilon", linkage="single", on="distance"):
+    def from_scores(
+        cls, scores, *, quantity="epsilon", linkage="single", on="distance", labels=None
+    ):
         """Cluster pairs that are scored already.
 
         Parameters
         ----------
-        score : PairwiseScore
+        scores : PairwiseScore
             The pairs.
-        values : {"barrier", "epsilon", "calibrated_barrier"}, default="epsilon"
+        quantity : {"barrier", "epsilon", "calibrated_barrier"}, default="epsilon"
             Which matrix.
         linkage : {"single", "complete", "average", "weighted"}, default="single"
             See :meth:`sklmc.PairwiseScore.cluster`.
         on : {"distance", "rows"}, default="distance"
             See :meth:`sklmc.PairwiseScore.cluster`.
+        labels : list of str, default=None
+            Names of the models; None numbers them.
 
         Returns
         -------
         display : ClusterDisplay
             To be drawn with :meth:`plot`.
         """
-        matrix_of(score, values, "ClusterDisplay.from_scores")
-        clusters = score.cluster(linkage, on, values=values)
-        metric = score.error if score.metric == "error" else score.loss
+        caller = "ClusterDisplay.from_scores"
+        n = len(check_pairs(scores, quantity, caller))
+        if labels is not None:
+            labels = check_labels(labels, caller, n)
+        clusters = scores.cluster(linkage, on, values=quantity)
+        metric = scores.error if scores.metric == "error" else scores.loss
         mean = float(np.mean(metric[:, [0, -1]]))
-        return cls(clusters=clusters, vmax=mean if mean > 0 else None, name=LABELS[values])
+        vmax = mean if mean > 0 else None
+        return cls(clusters=clusters, vmax=vmax, name=QUANTITIES[quantity], labels=labels)
 
     def plot(self, ax=None, *, vmax=None, color_threshold=None, image_kw=None):
         """Draw dendrogram and matrix.
@@ -154,9 +175,10 @@ class ClusterDisplay:
         check_finite_number(self.vmax, caller, "vmax")
         check_finite_number(color_threshold, caller, "color_threshold")
         check_text(self.name, caller, "name")
+        n = len(clusters.matrix)
+        labels = range(n) if self.labels is None else check_labels(self.labels, caller, n)
         ax, self.figure_ = new_axes(caller, ax, height=3.1)
         ax.set_axis_off()
-        n = len(clusters.matrix)
         self.dendrogram_ax_ = ax.inset_axes((0.0, 0.0, 0.28, 1.0))
         self.ax_ = ax.inset_axes((0.31, 0.0, 0.69, 1.0))
         hierarchy.set_link_color_palette([color for color in COLORS if color != "#000000"])
@@ -180,12 +202,12 @@ class ClusterDisplay:
         matrix = clusters.matrix[np.ix_(order, order)]
         top = self.vmax if vmax is None else vmax
         self.image_ = draw_matrix(self.ax_, matrix, top, {"aspect": "auto", **(image_kw or {})})
-        beyond = "max" if np.nanmax(matrix) > self.image_.norm.vmax else "neither"
-        self.colorbar_ = self.figure_.colorbar(self.image_, ax=ax, label=self.name, extend=beyond)
+        extend = extend_of(self.image_, matrix)
+        self.colorbar_ = self.figure_.colorbar(self.image_, ax=ax, label=self.name, extend=extend)
         self.ax_.yaxis.tick_right()
         step = max(1, -(-n // 25))
         shown = range(0, n, step)
-        self.ax_.set_yticks(shown, [str(order[k]) for k in shown], fontsize=6)
+        self.ax_.set_yticks(shown, [str(labels[order[k]]) for k in shown], fontsize=6)
         self.ax_.set_xticks([])
         self.ax_.set_xlabel("model")
         return self

@@ -6,8 +6,7 @@ import numpy as np
 import torch
 
 from sklmc._validation import check_array, check_flag, check_integer
-from sklmc.features import LinearRegions, linear_regions
-from sklmc.features._regions import check_bounds
+from sklmc.features import LinearRegions, check_bounds, linear_regions
 from sklmc.models import as_logits, predict_outputs, see_through, transform, view
 from sklmc.plotting._checks import check_keywords, check_labels
 from sklmc.plotting._style import COLORS, new_axes, pyplot
@@ -41,8 +40,9 @@ class DecisionRegionDisplay:
         The figure of `ax_`.
     surface_ : matplotlib QuadMesh
         The predicted classes.
-    boundary_ : matplotlib ContourSet
-        Where the decision changes.
+    boundaries_ : list of matplotlib ContourSet
+        Where the decision changes: one for each class but the last, if it wins somewhere but not
+        everywhere.
     lines_ : matplotlib LineCollection or None
         Edges of the linear regions.
 
@@ -55,7 +55,8 @@ class DecisionRegionDisplay:
     >>> from sklmc import DecisionRegionDisplay
     >>> from sklmc.nets import MLP
     >>> net = MLP(2, 2, width=4)
-    >>> display = DecisionRegionDisplay.from_model(net, ((-1, 1), (-1, 1)), n_points=20).plot()
+    >>> box = ((-1, 1), (-1, 1))
+    >>> display = DecisionRegionDisplay.from_model(net, bounds=box, n_points=20).plot()
     >>> display.scores.shape
     (20, 20, 2)
     """
@@ -70,7 +71,7 @@ class DecisionRegionDisplay:
         self.y = y
 
     @classmethod
-    def from_model(cls, model, bounds=None, *, X=None, y=None, regions=True, n_points=200):
+    def from_model(cls, model, X=None, y=None, *, bounds=None, regions=True, n_points=200):
         """Run a model over a grid and find its linear regions.
 
         Parameters
@@ -78,12 +79,12 @@ class DecisionRegionDisplay:
         model : skorch net, fitted sklmc estimator, Pipeline or torch.nn.Module
             A classifier with two inputs. A Pipeline is drawn in its own inputs, without linear
             regions.
-        bounds : tuple of two (float, float), default=None
-            The box ``((x0, x1), (y0, y1))``; None takes the range of X and a tenth around it.
         X : array-like of shape (n_samples, 2), default=None
             Points to draw.
         y : array-like of shape (n_samples,), default=None
             Their classes.
+        bounds : tuple of two (float, float), default=None
+            The box ``((x0, x1), (y0, y1))``; None takes the range of X and a tenth around it.
         regions : bool, default=True
             Whether linear regions are found, which takes time for wide nets.
         n_points : int, default=200
@@ -157,7 +158,7 @@ class DecisionRegionDisplay:
         self.surface_ = self.ax_.pcolormesh(
             self.x0, self.x1, best, **{**keywords, **(surface_kw or {})}
         )
-        self.boundary_ = self._plot_boundary(best)
+        self.boundaries_ = self._plot_boundaries()
         self.lines_ = None
         if self.regions is not None:
             edges = [np.vstack([polygon, polygon[:1]]) for polygon in self.regions.polygons]
@@ -187,19 +188,15 @@ class DecisionRegionDisplay:
         if self.X is not None:
             check_array(self.X, caller, "X", (None, 2))
 
-    def _plot_boundary(self, best: np.ndarray):
-        """Draw where the greatest logit changes."""
-        style = {"colors": "black", "linewidths": 1.2}
-        if self.scores.shape[-1] == 2:
-            gap = self.scores[..., 1] - self.scores[..., 0]
-            levels = [0.0] if gap.min() < 0 < gap.max() else []
-            return (
-                self.ax_.contour(self.x0, self.x1, gap, levels=levels, **style) if levels else None
-            )
-        if best.min() == best.max():
-            return None
-        between = np.arange(best.min(), best.max()) + 0.5
-        return self.ax_.contour(self.x0, self.x1, best, levels=between, **style)
+    def _plot_boundaries(self) -> list:
+        """Draw where the greatest logit changes; the last class borders on the others' lines."""
+        found = []
+        for k in range(self.scores.shape[-1] - 1):
+            lead = self.scores[..., k] - np.delete(self.scores, k, axis=-1).max(axis=-1)
+            if lead.min() < 0 < lead.max():
+                style = {"levels": [0.0], "colors": "black", "linewidths": 1.2}
+                found.append(self.ax_.contour(self.x0, self.x1, lead, **style))
+        return found
 
 
 def _codes(y, n_samples: int, classes, caller: str) -> list[int]:

@@ -12,22 +12,26 @@ from sklmc.features import (
     reciprocal_orthogonality,
     weak_additivity,
 )
-from sklmc.models import check_compatible, common_input, see_through, view
-from sklmc.plotting._checks import check_frame, check_keywords, check_text
-from sklmc.plotting._style import add_legend, line_style, new_axes
+from sklmc.plotting._checks import check_frames, check_keywords, split_frames, split_pair
+from sklmc.plotting._style import add_legend, draw_band, line_style, new_axes
 
-MEASURES = {
-    "linear": (layerwise_linear_connectivity, "one_minus_cosine", "1 - cosine"),
-    "exponential": (layerwise_exponential_connectivity, "cosine", "cosine"),
-    "weak_additivity": (weak_additivity, "cosine", "cosine"),
-    "orthogonality": (reciprocal_orthogonality, "ratio", "norm ratio"),
+ROUNDING = 1e-12  # 1 - cosine that float32 features have by rounding alone (angles of 1e-6)
+MEASURES = {  # measure: function, columns that are drawn, name of the first
+    "linear": (
+        layerwise_linear_connectivity,
+        ("one_minus_cosine", "one_minus_cosine_ab"),
+        "1 - cosine",
+    ),
+    "exponential": (layerwise_exponential_connectivity, ("cosine",), "cosine"),
+    "weak_additivity": (weak_additivity, ("cosine", "null"), "cosine"),
+    "orthogonality": (reciprocal_orthogonality, ("ratio",), "norm ratio"),
 }
 
 
 class FeatureConnectivityDisplay:
     """A measure of features, drawn layer by layer for one or more pairs of nets.
 
-    Create it with :meth:`from_models` or :meth:`from_frames`.
+    Create it with :meth:`from_models` or :meth:`from_frame`.
 
     Parameters
     ----------
@@ -44,7 +48,8 @@ class FeatureConnectivityDisplay:
     figure_ : matplotlib Figure
         The figure of `ax_`.
     lines_ : list of matplotlib Line2D
-        The mean of each label over pairs and alphas; "linear" on a logarithmic axis.
+        The mean of each label over pairs and alphas; "linear" on a logarithmic axis that ends
+        above what is rounding alone.
     reference_ : list of matplotlib Line2D
         What the measure is compared with: 1 - cosine between the nets themselves for "linear"
         (dotted, in the label's colour), the value of independent Gaussian vectors for
@@ -65,7 +70,7 @@ class FeatureConnectivityDisplay:
     >>> from sklmc import FeatureConnectivityDisplay
     >>> from sklmc.nets import MLP
     >>> a, b = MLP(4, 2, width=8, depth=2), MLP(4, 2, width=8, depth=2)
-    >>> display = FeatureConnectivityDisplay.from_models(a, b, torch.randn(20, 4)).plot()
+    >>> display = FeatureConnectivityDisplay.from_models([a, b], torch.randn(20, 4)).plot()
     >>> display.ax_.get_ylabel()
     '1 - cosine'
     """
@@ -75,19 +80,19 @@ class FeatureConnectivityDisplay:
         self.measure = measure
 
     @classmethod
-    def from_models(cls, model_a, model_b, X, *, measure="linear", label="pair", **options):
+    def from_models(cls, models, X, *, measure="linear", **options):
         """Measure a pair of models.
 
         Parameters
         ----------
-        model_a, model_b : skorch net, fitted sklmc estimator, Pipeline or torch.nn.Module
-            A (alpha = 0) is the reference. A Pipeline counts as its last step.
+        models : list of two, or dict of str to model
+            Skorch nets, fitted sklmc estimators, Pipelines or torch.nn.Modules; a Pipeline counts
+            as its last step. The first, A (alpha = 0), is the reference. The labels of a dict
+            name the pair in the legend.
         X : array-like of shape (n_samples, ...)
             Samples.
         measure : {"linear", "exponential", "weak_additivity", "orthogonality"}, default="linear"
             What is measured.
-        label : str, default="pair"
-            Name in the legend.
         **options : dict
             Further arguments of the measure: `alphas`, `layers`.
 
@@ -97,22 +102,18 @@ class FeatureConnectivityDisplay:
             To be drawn with :meth:`plot`.
         """
         caller = "FeatureConnectivityDisplay.from_models"
-        check_option(measure, MEASURES, caller, "measure")
-        check_text(label, caller, "label")
-        (before_a, a), (before_b, b) = see_through(model_a), see_through(model_b)
-        names = ["model_a", "model_b"]
-        X = common_input([before_a, before_b], X, caller, names)
-        pair = [view(model, caller=caller, name=name) for model, name in zip((a, b), names)]
-        check_compatible(pair, caller, names)
-        return cls({label: MEASURES[measure][0](a, b, X, **options)}, measure)
+        function, *_ = MEASURES[check_option(measure, MEASURES, caller, "measure")]
+        labels, (a, b), X = split_pair(models, X, caller)
+        label = "pair" if labels is None else f"{labels[0]} to {labels[1]}"
+        return cls({label: function(a, b, X, **options)}, measure)
 
     @classmethod
-    def from_frames(cls, frames, measure="linear"):
+    def from_frame(cls, frame, *, measure="linear"):
         """Take what was measured already.
 
         Parameters
         ----------
-        frames : DataFrame, list of DataFrame, or dict of str to any of these
+        frame : DataFrame, list of DataFrame, or dict of str to any of these
             Several frames under one label (pairs) are drawn as their mean with their range.
         measure : {"linear", "exponential", "weak_additivity", "orthogonality"}, default="linear"
             What was measured.
@@ -122,18 +123,10 @@ class FeatureConnectivityDisplay:
         display : FeatureConnectivityDisplay
             To be drawn with :meth:`plot`.
         """
-        caller = "FeatureConnectivityDisplay.from_frames"
-        check_option(measure, MEASURES, caller, "measure")
-        frames = frames if isinstance(frames, dict) else {"pair": frames}
-        joined = {}
-        for label, frame in _labelled(frames, caller).items():
-            parts = list(frame) if isinstance(frame, (list, tuple)) else [frame]
-            if not parts:
-                raise ValueError(f"{caller}: 'frames' holds no frame under {label!r}.")
-            for part in parts:
-                _check_measured(part, measure, caller)
-            joined[label] = pd.concat(parts, keys=range(len(parts)), names=["pair"])
-        return cls(joined, measure)
+        caller = "FeatureConnectivityDisplay.from_frame"
+        function, columns, _ = MEASURES[check_option(measure, MEASURES, caller, "measure")]
+        source = function.__name__
+        return cls(split_frames(frame, caller, "pair", ["layer", *columns], source), measure)
 
     def plot(self, ax=None, *, line_kw=None, band_kw=None):
         """Draw one line per label over the layers.
@@ -154,29 +147,30 @@ class FeatureConnectivityDisplay:
         """
         caller = type(self).__name__
         check_keywords(caller, line_kw=line_kw, band_kw=band_kw)
-        _, column, text = MEASURES[check_option(self.measure, MEASURES, caller, "measure")]
-        for frame in _labelled(self.frames, caller).values():
-            _check_measured(frame, self.measure, caller)
+        function, columns, text = MEASURES[check_option(self.measure, MEASURES, caller, "measure")]
+        check_frames(self.frames, caller, "frames", ["layer", *columns], function.__name__)
         self.ax_, self.figure_ = new_axes(caller, ax)
         self.lines_, self.reference_ = [], []
         layers: list[str] = []
         for index, (label, frame) in enumerate(self.frames.items()):
             layers += [name for name in frame.layer.unique() if name not in layers]
-            groups = frame.groupby("layer", sort=False)[column]
+            groups = frame.groupby("layer", sort=False)[columns[0]]
             places = [layers.index(name) for name in frame.layer.unique()]
             mean, low, high = groups.mean(), groups.min(), groups.max()
             style = {"label": label, "marker": "o", "markersize": 3, **line_style(index)}
             (line,) = self.ax_.plot(places, mean, **{**style, **(line_kw or {})})
             self.lines_.append(line)
             if (high > low).any():
-                keywords = {"color": line.get_color(), "alpha": 0.2, "linewidth": 0}
-                self.ax_.fill_between(places, low, high, **{**keywords, **(band_kw or {})})
+                draw_band(self.ax_, line, places, low, high, band_kw)
             self._plot_reference(frame, places, line.get_color(), index)
         self.ax_.set_xticks(range(len(layers)), layers, rotation=45, ha="right", fontsize="small")
         self.ax_.set(xlabel="layer", ylabel=text)
         drawn = np.concatenate([line.get_ydata() for line in self.lines_ + self.reference_])
-        if self.measure == "linear" and np.nanmin(drawn) > 0:
+        clear = drawn[drawn > ROUNDING]
+        if self.measure == "linear" and clear.size:
             self.ax_.set_yscale("log")  # spawned and independent pairs lie decades apart
+            if clear.size < len(drawn):
+                self.ax_.set_ylim(bottom=0.3 * clear.min())
         add_legend(self.ax_, len(self.ax_.get_legend_handles_labels()[1]))
         return self
 
@@ -192,19 +186,3 @@ class FeatureConnectivityDisplay:
             if np.isfinite(null).any():
                 style["color"] = "0.5"
                 self.reference_ += self.ax_.plot(places, null, label="Gaussian null", **style)
-
-
-def _labelled(frames, caller: str) -> dict:
-    """Return frames by label, at least one."""
-    if not isinstance(frames, dict):
-        raise TypeError(f"{caller}: 'frames' must be a dict, got {type(frames).__name__}.")
-    if not frames:
-        raise ValueError(f"{caller}: 'frames' is empty; pass at least one.")
-    return frames
-
-
-def _check_measured(frame, measure: str, caller: str) -> None:
-    """Refuse a frame that the measure has not made."""
-    function, column, _ = MEASURES[measure]
-    extra = {"linear": ["one_minus_cosine_ab"], "weak_additivity": ["null"]}.get(measure, [])
-    check_frame(frame, caller, "frames", ["layer", column, *extra], function.__name__)

@@ -6,7 +6,12 @@ import numpy as np
 
 from sklmc._validation import check_integer, check_option
 from sklmc.connectivity import LossPlane, loss_plane
-from sklmc.plotting._checks import check_finite_number, check_keywords, check_labels
+from sklmc.plotting._checks import (
+    check_finite_number,
+    check_keywords,
+    check_labels,
+    split_models,
+)
 from sklmc.plotting._style import new_axes
 
 
@@ -19,6 +24,8 @@ class LossPlaneDisplay:
     ----------
     plane : LossPlane
         The numbers.
+    labels : sequence of three str, default=("A", "B", "C")
+        Names of the nets.
 
     Attributes
     ----------
@@ -54,8 +61,9 @@ class LossPlaneDisplay:
     (3,)
     """
 
-    def __init__(self, plane):
+    def __init__(self, plane, labels=("A", "B", "C")):
         self.plane = plane
+        self.labels = labels
 
     @classmethod
     def from_models(cls, models, X, y, **plane_kw):
@@ -63,8 +71,9 @@ class LossPlaneDisplay:
 
         Parameters
         ----------
-        models : list of three skorch nets, fitted sklmc estimators, Pipelines or torch.nn.Modules
-            A, B and C.
+        models : list of three, or dict of str to model
+            Skorch nets, fitted sklmc estimators, Pipelines or torch.nn.Modules. The labels of a
+            dict name them in place of A, B and C.
         X : array-like of shape (n_samples, ...)
             Samples.
         y : array-like of shape (n_samples,)
@@ -77,34 +86,30 @@ class LossPlaneDisplay:
         display : LossPlaneDisplay
             To be drawn with :meth:`plot`.
         """
-        return cls(loss_plane(models, X, y, **plane_kw))
+        labels, models = split_models(models, "LossPlaneDisplay.from_models", 3)
+        return cls(loss_plane(models, X, y, **plane_kw), labels or ("A", "B", "C"))
 
     @classmethod
-    def from_scores(cls, plane):
+    def from_scores(cls, scores, *, labels=("A", "B", "C")):
         """Take a plane that is scored already.
 
         Parameters
         ----------
-        plane : LossPlane
+        scores : LossPlane
             The plane.
+        labels : sequence of three str, default=("A", "B", "C")
+            Names of the nets.
 
         Returns
         -------
         display : LossPlaneDisplay
             To be drawn with :meth:`plot`.
         """
-        return cls(_check_plane(plane, "LossPlaneDisplay.from_scores"))
+        caller = "LossPlaneDisplay.from_scores"
+        plane = _check_plane(scores, caller, "scores")
+        return cls(plane, check_labels(labels, caller, 3))
 
-    def plot(
-        self,
-        ax=None,
-        *,
-        metric="loss",
-        labels=("A", "B", "C"),
-        n_levels=12,
-        vmax=None,
-        contour_kw=None,
-    ):
+    def plot(self, ax=None, *, metric="loss", n_levels=12, vmax=None, contour_kw=None):
         """Draw the plane.
 
         Parameters
@@ -113,8 +118,6 @@ class LossPlaneDisplay:
             Where to draw; None makes a figure at column width.
         metric : {"loss", "error"}, default="loss"
             What is drawn.
-        labels : sequence of three str, default=("A", "B", "C")
-            Names of the nets.
         n_levels : int, default=12
             Number of contours.
         vmax : float, default=None
@@ -132,8 +135,8 @@ class LossPlaneDisplay:
         check_keywords(caller, contour_kw=contour_kw)
         check_finite_number(vmax, caller, "vmax")
         check_integer(n_levels, caller, "n_levels", 2)
-        labels = check_labels(labels, caller, 3)
-        plane = _check_plane(self.plane, caller)
+        labels = check_labels(self.labels, caller, 3)
+        plane = _check_plane(self.plane, caller, "plane")
         self.ax_, self.figure_ = new_axes(caller, ax, height=2.8)
         values, ends = getattr(plane, metric), getattr(plane, f"model_{metric}")
         excess = np.maximum(values - ends.min(), 0.0)
@@ -157,26 +160,30 @@ class LossPlaneDisplay:
         (self.points_,) = self.ax_.plot(
             x, y, "o", color="white", markeredgecolor="black", markersize=6
         )
-        for label, position in zip(labels, plane.positions):
+        # A and B lie at one height, far left and right: long names must not meet or leave the axes
+        sides = (("left", "top"), ("right", "bottom"), ("center", "bottom"))
+        for label, position, (along, across) in zip(labels, plane.positions, sides):
             self.ax_.annotate(
                 label,
                 position,
-                xytext=(6, 5),
+                xytext=(0, 7 if across == "bottom" else -7),
                 textcoords="offset points",
+                ha=along,
+                va=across,
                 bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "linewidth": 0},
                 fontsize="small",
             )
         self.ax_.set_aspect("equal")
-        self.ax_.set_xlabel("distance along A to B")
+        self.ax_.set_xlabel(f"distance along {labels[0]} to {labels[1]}", wrap=True)
         self.ax_.set_ylabel("distance across")
         return self
 
 
-def _check_plane(plane, caller: str) -> LossPlane:
+def _check_plane(plane, caller: str, name: str) -> LossPlane:
     """Return `plane` if it is one."""
     if not isinstance(plane, LossPlane):
         raise TypeError(
-            f"{caller}: 'plane' must be a LossPlane, got {type(plane).__name__}; "
+            f"{caller}: '{name}' must be a LossPlane, got {type(plane).__name__}; "
             "sklmc.connectivity.loss_plane makes one."
         )
     return plane

@@ -6,8 +6,8 @@ import numpy as np
 
 from sklmc._validation import check_array, check_mapping, check_names, check_option
 from sklmc.connectivity import PairwiseScore, PathScore, check_scorer
-from sklmc.plotting._checks import check_keywords, check_text
-from sklmc.plotting._style import add_legend, line_style, new_axes
+from sklmc.plotting._checks import check_keywords, check_labels, split_models
+from sklmc.plotting._style import add_legend, draw_band, line_style, new_axes
 
 LABELS = {
     "loss": "loss",
@@ -29,6 +29,8 @@ class PathDisplay:
     curves : dict of str to dict of str to ndarray of shape (n_paths, n_alphas)
         For each label, for each of "loss", "calibrated_loss", "error" and "inverse_temperature"
         that is known, the values of one or more paths.
+    ends : sequence of two str, default=("A", "B")
+        Names of the nets at 0 and 1.
 
     Attributes
     ----------
@@ -62,44 +64,48 @@ class PathDisplay:
     'alpha (0: A, 1: B)'
     """
 
-    def __init__(self, alphas, curves):
+    def __init__(self, alphas, curves, ends=("A", "B")):
         self.alphas = alphas
         self.curves = curves
+        self.ends = ends
 
     @classmethod
-    def from_models(cls, model_a, model_b, X, y, *, scorer=None, label="path"):
+    def from_models(cls, models, X, y, *, scorer=None):
         """Score the line between two models.
 
         Parameters
         ----------
-        model_a, model_b : skorch net, fitted sklmc estimator, Pipeline or torch.nn.Module
-            A (alpha = 0) is the reference; B moves onto A if the scorer has an aligner.
+        models : list of two, or dict of str to model
+            Skorch nets, fitted sklmc estimators, Pipelines or torch.nn.Modules. The first
+            (alpha = 0) is the reference; the second moves onto it if the scorer has an aligner.
+            The labels of a dict name the ends.
         X : array-like of shape (n_samples, ...)
             Samples.
         y : array-like of shape (n_samples,)
             Labels or targets.
         scorer : LMCScorer, default=None
             How to score; None means ``LMCScorer(n_alphas=25)``.
-        label : str, default="path"
-            Name of the path in the legend.
 
         Returns
         -------
         display : PathDisplay
             To be drawn with :meth:`plot`.
         """
-        scorer = check_scorer(scorer, "PathDisplay.from_models", n_alphas=25)
-        check_text(label, "PathDisplay.from_models", "label")
-        return cls.from_scores({label: scorer.path(model_a, model_b, X, y)})
+        caller = "PathDisplay.from_models"
+        scorer = check_scorer(scorer, caller, n_alphas=25)
+        labels, models = split_models(models, caller, 2)
+        return cls.from_scores(scorer.pairwise(models, X, y), ends=labels or ("A", "B"))
 
     @classmethod
-    def from_scores(cls, scores):
+    def from_scores(cls, scores, *, ends=("A", "B")):
         """Take paths that are scored already.
 
         Parameters
         ----------
         scores : PathScore, PairwiseScore, list of PathScore, or dict of str to any of these
             Several paths under one label are drawn as their median with a band.
+        ends : sequence of two str, default=("A", "B")
+            Names of the nets at 0 and 1.
 
         Returns
         -------
@@ -110,6 +116,7 @@ class PathDisplay:
             scores = {"path": scores}
         if not scores:
             raise ValueError("PathDisplay.from_scores: 'scores' is empty; pass at least one.")
+        check_labels(ends, "PathDisplay.from_scores", 2, "ends")
         alphas, curves = None, {}
         for label, score in scores.items():
             seen, curves[label] = _curves_of(score)
@@ -120,7 +127,7 @@ class PathDisplay:
                     f"PathDisplay.from_scores: {label!r} has other alphas than the first score "
                     f"({len(seen)} and {len(alphas)}); score all with the same 'n_alphas'."
                 )
-        return cls(alphas=alphas, curves=curves)
+        return cls(alphas=alphas, curves=curves, ends=ends)
 
     def plot(self, ax=None, *, metric="loss", line_kw=None, band_kw=None):
         """Draw the paths.
@@ -148,6 +155,7 @@ class PathDisplay:
             for paths in check_mapping(known, caller, "curves").values():
                 n_paths = len(np.atleast_2d(np.asarray(paths)))
                 check_array(np.atleast_2d(paths), caller, "curves", (n_paths, n_alphas))
+        ends = check_labels(self.ends, caller, 2, "ends")
         metrics = check_names(metric, caller, "metric")
         if not metrics or not self.curves:
             raise ValueError(f"{caller}: {'metric' if self.curves else 'curves'!r} is empty.")
@@ -177,13 +185,9 @@ class PathDisplay:
                 self.lines_.append(line)
                 if len(paths) > 1:
                     low, high = np.quantile(paths, [0.25, 0.75], axis=0)
-                    keywords = {"color": line.get_color(), "alpha": 0.2, "linewidth": 0}
-                    self.bands_.append(
-                        self.ax_.fill_between(
-                            self.alphas, low, high, **{**keywords, **(band_kw or {})}
-                        )
-                    )
-        self.ax_.set_xlabel("alpha (0: A, 1: B)")
+                    band = draw_band(self.ax_, line, self.alphas, low, high, band_kw)
+                    self.bands_.append(band)
+        self.ax_.set_xlabel(f"alpha (0: {ends[0]}, 1: {ends[1]})", wrap=True)
         self.ax_.set_ylabel(LABELS[metrics[0]] if len(metrics) == 1 else _common(metrics))
         self.ax_.set_xlim(0, 1)
         add_legend(self.ax_, len(self.lines_))

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import numpy as np
 
-from sklmc._validation import check_integer, check_mapping
+from sklmc._validation import check_integer
 from sklmc.features import preactivation_scale
 from sklmc.models import see_through, transform, view
-from sklmc.plotting._checks import check_frame, check_keywords
+from sklmc.plotting._checks import (
+    check_frames,
+    check_keywords,
+    check_layer,
+    name_models,
+    rows_of_layer,
+    split_frames,
+    split_models,
+)
 from sklmc.plotting._style import add_legend, line_style, new_axes
+
+COLUMNS = ("layer", "scale")
 
 
 class PreactivationDisplay:
     """A histogram of the scales of ReLU inputs, one outline per label.
 
-    Create it with :meth:`from_models` or :meth:`from_frames`.
+    Create it with :meth:`from_model`, :meth:`from_models` or :meth:`from_frame`.
 
     Parameters
     ----------
@@ -54,13 +64,13 @@ class PreactivationDisplay:
         self.frames = frames
 
     @classmethod
-    def from_models(cls, models, X, *, layer=None):
-        """Measure one or more models.
+    def from_model(cls, model, X, *, layer=None):
+        """Measure one model.
 
         Parameters
         ----------
-        models : model, or dict of str to model
-            Skorch nets, fitted sklmc estimators, Pipelines or torch.nn.Modules, by label.
+        model : skorch net, fitted sklmc estimator, Pipeline or torch.nn.Module
+            The net.
         X : array-like of shape (n_samples, ...)
             Samples.
         layer : str, default=None
@@ -71,47 +81,58 @@ class PreactivationDisplay:
         display : PreactivationDisplay
             To be drawn with :meth:`plot`.
         """
-        if not isinstance(layer, (str, type(None))):
-            raise TypeError(f"{cls.__name__}: 'layer' must be one layer's name, got {layer!r}.")
-        models = models if isinstance(models, dict) and models else {"units": models}
-        frames = {}
-        for label, model in models.items():
-            earlier, inner = see_through(model)
-            name = "models" if len(models) == 1 else f"models[{label!r}]"
-            inner = view(inner, caller=f"{cls.__name__}.from_models", name=name)
-            frames[label] = preactivation_scale(
-                inner, transform(earlier, X), layers="relu" if layer is None else layer
-            )
-        return cls.from_frames(frames, layer)
+        caller = "PreactivationDisplay.from_model"
+        return cls.from_frame(_scales(model, X, layer, caller, "model"), layer=layer)
 
     @classmethod
-    def from_frames(cls, frames, layer=None):
-        """Take scales that were measured already.
+    def from_models(cls, models, X, *, layer=None):
+        """Measure some models, of any architectures.
 
         Parameters
         ----------
-        frames : DataFrame or dict of str to DataFrame
-            Rows of :func:`sklmc.features.preactivation_scale`, by label.
+        models : list, or dict of str to model
+            Skorch nets, fitted sklmc estimators, Pipelines or torch.nn.Modules; those of a list
+            are numbered.
+        X : array-like of shape (n_samples, ...)
+            Samples.
         layer : str, default=None
-            Which layer; None takes the last one of each frame.
+            Which ReLU; None takes the last one of each.
 
         Returns
         -------
         display : PreactivationDisplay
             To be drawn with :meth:`plot`.
         """
-        frames = frames if isinstance(frames, dict) and frames else {"units": frames}
-        chosen = {}
-        for label, frame in frames.items():
-            check_frame(frame, cls.__name__, "frames", ["layer", "scale"], "preactivation_scale")
-            name = frame.layer.iloc[-1] if layer is None else layer
-            if name not in list(frame.layer.unique()):
-                raise ValueError(
-                    f"{cls.__name__}: 'layer' must be one of {list(frame.layer.unique())!r}, which "
-                    f"{label!r} holds, got {name!r}."
-                )
-            chosen[label] = frame[frame.layer == name]
-        return cls(chosen)
+        caller = "PreactivationDisplay.from_models"
+        labels, models = split_models(models, caller)
+        names = name_models(labels, len(models))
+        labels = labels or [f"model {k}" for k in range(len(models))]
+        frames = {
+            label: _scales(model, X, layer, caller, name)
+            for label, name, model in zip(labels, names, models)
+        }
+        return cls.from_frame(frames, layer=layer)
+
+    @classmethod
+    def from_frame(cls, frame, *, layer=None):
+        """Take scales that were measured already.
+
+        Parameters
+        ----------
+        frame : DataFrame, list of DataFrame, or dict of str to any of these
+            Rows of :func:`sklmc.features.preactivation_scale`, by label. The units of several
+            frames under one label are counted together.
+        layer : str, default=None
+            Which layer; None takes the last one of each label.
+
+        Returns
+        -------
+        display : PreactivationDisplay
+            To be drawn with :meth:`plot`.
+        """
+        caller = "PreactivationDisplay.from_frame"
+        frames = split_frames(frame, caller, "units", COLUMNS, "preactivation_scale")
+        return cls({key: rows_of_layer(one, layer, caller, -1) for key, one in frames.items()})
 
     def plot(self, ax=None, *, n_bins=40, outline_kw=None):
         """Draw the histograms, as shares of units.
@@ -133,10 +154,7 @@ class PreactivationDisplay:
         caller = type(self).__name__
         check_integer(n_bins, caller, "n_bins", 1)
         check_keywords(caller, outline_kw=outline_kw)
-        for frame in check_mapping(self.frames, caller, "frames").values():
-            check_frame(frame, caller, "frames", ["layer", "scale"], "preactivation_scale")
-        if not self.frames:
-            raise ValueError(f"{caller}: 'frames' is empty; pass at least one.")
+        check_frames(self.frames, caller, "frames", COLUMNS, "preactivation_scale")
         self.ax_, self.figure_ = new_axes(caller, ax)
         largest = max(frame.scale.max() for frame in self.frames.values())
         edges = np.linspace(0.0, largest if largest > 0 else 1.0, n_bins + 1)
@@ -151,3 +169,13 @@ class PreactivationDisplay:
         self.ax_.set(xlabel="root mean square of a unit's ReLU input", ylabel="share of units")
         add_legend(self.ax_, len(self.frames))
         return self
+
+
+def _scales(model, X, layer, caller: str, name: str):
+    """Return the scales of one model; a Pipeline is seen through."""
+    check_layer(layer, caller)
+    earlier, inner = see_through(model)
+    inner = view(inner, caller=caller, name=name)
+    return preactivation_scale(
+        inner, transform(earlier, X), layers="relu" if layer is None else layer
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 # Okabe and Ito's palette without its yellow, which is too light for lines on white
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 3)))
@@ -45,6 +47,25 @@ def add_legend(ax, n_lines: int) -> None:
             ncols=2,
             columnspacing=1.0,
         )
+
+
+def draw_band(ax, line, x, low, high, band_kw: dict | None):
+    """Fill the range around a line in the line's colour."""
+    keywords = {"color": line.get_color(), "alpha": 0.2, "linewidth": 0}
+    return ax.fill_between(x, low, high, **{**keywords, **(band_kw or {})})
+
+
+def draw_matrix(ax, matrix: np.ndarray, vmax: float | None, image_kw: dict | None):
+    """Draw a matrix of barriers from dark (0, connected) to light."""
+    finite = matrix[np.isfinite(matrix)]
+    top = vmax if vmax is not None else (finite.max() if finite.size else 1.0)
+    keywords = {"cmap": "cividis", "vmin": 0.0, "vmax": top if top > 0 else 1.0}
+    return ax.imshow(matrix, **{**keywords, "interpolation": "nearest", **(image_kw or {})})
+
+
+def extend_of(image, matrix: np.ndarray) -> str:
+    """Say at which end of a colour bar values lie beyond the last colour."""
+    return "max" if np.nanmax(matrix) > image.norm.vmax else "neither"
 
 
 def line_style(index: int) -> dict:

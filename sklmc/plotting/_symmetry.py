@@ -19,7 +19,7 @@ class SymmetryDisplay:
 
     A vertical line joins all places of a group: they move together. The marker tells the axis: a
     circle is axis 0 (what a layer makes), a square axis 1 (what a layer reads); a hollow mark is a
-    tensor that no output sees move. Create it with :meth:`from_symmetry` or :meth:`from_model`.
+    tensor that no output sees move. Create it with :meth:`from_model` or :meth:`from_scores`.
 
     Parameters
     ----------
@@ -62,41 +62,7 @@ class SymmetryDisplay:
         self.places = places
 
     @classmethod
-    def from_symmetry(cls, symmetry, max_groups=60):
-        """Take a symmetry that is known.
-
-        Parameters
-        ----------
-        symmetry : PermutationSymmetry
-            What `discover_symmetry` found.
-        max_groups : int, default=60
-            Number of groups that are shown, the first in data-flow order.
-
-        Returns
-        -------
-        display : SymmetryDisplay
-            To be drawn with :meth:`plot`.
-        """
-        if not isinstance(symmetry, PermutationSymmetry):
-            raise TypeError(
-                "SymmetryDisplay.from_symmetry: 'symmetry' must be a PermutationSymmetry, got "
-                f"{type(symmetry).__name__}; for a model use from_model."
-            )
-        check_integer(max_groups, "SymmetryDisplay", "max_groups", 1)
-        shown = symmetry.groups[:max_groups]
-        touched = {tensor for group in shown for tensor, _ in group.places}
-        tensors = [name for name in symmetry.shapes if name in touched]
-        row = {name: place for place, name in enumerate(tensors)}
-        records = [
-            (row[tensor], column, axis, tensor not in group.unobservable)
-            for column, group in enumerate(shown)
-            for tensor, axis in group.places
-        ]
-        places = pd.DataFrame(records, columns=["row", "column", "axis", "observable"])
-        return cls(tensors, [_label(group) for group in shown], places)
-
-    @classmethod
-    def from_model(cls, model, X=None, max_groups=60):
+    def from_model(cls, model, X=None, *, max_groups=60):
         """Discover the symmetry of a model.
 
         Parameters
@@ -106,14 +72,48 @@ class SymmetryDisplay:
         X : array-like, tensor, or tuple of tensors, default=None
             A few samples, as in `discover_symmetry`.
         max_groups : int, default=60
-            Number of groups that are shown.
+            Number of groups that are shown, the first in data-flow order.
 
         Returns
         -------
         display : SymmetryDisplay
             To be drawn with :meth:`plot`.
         """
-        return cls.from_symmetry(discover_symmetry(model, X), max_groups=max_groups)
+        return cls.from_scores(discover_symmetry(model, X), max_groups=max_groups)
+
+    @classmethod
+    def from_scores(cls, scores, *, max_groups=60):
+        """Take a symmetry that is known.
+
+        Parameters
+        ----------
+        scores : PermutationSymmetry
+            What `discover_symmetry` found.
+        max_groups : int, default=60
+            Number of groups that are shown, the first in data-flow order.
+
+        Returns
+        -------
+        display : SymmetryDisplay
+            To be drawn with :meth:`plot`.
+        """
+        if not isinstance(scores, PermutationSymmetry):
+            raise TypeError(
+                "SymmetryDisplay.from_scores: 'scores' must be a PermutationSymmetry, got "
+                f"{type(scores).__name__}; for a model use from_model."
+            )
+        check_integer(max_groups, "SymmetryDisplay", "max_groups", 1)
+        shown = scores.groups[:max_groups]
+        touched = {tensor for group in shown for tensor, _ in group.places}
+        tensors = [name for name in scores.shapes if name in touched]
+        row = {name: place for place, name in enumerate(tensors)}
+        records = [
+            (row[tensor], column, axis, tensor not in group.unobservable)
+            for column, group in enumerate(shown)
+            for tensor, axis in group.places
+        ]
+        places = pd.DataFrame(records, columns=["row", "column", "axis", "observable"])
+        return cls(tensors, [_label(group) for group in shown], places)
 
     def plot(self, ax=None, *, line_kw=None, mark_kw=None):
         """Draw the groups.
@@ -138,7 +138,7 @@ class SymmetryDisplay:
             names = getattr(self, name)
             check_labels(names, caller, len(names) if isinstance(names, list) else 1, name)
         columns = ["row", "column", "axis", "observable"]
-        check_frame(self.places, caller, "places", columns, "from_symmetry", rows=False)
+        check_frame(self.places, caller, "places", columns, "from_model", rows=False)
         height = 1.2 + ROW_HEIGHT * len(self.tensors)
         width = 2.4 + 0.22 * len(self.groups)
         self.ax_, self.figure_ = new_axes(caller, ax, width=width, height=height)
@@ -158,7 +158,8 @@ class SymmetryDisplay:
             self.marks_.append(marks)
         self.ax_.set_yticks(range(len(self.tensors)), self.tensors, fontsize="xx-small")
         self.ax_.set_xticks(range(len(self.groups)), self.groups, rotation=90, fontsize="xx-small")
-        self.ax_.invert_yaxis()
+        self.ax_.set_xlim(-0.5, max(1, len(self.groups)) - 0.5)
+        self.ax_.set_ylim(max(1, len(self.tensors)) - 0.5, -0.5)
         self.ax_.set_xlabel("group (size)")
         self.ax_.set_ylabel("tensor")
         if self.marks_:

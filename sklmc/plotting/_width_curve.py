@@ -9,13 +9,15 @@ import pandas as pd
 
 from sklmc._validation import check_array, check_flag, check_mapping, check_names
 from sklmc.plotting._checks import check_frame, check_keywords, check_text
-from sklmc.plotting._style import add_legend, line_style, new_axes
+from sklmc.plotting._style import add_legend, draw_band, line_style, new_axes
+
+MOST_TICKS = 8  # names of widths at column width
 
 
 class WidthCurveDisplay:
     """A score against the width of the nets (or another growing parameter), one line per label.
 
-    Create it with :meth:`from_frame` or :meth:`from_cv_results`.
+    Create it with :meth:`from_frame` or :meth:`from_scores`.
 
     Parameters
     ----------
@@ -112,15 +114,16 @@ class WidthCurveDisplay:
         return cls(x=widths, curves=curves, x_name=x, y_name=_shared_name(columns))
 
     @classmethod
-    def from_cv_results(cls, cv_results, *, scores=("neg_barrier",), param=None):
+    def from_scores(cls, scores, *, quantity="neg_barrier", param=None):
         """Draw the results of a search over widths: mean and standard deviation over splits.
 
         Parameters
         ----------
-        cv_results : dict or fitted search
-            ``cv_results_`` of a GridSearchCV with ``scoring=LMCScorer()``, or the search itself.
-        scores : sequence of str, default=("neg_barrier",)
-            Scores to draw; those named "neg_..." are drawn with their sign turned.
+        scores : fitted search, or dict
+            A GridSearchCV with ``scoring=LMCScorer()``, or its ``cv_results_``.
+        quantity : str or list of str, default="neg_barrier"
+            Scores to draw, as the scorer names them; those named "neg_..." are drawn with their
+            sign turned.
         param : str, default=None
             The parameter searched, ``estimator__module__width`` for example; None takes the only
             one.
@@ -130,29 +133,27 @@ class WidthCurveDisplay:
         display : WidthCurveDisplay
             To be drawn with :meth:`plot`.
         """
-        caller = "WidthCurveDisplay.from_cv_results"
-        results = getattr(cv_results, "cv_results_", cv_results)
+        caller = "WidthCurveDisplay.from_scores"
+        results = getattr(scores, "cv_results_", scores)
         if not isinstance(results, Mapping):
             raise TypeError(
-                f"{caller}: 'cv_results' must be the cv_results_ of a search or a fitted search, "
-                f"got {type(cv_results).__name__}."
+                f"{caller}: 'scores' must be a fitted search or its cv_results_, got "
+                f"{type(scores).__name__}."
             )
-        scores = check_names(scores, caller, "scores")
-        if not scores:
-            raise ValueError(f"{caller}: 'scores' is empty; name at least one.")
+        chosen = check_names(quantity, caller, "quantity")
+        if not chosen:
+            raise ValueError(f"{caller}: 'quantity' is empty; name at least one.")
         if not all(isinstance(name, str) for name in results):
-            raise TypeError(
-                f"{caller}: 'cv_results' must have names as keys, got {list(results)!r}."
-            )
+            raise TypeError(f"{caller}: 'scores' must have names as keys, got {list(results)!r}.")
         names = [name.removeprefix("param_") for name in results if name.startswith("param_")]
         if param is None:
             if len(names) != 1:
                 raise ValueError(
                     f"{caller}: {len(names)} parameters were searched ({names!r}) in "
-                    "'cv_results'; name one in 'param'."
+                    "'scores'; name one in 'param'."
                 )
             param = names[0]
-        wanted = {f"param_{param}": "param", **{f"mean_test_{score}": "scores" for score in scores}}
+        wanted = {f"param_{param}": "param", **{f"mean_test_{name}": "quantity" for name in chosen}}
         for key, parameter in wanted.items():
             if key not in results:
                 raise ValueError(
@@ -167,11 +168,11 @@ class WidthCurveDisplay:
                 "were searched as well; make a frame of the rows to be compared and use from_frame."
             )
         curves = {}
-        for score in scores:
-            sign = -1.0 if score.startswith("neg_") else 1.0
-            mean = sign * np.asarray(results[f"mean_test_{score}"])[frame.index]
-            std = np.asarray(results[f"std_test_{score}"])[frame.index]
-            label = score.removeprefix("neg_")
+        for name in chosen:
+            sign = -1.0 if name.startswith("neg_") else 1.0
+            mean = sign * np.asarray(results[f"mean_test_{name}"])[frame.index]
+            std = np.asarray(results[f"std_test_{name}"])[frame.index]
+            label = name.removeprefix("neg_")
             curves[label] = {"center": mean, "low": mean - std, "high": mean + std}
         labels: Sequence[str] = list(curves)
         x_name = param.split("__")[-1]
@@ -217,20 +218,26 @@ class WidthCurveDisplay:
             (line,) = self.ax_.plot(self.x, curve["center"], **{**keywords, **(line_kw or {})})
             self.lines_.append(line)
             if "low" in curve:
-                keywords = {"color": line.get_color(), "alpha": 0.2, "linewidth": 0}
-                self.bands_.append(
-                    self.ax_.fill_between(
-                        self.x, curve["low"], curve["high"], **{**keywords, **(band_kw or {})}
-                    )
-                )
+                band = draw_band(self.ax_, line, self.x, curve["low"], curve["high"], band_kw)
+                self.bands_.append(band)
         if log_x:
             self.ax_.set_xscale("log", base=2)
-            self.ax_.set_xticks(self.x, [f"{value:g}" for value in self.x])
+            ticks = _spaced(self.x)
+            self.ax_.set_xticks(ticks, [f"{value:g}" for value in ticks])
             self.ax_.minorticks_off()
         self.ax_.set_xlabel(self.x_name)
         self.ax_.set_ylabel(self.y_name)
         add_legend(self.ax_, len(self.lines_))
         return self
+
+
+def _spaced(x: np.ndarray) -> list[float]:
+    """Return those of some rising widths whose names do not run into each other on a log axis."""
+    ticks: list[float] = []
+    for value in x[x > 0]:
+        if not ticks or np.log2(value / ticks[-1]) >= np.log2(x[-1] / ticks[0]) / MOST_TICKS:
+            ticks.append(value)
+    return ticks
 
 
 def _shared_name(columns: Sequence[str]) -> str:

@@ -247,7 +247,7 @@ def test_interrupt_ends_the_ensemble(moons):
     net = clone(NET).set_params(module=Interrupting)
     assert net.fit(*moons).initialized_
     with pytest.raises(KeyboardInterrupt, match="member 0"):
-        DeepEnsemble(net, 2, random_state=0).fit(*moons)
+        DeepEnsemble(net, 2, vectorize=False, random_state=0).fit(*moons)
 
 
 def test_callbacks_may_stop_members_early(moons):

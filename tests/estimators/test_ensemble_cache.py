@@ -41,7 +41,7 @@ def test_second_fit_trains_nothing_and_gives_the_same(vectorize, moons, tmp_path
     assert np.array_equal(second.predict_proba(moons[0]), plain.predict_proba(moons[0]))
 
 
-@pytest.mark.parametrize("what", ["X", "seed", "width", "road"])
+@pytest.mark.parametrize("what", ["X", "seed", "width", "plan"])
 def test_nets_of_anything_else_are_not_taken(what, moons, tmp_path):
     make(tmp_path).fit(*moons)
     X, options = moons[0], {}

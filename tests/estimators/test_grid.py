@@ -197,7 +197,7 @@ def test_data_and_estimator_stay_as_they_were(moons):
 
 
 def test_same_ensemble_as_deep_ensemble_of_the_same_seeds(moons):
-    """A cell is an ordinary population: chunks and roads are those of DeepEnsemble."""
+    """A cell is an ordinary population: chunks and vectorizing are those of DeepEnsemble."""
     grid = ModelGrid(NET, {"module__width": 4}, n_estimators=4, random_state=0).fit(*moons)
     ensemble = DeepEnsemble(clone(NET).set_params(module__width=4), 4).fit(*moons)
     assert grid.cells_[0].vectorized == ensemble.vectorized_

@@ -36,7 +36,7 @@ def test_labels_of_a_validation_set_are_encoded_as_those_of_fit(labels, moons):
     assert named.history[:, ("valid_acc", "f1")] == coded.history[:, ("valid_acc", "f1")]
 
 
-def test_stacked_members_validate_on_it_too(moons):
+def test_vectorized_members_validate_on_it_too(moons):
     X, y = moons
     net = NetClassifier(max_epochs=2, train_split=predefined_split(Dataset(X[60:], NAMES[y[60:]])))
     ensembles = [

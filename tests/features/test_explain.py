@@ -18,7 +18,7 @@ from sklmc.features._explain._cause_search import (
     rises_between,
 )
 from sklmc.features._explain._split_samples import Score, SplitSamples
-from sklmc.models import view
+from sklmc.models import Inputs, view
 from sklmc.symmetry import discover_symmetry
 from tests.features import planted
 from tests.features.nets import mlp, samples
@@ -216,9 +216,9 @@ def test_share_of_frozen_axes():
 def test_scores_on_the_other_half():
     net, x = mlp(0), samples(400)
     y = net(x).argmax(dim=1)
-    split = SplitSamples(view(net, caller="f"), x, y)
+    split = SplitSamples(view(net, caller="f"), Inputs(x), y)
     assert len(split.data) == len(split.fit_data) == 200
-    rows = torch.cat([split.data, split.fit_data])
+    rows = torch.cat([split.data.given, split.fit_data.given])
     assert len(torch.unique(rows, dim=0)) == 400
     score = split.score(view(net, caller="f").state)
     assert score.error == 0

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 import sklmc
-from sklmc.features import layerwise_linear_connectivity, preactivation_scale
+from sklmc.features import feature_similarity, layerwise_linear_connectivity, preactivation_scale
 from tests.hostile.calls import add
 
 
@@ -17,7 +17,7 @@ def group(w):
 
 
 def two(w):
-    return {"model_a": w.a, "model_b": w.b, "X": w.X, "y": w.y}
+    return {"models": [w.a, w.b], "X": w.X}
 
 
 def quick(w):
@@ -42,39 +42,42 @@ CV_RESULTS = {
     "std_test_neg_barrier": np.zeros(2),
 }
 ENTRIES = {  # display -> (classmethod that makes it, its arguments)
-    "BarrierMatrixDisplay": ("from_scores", lambda w: {"score": w.pairs}),
-    "ClusterDisplay": ("from_scores", lambda w: {"score": w.pairs}),
+    "BarrierMatrixDisplay": ("from_scores", lambda w: {"scores": w.pairs}),
+    "ClusterDisplay": ("from_scores", lambda w: {"scores": w.pairs}),
     "DecisionRegionDisplay": (
         "from_model",
         lambda w: {"model": w.a, "bounds": ((-1, 1), (-1, 1)), "X": w.X, "y": w.y, "n_points": 5},
     ),
-    "FeatureConnectivityDisplay": ("from_frames", lambda w: {"frames": linear(w)}),
-    "FeatureSimilarityDisplay": (
-        "from_models",
-        lambda w: {"a": w.a, "b": w.b, "X": w.X, "on": "activation"},
-    ),
-    "LossPlaneDisplay": ("from_scores", lambda w: {"plane": w.plane}),
+    "FeatureConnectivityDisplay": ("from_frame", lambda w: {"frame": linear(w)}),
+    "FeatureSimilarityDisplay": ("from_models", lambda w: two(w) | {"on": "activation"}),
+    "LossPlaneDisplay": ("from_scores", lambda w: {"scores": w.plane}),
     "PathDisplay": ("from_scores", lambda w: {"scores": w.path}),
-    "PreactivationDisplay": ("from_frames", lambda w: {"frames": scales(w)}),
-    "SymmetryDisplay": ("from_symmetry", lambda w: {"symmetry": w.symmetry}),
+    "PreactivationDisplay": ("from_frame", lambda w: {"frame": scales(w)}),
+    "SymmetryDisplay": ("from_scores", lambda w: {"scores": w.symmetry}),
     "WidthCurveDisplay": ("from_frame", lambda w: {"frame": widths(w), "y": "barrier"}),
 }
 OTHER_ENTRIES = {
     "BarrierMatrixDisplay.from_models": lambda w: group(w) | quick(w),
     "ClusterDisplay.from_models": lambda w: group(w) | quick(w),
-    "FeatureConnectivityDisplay.from_models": lambda w: {"model_a": w.a, "model_b": w.b, "X": w.X},
-    "FeatureSimilarityDisplay.from_frame": lambda w: {
-        "frame": sklmc.FeatureSimilarityDisplay.from_models(w.a).frame
-    },
+    "FeatureConnectivityDisplay.from_models": two,
+    "FeatureSimilarityDisplay.from_frame": lambda w: {"frame": feature_similarity(w.a)},
+    "FeatureSimilarityDisplay.from_model": lambda w: {"model": w.a, "X": w.X, "on": "activation"},
     "LossPlaneDisplay.from_models": lambda w: group(w) | {"n_points": 2},
-    "PathDisplay.from_models": lambda w: two(w) | quick(w),
-    "PreactivationDisplay.from_models": lambda w: {"models": w.a, "X": w.X},
+    "PathDisplay.from_models": lambda w: two(w) | {"y": w.y} | quick(w),
+    "PreactivationDisplay.from_model": lambda w: {"model": w.a, "X": w.X},
+    "PreactivationDisplay.from_models": two,
     "SymmetryDisplay.from_model": lambda w: {"model": w.a},
-    "WidthCurveDisplay.from_cv_results": lambda w: {"cv_results": CV_RESULTS},
+    "WidthCurveDisplay.from_scores": lambda w: {"scores": CV_RESULTS},
 }
 KINDS = {
-    "BarrierMatrixDisplay": {"labels": "labels", "name": "text"},
-    "ClusterDisplay": {"clusters": "result", "vmax": "real", "name": "text"},
+    "BarrierMatrixDisplay": {"labels": "labels", "name": "text", "quantity": "option"},
+    "ClusterDisplay": {
+        "clusters": "result",
+        "vmax": "real",
+        "name": "text",
+        "labels": "labels",
+        "quantity": "option",
+    },
     "DecisionRegionDisplay": {
         "x0": "curve",
         "x1": "curve",
@@ -85,28 +88,28 @@ KINDS = {
         "y": "labels",
     },
     "FeatureConnectivityDisplay": {"frames": "table"},
-    "FeatureSimilarityDisplay": {},
+    "FeatureSimilarityDisplay": {"ends": "labels"},
     "LossPlaneDisplay": {"labels": "labels", "n_levels": "count"},
-    "PathDisplay": {"alphas": "curve", "curves": "table"},
-    "PreactivationDisplay": {"models": "model"},
+    "PathDisplay": {"alphas": "curve", "curves": "table", "ends": "labels"},
+    "PreactivationDisplay": {},
     "SymmetryDisplay": {"tensors": "labels", "groups": "labels", "places": "table"},
     "WidthCurveDisplay": {
         "x": "curve",
         "curves": "table",
         "y": "text",
         "by": "text",
-        "cv_results": "table",
     },
 }
 MAY_PASS = {
     **{key: {"no such name"} for key in ("name", "x_name", "y_name", "label")},
     **{key: {"zero", "two", "negative"} for key in ("vmax", "color_threshold")},
-    "models": {"another architecture", "too many"},
+    "models": {"too many", "a dict"},
     "model": {"another architecture", "nan weights"},
     "X": {"fewer rows", "1e300"},
     "groups": {"too few", "too many"},
     "tensors": {"too few", "too many"},
 }
+ALONE = {"models": MAY_PASS["models"] | {"a list of one", "another architecture"}}
 
 
 def held(cls, entry, arguments):
@@ -129,10 +132,9 @@ def taken(cls, entry):
         }.items():
             if name in names and not (cls.__name__ == "WidthCurveDisplay" and name == "y"):
                 kinds[name] = kind
-        if cls.__name__ == "PreactivationDisplay" and entry == "from_models":
-            kinds["models"] = "model"
         if cls.__name__ == "WidthCurveDisplay":
-            kinds.update({n: "text" for n in ("x", "y", "by", "scores") if n in names})
+            kinds.update({n: "text" for n in ("x", "y", "by", "quantity") if n in names})
+            kinds |= {"scores": "table"} if "scores" in names else {}
     return kinds
 
 
@@ -172,7 +174,7 @@ for path, base in OTHER_ENTRIES.items():
         lambda kind=cls, made_by=entry, **arguments: getattr(kind, made_by)(**arguments),
         base,
         signature=getattr(cls, entry),
-        may_pass=MAY_PASS,
+        may_pass=MAY_PASS | (ALONE if display == "PreactivationDisplay" else {}),
         keywords=display in ("FeatureConnectivityDisplay", "LossPlaneDisplay"),
         **taken(cls, entry),
     )

@@ -176,8 +176,9 @@ def test_values_are_those_before_an_operation_in_place():
 # -- rows of layers --------------------------------------------------------------------------
 
 
-def names_of_chain(module, width=3):
-    return [call.path for call, _ in find_chain(look_at(module), (torch.ones(2, width),))]
+def names_of_chain(module, width=3, **options):
+    row = find_chain(look_at(module), (torch.ones(2, width),), **options)
+    return [call.path for call, _ in row]
 
 
 def test_chain_is_the_row_of_layers_that_ends_with_the_output():
@@ -209,3 +210,52 @@ def test_a_change_in_place_between_two_layers_breaks_the_chain():
     assert names_of_chain(Changed()) == ["last"]
     in_place = nn.Sequential(nn.Linear(3, 4), nn.ReLU(inplace=True), nn.Linear(4, 2))
     assert names_of_chain(in_place) == ["0", "1", "2"]  # the layer's own business
+
+
+def test_a_decision_on_values_between_two_layers_breaks_the_chain():
+    class Decides(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.body = nn.Linear(3, 3), chain(0)
+
+        def forward(self, x):
+            h = self.first(x)
+            return self.body(h if h.sum() < 100 else 2 * h)
+
+    assert names_of_chain(Decides()) == [f"body.{i}" for i in range(4)]
+
+
+def test_numbers_say_what_comes_before_a_chain():
+    class Asks(nn.Module):
+        def __init__(self, shifts):
+            super().__init__()
+            self.shifts, self.body = shifts, chain(0)
+
+        def forward(self, x):
+            assert x.ndim == x.dim() == 2
+            assert x.dtype is torch.float32
+            return self.body(x + 1 if self.shifts else x)
+
+    for shifts in (False, True):
+        (first, _), *_ = find_chain(look_at(Asks(shifts)), (torch.ones(2, 3),))
+        assert first.index - first.inside.index == 1 + shifts
+
+
+def test_a_chain_may_be_one_in_evaluation_only():
+    class Noisy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
+
+        def forward(self, x):
+            return self.body(x + torch.randn_like(x)) + 1 if self.training else self.body(x)
+
+    module = Noisy().train()
+    before = snapshot(module)
+    assert names_of_chain(module) == ["body.0", "body.1"]
+    assert names_of_chain(module, training=True) == []
+    assert names_of_chain(module.body, training=True) == ["0", "1"]
+    assert snapshot(module) == before
+    look = look_at(module)
+    find_chain(look, (torch.ones(2, 3),), training=True)
+    assert not any(part.training for part in look.module.modules())

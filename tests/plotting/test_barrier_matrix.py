@@ -17,10 +17,10 @@ def test_image_is_the_matrix(pairwise_score):
     assert len(display.ax_.texts) == 36
 
 
-def test_other_values_labels_and_cap(pairwise_score):
+def test_other_quantity_labels_and_cap(pairwise_score):
     _, ax = plt.subplots()
     names = list("abcdef")
-    display = BarrierMatrixDisplay.from_scores(pairwise_score, values="epsilon", labels=names)
+    display = BarrierMatrixDisplay.from_scores(pairwise_score, quantity="epsilon", labels=names)
     display.plot(ax, vmax=0.1, annotate=False)
     assert display.ax_ is ax
     assert display.colorbar_.extend == "max"
@@ -41,11 +41,11 @@ def test_matrix_with_missing_pairs():
 
 
 def test_messages(pairwise_score, path_score):
-    with pytest.raises(TypeError, match="'score' must be a PairwiseScore, got PathScore"):
+    with pytest.raises(TypeError, match="'scores' must be a PairwiseScore, got PathScore"):
         BarrierMatrixDisplay.from_scores(path_score)
-    with pytest.raises(ValueError, match="'values' must be one of 'barrier'"):
-        BarrierMatrixDisplay.from_scores(pairwise_score, values="loss")
+    with pytest.raises(ValueError, match="'quantity' must be one of 'barrier'"):
+        BarrierMatrixDisplay.from_scores(pairwise_score, quantity="loss")
     with pytest.raises(ValueError, match="there is no 'calibrated_barrier'"):
-        BarrierMatrixDisplay.from_scores(pairwise_score, values="calibrated_barrier")
+        BarrierMatrixDisplay.from_scores(pairwise_score, quantity="calibrated_barrier")
     with pytest.raises(ValueError, match="'labels' must hold 6 names, got 2"):
         BarrierMatrixDisplay.from_scores(pairwise_score, labels=["a", "b"])

@@ -49,12 +49,12 @@ def test_draws_into_given_axes_and_leaves_scipy_s_colours_alone(pairwise_score):
 def test_from_models():
     X, y = make_moons(40, random_state=0)
     nets = [NetClassifier(max_epochs=1, random_state=seed).fit(X, y) for seed in range(3)]
-    display = ClusterDisplay.from_models(nets, X, y, values="barrier")
+    display = ClusterDisplay.from_models(nets, X, y, quantity="barrier")
     np.testing.assert_array_equal(display.clusters.matrix, LMCScorer().pairwise(nets, X, y).barrier)
 
 
 def test_messages(path_score):
-    with pytest.raises(TypeError, match=r"ClusterDisplay.from_scores: 'score' must be a Pairwise"):
+    with pytest.raises(TypeError, match=r"ClusterDisplay.from_scores: 'scores' must be a Pairwise"):
         ClusterDisplay.from_scores(path_score)
     with pytest.raises(TypeError, match="'clusters' must be a ModelClusters object, got int"):
         ClusterDisplay(3).plot()

@@ -36,9 +36,10 @@ def test_nets_are_marked_and_contours_begin_at_the_best_of_them(plane):
 
 def test_error_labels_and_axes(plane):
     _, ax = plt.subplots()
-    display = LossPlaneDisplay(plane).plot(ax, metric="error", labels=("p", "q", "r"), vmax=0.1)
+    display = LossPlaneDisplay(plane, labels=("p", "q", "r")).plot(ax, metric="error", vmax=0.1)
     assert display.ax_ is ax
     assert [text.get_text() for text in ax.texts] == ["p", "q", "r"]
+    assert ax.get_xlabel() == "distance along p to q"
     assert display.contours_.levels[-1] == pytest.approx(0.1)
 
 
@@ -52,10 +53,12 @@ def test_from_models():
     nets = [NetClassifier(max_epochs=1, random_state=seed).fit(X, y) for seed in range(3)]
     display = LossPlaneDisplay.from_models(nets, X, y, n_points=3)
     np.testing.assert_array_equal(display.plane.loss, loss_plane(nets, X, y, n_points=3).loss)
+    named = LossPlaneDisplay.from_models(dict(zip("pqr", nets)), X, y, n_points=2)
+    assert named.labels == ["p", "q", "r"]
 
 
 def test_messages(plane):
-    with pytest.raises(TypeError, match="'plane' must be a LossPlane, got list"):
+    with pytest.raises(TypeError, match="'scores' must be a LossPlane, got list"):
         LossPlaneDisplay.from_scores([])
     with pytest.raises(ValueError, match="'metric' must be one of 'loss', 'error'"):
         LossPlaneDisplay(plane).plot(metric="epsilon")

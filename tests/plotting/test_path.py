@@ -57,8 +57,12 @@ def test_from_models_scores_the_path():
     X, y = make_moons(60, random_state=0)
     a, b = (NetClassifier(max_epochs=2, random_state=seed).fit(X, y) for seed in range(2))
     scorer = LMCScorer(n_alphas=5)
-    display = PathDisplay.from_models(a, b, X, y, scorer=scorer)
+    display = PathDisplay.from_models([a, b], X, y, scorer=scorer)
     np.testing.assert_array_equal(display.curves["path"]["loss"][0], scorer.path(a, b, X, y).loss)
+    named = PathDisplay.from_models({"first": a, "second": b}, X, y, scorer=scorer).plot()
+    assert named.ax_.get_xlabel() == "alpha (0: first, 1: second)"
+    with pytest.raises(ValueError, match=r"PathDisplay.from_models: 'models' must hold 2 .* got 3"):
+        PathDisplay.from_models([a, b, a], X, y)
 
 
 def test_messages(path_score, pairwise_score):

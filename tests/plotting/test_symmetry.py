@@ -14,7 +14,7 @@ def symmetry():
 
 
 def test_a_mark_for_every_place_and_a_line_for_every_group(symmetry):
-    display = SymmetryDisplay.from_symmetry(symmetry).plot()
+    display = SymmetryDisplay.from_scores(symmetry).plot()
     places = {
         (display.tensors[int(y)], axis, display.groups[int(x)])
         for axis, marks in zip((0, 1), display.marks_, strict=True)
@@ -31,7 +31,7 @@ def test_a_mark_for_every_place_and_a_line_for_every_group(symmetry):
 
 
 def test_lines_reach_from_the_first_place_to_the_last(symmetry):
-    display = SymmetryDisplay.from_symmetry(symmetry).plot()
+    display = SymmetryDisplay.from_scores(symmetry).plot()
     for line, group in zip(display.lines_, symmetry.groups, strict=True):
         rows = [display.tensors.index(tensor) for tensor, _ in group.places]
         assert line.get_ydata().tolist() == [min(rows), max(rows)]
@@ -39,7 +39,7 @@ def test_lines_reach_from_the_first_place_to_the_last(symmetry):
 
 def test_keywords_reach_the_artists_and_axes_may_be_given(symmetry):
     _, ax = plt.subplots()
-    display = SymmetryDisplay.from_symmetry(symmetry, max_groups=1)
+    display = SymmetryDisplay.from_scores(symmetry, max_groups=1)
     display.plot(ax, line_kw={"linewidth": 3}, mark_kw={"s": 50})
     assert display.ax_ is ax
     assert display.lines_[0].get_linewidth() == 3
@@ -54,4 +54,4 @@ def test_net_without_groups_can_be_drawn():
 
 def test_what_is_no_symmetry_is_refused():
     with pytest.raises(TypeError, match=r"must be a PermutationSymmetry, got MLP; .* from_model"):
-        SymmetryDisplay.from_symmetry(MLP(4, 3))
+        SymmetryDisplay.from_scores(MLP(4, 3))

@@ -36,6 +36,13 @@ def test_medians_and_quartiles_of_each_width(frame):
     assert display.ax_.get_ylabel() == "barrier"
 
 
+def test_names_of_many_widths_do_not_run_into_each_other():
+    widths = [8, 12, 16, 24, 32, 48, 64, 96, 128, 256, 512, 1024]
+    many = pd.DataFrame({"width": widths, "barrier": np.ones(len(widths))})
+    ticks = WidthCurveDisplay.from_frame(many, y="barrier").plot().ax_.get_xticks()
+    assert ticks.tolist() == [8, 16, 32, 64, 128, 256, 512, 1024]
+
+
 def test_several_columns(frame):
     display = WidthCurveDisplay.from_frame(frame, y=["barrier", "loss"], by="condition")
     assert list(display.curves) == [
@@ -67,8 +74,8 @@ def search():
 
 
 def test_results_of_a_search_with_signs_turned(search):
-    display = WidthCurveDisplay.from_cv_results(
-        search, scores=("neg_barrier", "merged_accuracy")
+    display = WidthCurveDisplay.from_scores(
+        search, quantity=("neg_barrier", "merged_accuracy")
     ).plot(log_x=False)
     assert display.x.tolist() == [2, 8]
     results = search.cv_results_
@@ -80,7 +87,7 @@ def test_results_of_a_search_with_signs_turned(search):
         (results["mean_test_merged_accuracy"] + results["std_test_merged_accuracy"])[::-1],
     )
     assert display.ax_.get_xlabel() == "width"
-    bare = WidthCurveDisplay.from_cv_results(results, scores="neg_barrier")
+    bare = WidthCurveDisplay.from_scores(results, quantity="neg_barrier")
     np.testing.assert_array_equal(
         bare.curves["barrier"]["center"], display.curves["barrier"]["center"]
     )
@@ -89,14 +96,14 @@ def test_results_of_a_search_with_signs_turned(search):
 def test_messages(frame, search):
     with pytest.raises(ValueError, match="'frame' has no column 'epsilon'"):
         WidthCurveDisplay.from_frame(frame, y="epsilon")
-    with pytest.raises(TypeError, match=r"'cv_results' must be the cv_results_ .* got int"):
-        WidthCurveDisplay.from_cv_results(3)
+    with pytest.raises(TypeError, match=r"'scores' must be a fitted search .* got int"):
+        WidthCurveDisplay.from_scores(3)
     with pytest.raises(ValueError, match="the results have no 'mean_test_r2'"):
-        WidthCurveDisplay.from_cv_results(search, scores="r2")
+        WidthCurveDisplay.from_scores(search, quantity="r2")
     two = {**search.cv_results_, "param_lr": [1, 2]}
     with pytest.raises(ValueError, match=r"2 parameters were searched .* name one in 'param'"):
-        WidthCurveDisplay.from_cv_results(two)
-    assert WidthCurveDisplay.from_cv_results(two, param="lr").x.tolist() == [1, 2]
+        WidthCurveDisplay.from_scores(two)
+    assert WidthCurveDisplay.from_scores(two, param="lr").x.tolist() == [1, 2]
     same = {**search.cv_results_, "param_lr": [1, 1]}
     with pytest.raises(ValueError, match="'lr' takes the same value in several rows"):
-        WidthCurveDisplay.from_cv_results(same, param="lr")
+        WidthCurveDisplay.from_scores(same, param="lr")

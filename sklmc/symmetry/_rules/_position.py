@@ -121,7 +121,9 @@ def _concatenated(op: Operation, tensors: list[Labelled], dim: int) -> Labelled:
         parts.append(op.fresh(size) if axis is None else axis)
         others = tensor.roles(range(len(shape)))
         others.pop(dim, None)
-        operands.append({**others, **({("part", index): axis} if size > 1 else {})})
+        if size > 1:
+            others["part", index] = axis
+        operands.append(others)
     axes = dict(op.join(*operands))
     axes[dim] = tuple(segment for part in parts for segment in part)
     return op.result(range(len(shape)), axes)

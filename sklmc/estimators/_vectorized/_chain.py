@@ -7,73 +7,28 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import nn
 
-from sklmc.nets import MLP
-
-# Rows are (n_members, n_samples, n_units); the outputs of the last layer are columns,
-# (n_members, n_outputs, n_samples): with few outputs the loss is many times cheaper that way.
-
-
-def find_chain(module: nn.Module) -> list[tuple[str, nn.Module]] | None:
-    """Return the layers of a plain chain with their names, or None for any other module."""
-    if any(has_hooks(part) for part in module.modules()):
-        return None
-    layers = [(name, layer) for name, layer in _flatten("", module) if not _does_nothing(layer)]
-    flat = layers[:1] if layers and type(layers[0][1]) is nn.Flatten else []
-    rest = layers[len(flat) :]
-    if not rest or not all(_fits(layer) for _, layer in layers):
-        return None
-    if type(rest[0][1]) is not nn.Linear or type(rest[-1][1]) is not nn.Linear:
-        return None
-    if any(type(layer) is nn.Flatten for _, layer in rest):
-        return None
-    named = dict(module.named_parameters(remove_duplicate=False))
-    if len(named) > len(list(module.parameters())):  # tied weights, or a layer used twice
-        return None
-    same = len({parameter.dtype for parameter in named.values()}) == 1
-    return rest if same and all(parameter.requires_grad for parameter in named.values()) else None
-
-
-def has_hooks(module: nn.Module) -> bool:
-    """Say whether forward or backward of a module do more than its class says."""
-    return any(
-        getattr(module, name)
-        for name in (
-            *("_forward_hooks", "_forward_pre_hooks"),
-            *("_backward_hooks", "_backward_pre_hooks"),
-        )
-    )
-
-
-def _flatten(prefix: str, module: nn.Module):
-    """Yield the layers of nested Sequentials (and of an MLP) in their order."""
-    if type(module) is MLP:
-        yield prefix, nn.Flatten()
-        yield from _flatten(f"{prefix}layers.", module.layers)
-    elif type(module) is nn.Sequential:
-        for name, child in module.named_children():
-            yield from _flatten(f"{prefix}{name}.", child)
-    else:
-        yield prefix, module
-
-
-def _does_nothing(layer: nn.Module) -> bool:
-    """Say whether a layer hands on what it gets."""
-    return type(layer) is nn.Identity
-
-
-def _fits(layer: nn.Module) -> bool:
-    """Say whether a layer has a counterpart here."""
-    if type(layer) is nn.Flatten:
-        return layer.start_dim == 1 and layer.end_dim == -1
-    if type(layer) is nn.LayerNorm:
-        return len(layer.normalized_shape) == 1 and layer.elementwise_affine
-    if type(layer) is nn.BatchNorm1d:
-        return layer.affine and layer.track_running_stats
-    return type(layer) in (nn.Linear, nn.ReLU)
+# Letters of the comments below: m members, b samples of a batch, i units that go into a layer, o
+# units that come out. Activations are rows, mbi; the outputs of the last layer alone are columns,
+# mob: with few outputs the loss, which sums and sorts over o, is many times cheaper when each o
+# is one long run of memory.
+#
+# Why by hand: each layer is one or two batched products over all members, and autograd's graph,
+# its saved tensors and its fresh memory cost more than those products for nets this small. Every
+# layer has `forward(x, training)`, which keeps what its gradient needs, and `backward(grad)`,
+# which takes dL/d(output), writes dL/d(parameter) into `parameter.grad` and returns dL/d(input).
+# L is the sum of the members' losses: no member's loss depends on another's weights, so that each
+# slice [m] of a gradient is what the member would get by itself.
 
 
 class _Linear:
-    """Linear layers; `first` needs no gradient of its input, `last` returns columns."""
+    """Linear layers; `first` needs no gradient of its input, `last` returns columns.
+
+    ``y = einsum("moi,mbi->mbo", weight, x) + bias``, and with g = dL/dy, backwards::
+
+        dL/dweight = einsum("mbo,mbi->moi", g, x)
+        dL/dbias   = einsum("mbo->mo", g)
+        dL/dx      = einsum("mbo,moi->mbi", g, weight)
+    """
 
     def __init__(self, layer: nn.Linear, weight, bias, first: bool, last: bool):
         self.weight, self.bias = weight, bias  # (M, n_out, n_in), (M, n_out)
@@ -106,7 +61,7 @@ class _Linear:
 
     def backward(self, grad: torch.Tensor) -> torch.Tensor | None:
         """Store the gradients of the parameters and return that of the input."""
-        # (M, n_out, n_samples) and (M, n_samples, n_out)
+        # one gradient in two views: mob for the product with x, mbo for that with the weights
         columns, rows = (grad, None) if self.last else (grad.transpose(1, 2), grad)
         torch.bmm(columns, self.x, out=self.weight.grad)
         if self.bias is not None:
@@ -130,12 +85,26 @@ class _ReLU:
         return self.out
 
     def backward(self, grad: torch.Tensor) -> torch.Tensor:
-        """Clear the gradient where the output is zero, in place."""
+        """Clear the gradient where the output is zero, in place.
+
+        The output alone says where: it is zero exactly where the input was not positive. The
+        layer that made the input needs its own input for its gradient, never its output, and may
+        lose it; the norms make `normed` anew, apart from what they return.
+        """
         return torch.ops.aten.threshold_backward.grad_input(grad, self.out, 0, grad_input=grad)
 
 
 class _Norm:
-    """What both norms share: scale and shift per member and unit."""
+    """What both norms share: scale and shift per member and unit.
+
+    ``y = normed * weight + bias``, and with g = dL/dy, backwards::
+
+        dL/dbias   = einsum("mbi->mi", g)
+        dL/dweight = einsum("mbi,mbi->mi", g, normed)
+        dL/dnormed = g * weight
+
+    Each norm then takes dL/dnormed to dL/dx.
+    """
 
     def __init__(self, layer, weight, bias, buffers: Mapping[str, torch.Tensor]):
         self.weight, self.bias, self.eps = weight, bias, layer.eps  # (M, n_units)
@@ -192,20 +161,27 @@ class _BatchNorm(_Norm):
         """Move the running statistics towards those of the batch."""
         count = self.buffers["num_batches_tracked"].add_(1)
         momentum = 1.0 / float(count[0]) if self.momentum is None else self.momentum
-        unbiased = var * (n_samples / (n_samples - 1))
+        unbiased = var * (n_samples / (n_samples - 1))  # what torch stores
         for name, value in (("running_mean", mean), ("running_var", unbiased)):
             self.buffers[name].mul_(1 - momentum).add_(value, alpha=momentum)
 
     def backward(self, grad: torch.Tensor) -> torch.Tensor:
-        """Return the gradient of the input."""
+        """Return the gradient of the input.
+
+        Mean and variance depend on x, so that two directions drop out of the gradient: shifting
+        and scaling a unit over the batch leaves ``normed`` as it is. With g = dL/dnormed and
+        means over b::
+
+            dL/dx = (g - mean(g) - normed * mean(g * normed)) / sqrt(var + eps)
+        """
         grad = self._scale_backward(grad)
         along = (grad * self.normed).mean(1, keepdim=True)
         mean = grad.mean(1, keepdim=True)
         return grad.sub_(mean).addcmul_(self.normed, along, value=-1).mul_(self.rstd)
 
 
-class ChainProgram:
-    """Members of one chain, trained step by step; gradients land in the stacked parameters.
+class VectorizedChain:
+    """Members of one chain, trained step by step; gradients land in ``parameters[...].grad``.
 
     `loss` is a function of outputs (M, n_outputs, n_samples) and targets (M, n_samples, ...)
     that returns the losses of the members and, if asked, the gradient of the outputs.

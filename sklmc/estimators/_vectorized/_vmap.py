@@ -9,7 +9,7 @@ from torch import nn
 from torch.func import functional_call, vmap
 
 
-class VmapProgram:
+class VectorizedModule:
     """Members of one module, mapped over by torch; gradients by autograd."""
 
     def __init__(

@@ -1,36 +1,32 @@
-"""Many nets of one architecture, trained as one batched program."""
+"""The training of many nets of one architecture at once."""
 
 from __future__ import annotations
 
 import copy
 import itertools
-import pickle
 import time
 from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import nn
 
 from sklmc._torch import module_device, seeded, single_thread, torch_defaults
 from sklmc.estimators._batches import ArrayBatches
-from sklmc.estimators._stacked_callbacks import Clipping, Pass, Schedules, record_epoch
-from sklmc.estimators._stacked_chain import ChainProgram, find_chain
-from sklmc.estimators._stacked_loss import column_loss
-from sklmc.estimators._stacked_state import Stack
-from sklmc.estimators._stacked_vmap import VmapProgram
+from sklmc.estimators._vectorized._callbacks import Clipping, Pass, Schedules, record_epoch
+from sklmc.estimators._vectorized._chain import VectorizedChain
+from sklmc.estimators._vectorized._detection import Layers, chain_layers
+from sklmc.estimators._vectorized._losses import column_loss
+from sklmc.estimators._vectorized._settings import check_alike
+from sklmc.estimators._vectorized._state import VectorizedState
+from sklmc.estimators._vectorized._vmap import VectorizedModule
 
 _GATHERED_BYTES = 1_000_000
 
 
-class StackingError(ValueError):
-    """Members that were to be stacked differ by more than their weights."""
-
-
-def fit_stacked(nets: list, X, y) -> list:
+def fit_vectorized(nets: list, X, y) -> list:
     """Train unfitted nets that differ by their seed only; each ends as its own ``fit`` would.
 
-    The nets must be able to: `_stacking.find_obstacle` says so. Initial weights, order of the
+    The nets must be able to: `plan_training` says so. Initial weights, order of the
     samples and state of the optimizer are those of each net by itself; sums are rounded in
     another order, and an epoch's ``dur`` is the net's share of the epoch's time.
     """
@@ -40,7 +36,7 @@ def fit_stacked(nets: list, X, y) -> list:
         adopt(net, lead)
         net.initialize()
     check_alike([net.module_ for net in nets])
-    train_stacked(nets, X, y)
+    train_vectorized(nets, X, y)
     for net in nets:
         if hasattr(lead, "_output_ndim"):  # which a regressor learns in training
             net._output_ndim = lead._output_ndim
@@ -54,41 +50,7 @@ def adopt(net, lead) -> None:
             vars(net)[name] = copy.copy(value)
 
 
-def check_alike(modules: Sequence[nn.Module]) -> None:
-    """Refuse modules that differ by more than the values of their parameters and buffers."""
-    if find_chain(modules[0]) is not None:
-        return
-    first = _settings(modules[0])
-    for module in modules[1:]:
-        if _settings(module) != first:
-            raise StackingError(
-                f"'module' {type(module).__name__} cannot be stacked: its constructor makes "
-                "attributes (or shapes) that depend on the seed. Register them as buffers, or use "
-                "vectorize=False."
-            )
-
-
-def _settings(module: nn.Module) -> list[tuple]:
-    """Return shapes, and the attributes of all layers in a form that can be compared."""
-    tensors = (*module.named_parameters(), *module.named_buffers())
-    found: list[tuple] = [(name, tuple(part.shape), str(part.dtype)) for name, part in tensors]
-    skipped = ("_parameters", "_buffers", "_modules", "training")
-    for name, part in module.named_modules():
-        for key, value in vars(part).items():
-            if key not in skipped and not callable(value):
-                found.append((name, key, _frozen(value)))
-    return found
-
-
-def _frozen(value) -> object:
-    """Return the bytes of a value, or its type if it has none."""
-    try:
-        return pickle.dumps(value)
-    except (pickle.PicklingError, TypeError, AttributeError):
-        return type(value)
-
-
-def train_stacked(nets: Sequence, X: np.ndarray, y: np.ndarray) -> None:
+def train_vectorized(nets: Sequence, X: np.ndarray, y: np.ndarray) -> None:
     """Train initialized nets on checked data."""
     with torch_defaults(nets[0]._torch_dtype()), single_thread():
         run = _Run(nets, X, y)
@@ -99,12 +61,13 @@ def train_stacked(nets: Sequence, X: np.ndarray, y: np.ndarray) -> None:
         run.finish(range(len(run.nets)))
 
 
-def build_program(lead, stack: Stack):
-    """Return the program that computes losses and gradients of stacked members of a net."""
-    chain = find_chain(lead.module_)
+def vectorize_net(
+    lead, state: VectorizedState, chain: Layers | None
+) -> VectorizedChain | VectorizedModule:
+    """Return what computes losses and gradients of all members that are like `lead`."""
     if chain is not None:
-        return ChainProgram(chain, stack.parameters, stack.buffers, column_loss(lead))
-    return VmapProgram(copy.deepcopy(lead.module_), stack.parameters, stack.buffers, lead)
+        return VectorizedChain(chain, state.parameters, state.buffers, column_loss(lead))
+    return VectorizedModule(copy.deepcopy(lead.module_), state.parameters, state.buffers, lead)
 
 
 class _Feed:
@@ -161,7 +124,7 @@ class _Feed:
 
 
 class _Run:
-    """One training of stacked members; those that stop early leave the stack."""
+    """One training of many members; those that stop early leave it."""
 
     def __init__(self, nets: Sequence, X: np.ndarray, y: np.ndarray):
         self.nets, self.data = list(nets), (X, y)
@@ -174,18 +137,19 @@ class _Run:
             self.valid = _Feed([valid for _, valid in splits], device)
         for net in self.nets:
             net.notify("on_train_begin", X=X, y=y)
-        self.stack = Stack(self.nets)
-        self.schedules = Schedules(lead, self.stack.optimizer, X, y)
+        self.chain = chain_layers(lead.module_, X)
+        self.state = VectorizedState(self.nets)
+        self.schedules = Schedules(lead, self.state.optimizer, X, y)
         self.clipping = Clipping(lead)
-        self.program = build_program(lead, self.stack)
+        self.vectorized = vectorize_net(lead, self.state, self.chain)
 
     def train_epoch(self, epoch: int) -> None:
         """Train all members for one epoch and write their histories."""
         started = time.time()
-        optimizer, parameters = self.stack.optimizer, list(self.stack.parameters.values())
+        optimizer, parameters = self.state.optimizer, list(self.state.parameters.values())
         losses, extras = [], []
         for x, target in self.feed.batches([net._epoch_seed(epoch) for net in self.nets]):
-            losses.append(self.program.step(x, target))
+            losses.append(self.vectorized.step(x, target))
             self.clipping.apply(parameters)
             optimizer.step()
             extras.append(self.schedules.advance("batch"))
@@ -193,7 +157,7 @@ class _Run:
         if self.valid is not None:
             passes.append(self._validate())
         rates = self.schedules.advance("epoch")
-        stopped = record_epoch(self.nets, passes, rates, started, self.stack.write_weights)
+        stopped = record_epoch(self.nets, passes, rates, started, self.state.write_weights)
         if stopped:
             self.finish(stopped)
             self._keep([i for i in range(len(self.nets)) if i not in set(stopped)])
@@ -203,7 +167,7 @@ class _Run:
         losses, hits = [], []
         classifies = hasattr(self.nets[0], "classes_")
         for x, target in self.valid.batches():
-            loss, outputs = self.program.evaluate(x, target)
+            loss, outputs = self.vectorized.evaluate(x, target)
             losses.append(loss)
             if classifies:
                 hits.append(_labels(self.nets[0], outputs) == target)
@@ -220,16 +184,16 @@ class _Run:
         self.feed.keep(positions)
         if self.valid is not None:
             self.valid.keep(positions)
-        self.stack.keep(positions)
-        self.program = build_program(self.nets[0], self.stack)
+        self.state.keep(positions)
+        self.vectorized = vectorize_net(self.nets[0], self.state, self.chain)
 
     def finish(self, positions: Sequence[int]) -> None:
         """Make members at `positions` ordinary fitted nets."""
         X, y = self.data
         for position in positions:
             net = self.nets[position]
-            self.stack.write_weights(position, net)
-            self.stack.write_optimizer(position, net)
+            self.state.write_weights(position, net)
+            self.state.write_optimizer(position, net)
             self.schedules.write(net)
             net.notify("on_train_end", X=X, y=y)
             net._set_training(False)

@@ -55,7 +55,7 @@ def _follows_steps(policy) -> bool:
 
 
 class Schedules:
-    """The learning rate schedules of all members, run once on the stacked optimizer."""
+    """The learning rate schedules of all members, run once on the optimizer of all."""
 
     def __init__(self, net, optimizer: torch.optim.Optimizer, X, y):
         self.callbacks = [(name, cb) for name, cb in net.callbacks_ if type(cb) is LRScheduler]

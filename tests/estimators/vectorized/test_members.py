@@ -1,4 +1,4 @@
-"""Members trained as one program equal those trained one by one."""
+"""Members whose training is vectorized equal those trained one by one."""
 
 from __future__ import annotations
 
@@ -15,13 +15,9 @@ from torch import nn
 from torch.optim import lr_scheduler
 
 from sklmc import DeepEnsemble, NetClassifier, NetRegressor
-from sklmc.estimators._stacked import fit_stacked
-from sklmc.estimators._stacking import choose_road
+from sklmc.estimators._vectorized import plan_training
 from tests.estimators.modules import Convolutional, Noisy, Squeezed, TokenClassifier
-
-# Sums are rounded in another order: a few units in the last place of weights near one, times the
-# steps of five epochs.
-ROUNDING = 5e-6
+from tests.estimators.vectorized.same import ROUNDING, assert_same_histories, assert_same_nets, both
 
 SMALL = {"module__width": 8, "batch_size": 32, "max_epochs": 5}
 
@@ -58,33 +54,6 @@ def chain(n_features, n_outputs):
         nn.Sequential(nn.BatchNorm1d(6, momentum=None), nn.ReLU(), nn.Identity()),
         nn.Linear(6, n_outputs),
     )
-
-
-def both(net, X, y, n_members=3):
-    """Return members trained one by one, and stacked."""
-    alone = [clone(net).set_params(random_state=seed).fit(X, y) for seed in range(n_members)]
-    unfitted = [clone(net).set_params(random_state=seed) for seed in range(n_members)]
-    return alone, fit_stacked(unfitted, X, y)
-
-
-def assert_same_nets(alone, stacked, tol=ROUNDING):
-    for one, other in zip(alone, stacked):
-        for (name, value), twin in zip(
-            one.module_.state_dict().items(), other.module_.state_dict().values()
-        ):
-            assert torch.allclose(value.double(), twin.double(), rtol=0, atol=tol), name
-
-
-def assert_same_histories(alone, stacked, tol=ROUNDING):
-    for one, other in zip(alone, stacked):
-        assert len(one.history) == len(other.history)
-        for row, twin in zip(one.history, other.history):
-            assert list(row) == list(twin)
-            for key in row.keys() - {"batches", "dur"}:
-                assert row[key] == pytest.approx(twin[key], abs=tol), key
-            for batch, counterpart in zip(row["batches"], twin["batches"], strict=True):
-                assert list(batch) == list(counterpart)
-                assert batch == pytest.approx(counterpart, abs=tol)
 
 
 def onecycle():
@@ -132,9 +101,9 @@ SETTINGS = {
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
 def test_members_equal_those_trained_one_by_one(settings, moons):
     net = NetClassifier(**{**SMALL, **settings})
-    alone, stacked = both(net, *moons)
-    assert_same_nets(alone, stacked)
-    assert_same_histories(alone, stacked)
+    alone, vectorized = both(net, *moons)
+    assert_same_nets(alone, vectorized)
+    assert_same_histories(alone, vectorized)
 
 
 @pytest.mark.parametrize(
@@ -147,13 +116,13 @@ def test_batch_norm_equals_with_its_running_statistics(module, optimizer, moons)
     if module is chain:
         settings = {"module__n_features": 2, "module__n_outputs": 2}
     net = NetClassifier(module, batch_size=32, max_epochs=5, optimizer=optimizer, **settings)
-    alone, stacked = both(net, *moons)
-    assert_same_nets(alone, stacked, 5 * ROUNDING)
-    assert_same_histories(alone, stacked, 5 * ROUNDING)
-    assert int(next(b for b in stacked[0].module_.buffers() if b.ndim == 0)) == 15
+    alone, vectorized = both(net, *moons)
+    assert_same_nets(alone, vectorized, 5 * ROUNDING)
+    assert_same_histories(alone, vectorized, 5 * ROUNDING)
+    assert int(next(b for b in vectorized[0].module_.buffers() if b.ndim == 0)) == 15
 
 
-def test_bias_in_front_of_batch_norm_is_left_to_the_plain_road(moons):
+def test_bias_in_front_of_batch_norm_is_trained_one_by_one(moons):
     """Its gradient is rounding and no more, which Adam makes steps of and SGD does not."""
     net = NetClassifier(**SMALL, module__norm="batch")
     assert not DeepEnsemble(net, 3, random_state=0).fit(*moons).vectorized_
@@ -166,9 +135,9 @@ def test_bias_in_front_of_batch_norm_is_left_to_the_plain_road(moons):
 def test_last_batch_of_one_sample_is_left_out_under_batch_norm(moons):
     X, y = moons[0][:65], moons[1][:65]
     net = NetClassifier(**SMALL, module__norm="batch", optimizer=torch.optim.SGD)
-    alone, stacked = both(net, X, y)
-    assert_same_nets(alone, stacked)
-    assert stacked[0].history[-1, "train_batch_count"] == 2
+    alone, vectorized = both(net, X, y)
+    assert_same_nets(alone, vectorized)
+    assert vectorized[0].history[-1, "train_batch_count"] == 2
 
 
 @pytest.mark.parametrize("module", [Curved, Convolutional, TokenClassifier])
@@ -180,29 +149,29 @@ def test_other_modules_equal_those_trained_one_by_one(module, moons):
     if module is TokenClassifier:
         X, settings = np.arange(96 * 3).reshape(96, 3) % 10, {"dtype": None}
     net = NetClassifier(module, batch_size=32, max_epochs=5, **settings)
-    alone, stacked = both(net, X, y)
-    assert_same_nets(alone, stacked)
-    assert_same_histories(alone, stacked)
+    alone, vectorized = both(net, X, y)
+    assert_same_nets(alone, vectorized)
+    assert_same_histories(alone, vectorized)
 
 
 @pytest.mark.parametrize("settings", [{"module__width": 8}, {"module": Squeezed}])
 def test_regressors_equal_those_trained_one_by_one(settings, moons, targets):
     net = NetRegressor(batch_size=32, max_epochs=5, train_split=ValidSplit(4), **settings)
-    alone, stacked = both(net, moons[0], targets)
-    assert_same_nets(alone, stacked)
-    assert_same_histories(alone, stacked)
-    assert np.allclose(alone[0].predict(moons[0]), stacked[0].predict(moons[0]), atol=1e-5)
-    assert stacked[1]._model_target(targets).shape == alone[1]._model_target(targets).shape
+    alone, vectorized = both(net, moons[0], targets)
+    assert_same_nets(alone, vectorized)
+    assert_same_histories(alone, vectorized)
+    assert np.allclose(alone[0].predict(moons[0]), vectorized[0].predict(moons[0]), atol=1e-5)
+    assert vectorized[1]._model_target(targets).shape == alone[1]._model_target(targets).shape
 
 
 @pytest.mark.parametrize("criterion", [nn.MSELoss, nn.SmoothL1Loss])
 def test_regressors_with_several_outputs(criterion, moons, targets):
     y = np.column_stack([targets, -targets, moons[0][:, 1]])
     net = NetRegressor(**SMALL, criterion=criterion, train_split=ValidSplit(4))
-    alone, stacked = both(net, moons[0], y)
-    assert_same_nets(alone, stacked)
-    assert_same_histories(alone, stacked)
-    assert stacked[0].predict(moons[0]).shape == (96, 3)
+    alone, vectorized = both(net, moons[0], y)
+    assert_same_nets(alone, vectorized)
+    assert_same_histories(alone, vectorized)
+    assert vectorized[0].predict(moons[0]).shape == (96, 3)
 
 
 @pytest.mark.parametrize("load_best", [False, True])
@@ -210,13 +179,13 @@ def test_each_member_stops_for_itself(load_best, moons):
     stop = EarlyStopping(patience=2, threshold=0.05, load_best=load_best)
     net = NetClassifier(**{**SMALL, "max_epochs": 15, "lr": 0.03}, train_split=ValidSplit(4))
     net.set_params(callbacks=[stop])
-    alone, stacked = both(net, *moons, n_members=5)
-    lengths = {len(member.history) for member in stacked}
+    alone, vectorized = both(net, *moons, n_members=5)
+    lengths = {len(member.history) for member in vectorized}
     assert len(lengths) > 1
     assert min(lengths) < 15
-    assert_same_nets(alone, stacked)
-    assert_same_histories(alone, stacked)
-    for one, other in zip(alone, stacked):
+    assert_same_nets(alone, vectorized)
+    assert_same_histories(alone, vectorized)
+    for one, other in zip(alone, vectorized):
         twins = dict(one.callbacks_)["EarlyStopping"], dict(other.callbacks_)["EarlyStopping"]
         assert twins[0].best_epoch_ == twins[1].best_epoch_
 
@@ -225,18 +194,20 @@ def test_each_member_stops_for_itself(load_best, moons):
 def test_training_goes_on_where_it_ended(name, moons):
     """Optimizer state, schedules and epoch seeds are written back."""
     net = NetClassifier(**{**SMALL, **SETTINGS[name], "max_epochs": 2})
-    alone, stacked = both(net, *moons)
-    groups = [member.optimizer_.state_dict()["param_groups"] for member in (alone[0], stacked[0])]
+    alone, vectorized = both(net, *moons)
+    groups = [
+        member.optimizer_.state_dict()["param_groups"] for member in (alone[0], vectorized[0])
+    ]
     assert groups[0] == groups[1]
     if name in ("cosine", "one-cycle"):
-        for members in (alone, stacked):
+        for members in (alone, vectorized):
             states = [dict(m.callbacks_)["LRScheduler"].lr_scheduler_.state_dict() for m in members]
         assert states[0]["last_epoch"] == (6 if name == "one-cycle" else 2)
         return
-    for member in (*alone, *stacked):
+    for member in (*alone, *vectorized):
         member.partial_fit(*moons)
-    assert_same_nets(alone, stacked)
-    assert_same_histories(alone, stacked)
+    assert_same_nets(alone, vectorized)
+    assert_same_histories(alone, vectorized)
 
 
 @pytest.mark.slow
@@ -244,16 +215,16 @@ def test_accuracies_are_spread_alike_after_many_epochs():
     """Rounding grows with the epochs, the population stays the same."""
     X, y = make_moons(300, noise=0.2, random_state=0)
     net = NetClassifier(module__width=4, max_epochs=40, lr=0.03)
-    alone, stacked = both(net, X[:100], y[:100], n_members=12)
-    scores = [[m.score(X[100:], y[100:]) for m in members] for members in (alone, stacked)]
+    alone, vectorized = both(net, X[:100], y[:100], n_members=12)
+    scores = [[m.score(X[100:], y[100:]) for m in members] for members in (alone, vectorized)]
     assert np.mean(scores[0]) == pytest.approx(np.mean(scores[1]), abs=0.005)
     assert np.std(scores[0]) == pytest.approx(np.std(scores[1]), abs=0.005)
 
 
-def test_nets_are_independent_of_the_stack(moons):
-    """A view into the stack would keep all members' memory alive."""
-    _, stacked = both(NetClassifier(**SMALL), *moons)
-    for net in stacked:
+def test_nets_are_independent_of_each_other(moons):
+    """A view into what is vectorized would keep all members' memory alive."""
+    _, vectorized = both(NetClassifier(**SMALL), *moons)
+    for net in vectorized:
         tensors = [*net.module_.parameters()]
         tensors += [v for s in net.optimizer_.state.values() for v in s.values()]
         assert all(t.untyped_storage().nbytes() == t.numel() * t.element_size() for t in tensors)
@@ -261,18 +232,18 @@ def test_nets_are_independent_of_the_stack(moons):
         assert not net.module_.training
 
 
-# The road of an ensemble
+# Which way an ensemble goes
 
 
-def test_ensemble_says_which_road_it_took(moons):
+def test_ensemble_says_whether_it_was_vectorized(moons):
     net = NetClassifier(**SMALL)
-    stacked = DeepEnsemble(net, 4, random_state=0).fit(*moons)
-    alone = clone(stacked).set_params(vectorize=False).fit(*moons)
-    assert stacked.vectorized_
+    vectorized = DeepEnsemble(net, 4, random_state=0).fit(*moons)
+    alone = clone(vectorized).set_params(vectorize=False).fit(*moons)
+    assert vectorized.vectorized_
     assert not alone.vectorized_
-    assert stacked.seeds_ == alone.seeds_
-    assert_same_nets(alone.estimators_, stacked.estimators_)
-    assert [m.random_state for m in stacked.estimators_] == stacked.seeds_
+    assert vectorized.seeds_ == alone.seeds_
+    assert_same_nets(alone.estimators_, vectorized.estimators_)
+    assert [m.random_state for m in vectorized.estimators_] == vectorized.seeds_
 
 
 @pytest.mark.parametrize(
@@ -283,25 +254,25 @@ def test_chunks_do_not_depend_on_jobs(n_jobs, backend, moons):
     net = NetClassifier(module__width=512, batch_size=96, max_epochs=2)
     ensemble = DeepEnsemble(net, 15, vectorize=True, random_state=0)
     first = clone(ensemble).fit(*moons)
-    assert choose_road(net, *moons, 15, True, "DeepEnsemble").chunk < 15
+    assert plan_training(net, *moons, 15, True, "DeepEnsemble").chunk < 15
     with joblib.parallel_config(backend or "sequential"):
         again = clone(ensemble).set_params(n_jobs=n_jobs).fit(*moons)
     assert_same_nets(first.estimators_, again.estimators_, 0)
 
 
 def test_chunks_are_composed_by_position_alone(moons):
-    road = choose_road(NetClassifier(**SMALL), *moons, 60, "auto", "DeepEnsemble")
-    assert [len(span) for span in road.spans(120)] == [50, 50, 20]
-    assert road.spans(50) == road.spans(120)[:1]
+    plan = plan_training(NetClassifier(**SMALL), *moons, 60, "auto", "DeepEnsemble")
+    assert [len(span) for span in plan.spans(120)] == [50, 50, 20]
+    assert plan.spans(50) == plan.spans(120)[:1]
 
 
 def test_chunks_shrink_as_nets_grow(moons):
     net = NetClassifier(**{**SMALL, "module__width": 512, "batch_size": 96})
-    assert 4 <= choose_road(net, *moons, 50, "auto", "DeepEnsemble").chunk < 20
+    assert 4 <= plan_training(net, *moons, 50, "auto", "DeepEnsemble").chunk < 20
 
 
 def test_memory_grows_with_the_chunk_not_with_the_members(moons, monkeypatch):
-    """Counted in numbers stacked at a time, whatever the machine frees when."""
+    """Counted in numbers put together at a time, whatever the machine frees when."""
     largest = []
     original = torch.stack
 
@@ -312,7 +283,7 @@ def test_memory_grows_with_the_chunk_not_with_the_members(moons, monkeypatch):
 
     monkeypatch.setattr(torch, "stack", counting)
     net = NetClassifier(module__width=512, batch_size=96, max_epochs=1)
-    chunk = choose_road(net, *moons, 40, "auto", "DeepEnsemble").chunk
+    chunk = plan_training(net, *moons, 40, "auto", "DeepEnsemble").chunk
     peaks = []
     for n_members in (chunk, 3 * chunk):
         largest.clear()
@@ -322,7 +293,7 @@ def test_memory_grows_with_the_chunk_not_with_the_members(moons, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "n_members, settings, stacked",
+    "n_members, settings, vectorized",
     [
         (1, {}, False),
         (2, {}, True),
@@ -332,10 +303,10 @@ def test_memory_grows_with_the_chunk_not_with_the_members(moons, monkeypatch):
         (5, {"callbacks": [EpochScoring("f1")]}, False),
     ],
 )
-def test_auto_follows_the_rule(n_members, settings, stacked, moons):
+def test_auto_follows_the_rule(n_members, settings, vectorized, moons):
     net = NetClassifier(**{**SMALL, "max_epochs": 1, **settings})
     ensemble = DeepEnsemble(net, n_members, random_state=0).fit(*moons)
-    assert ensemble.vectorized_ is stacked
+    assert ensemble.vectorized_ is vectorized
 
 
 class Closure(torch.optim.LBFGS):
@@ -351,18 +322,18 @@ class Closure(torch.optim.LBFGS):
         ({"callbacks": [LRScheduler("ReduceLROnPlateau")]}, "'callbacks' holds 'LRScheduler'"),
         ({"compile": True}, "'compile' is set"),
         ({"iterator_train__num_workers": 1}, "'iterator_train'"),
-        ({"module": Noisy}, "'module' Noisy cannot be stacked .*random"),
-        ({"module": Masked}, "'module' Masked cannot be stacked .*depend on the seed"),
+        ({"module": Noisy}, "'module' Noisy cannot be vectorized .*random"),
+        ({"module": Masked}, "'module' Masked cannot be vectorized .*depend on the seed"),
         ({"batch_size": 1, "module__norm": "batch", "module__width": 2}, "'batch_size'"),
     ],
 )
-def test_true_refuses_what_cannot_be_stacked_and_names_it(settings, match, moons):
+def test_true_refuses_what_cannot_be_vectorized_and_names_it(settings, match, moons):
     small = {} if "module" in settings else SMALL
     net = NetClassifier(**{**small, "max_epochs": 1, **settings})
     with pytest.raises(ValueError, match=f"DeepEnsemble: 'vectorize' is True.*{match}"):
         DeepEnsemble(net, 3, vectorize=True).fit(*moons)
     if "batch_size" not in settings and "compile" not in settings:
-        assert choose_road(net, *moons, 6, "auto", "DeepEnsemble").chunk is None
+        assert plan_training(net, *moons, 6, "auto", "DeepEnsemble").chunk is None
 
 
 def test_true_refuses_estimators_that_are_no_net_of_ours(moons):
@@ -391,6 +362,6 @@ def test_frames_keep_their_column_names(moons):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 def test_members_on_a_gpu_equal_those_trained_one_by_one(moons):
     net = NetClassifier(**SMALL, device="cuda")
-    alone, stacked = both(net, *moons)
-    assert all(p.is_cuda for net in stacked for p in net.module_.parameters())
-    assert_same_nets(alone, stacked, 1e-4)
+    alone, vectorized = both(net, *moons)
+    assert all(p.is_cuda for net in vectorized for p in net.module_.parameters())
+    assert_same_nets(alone, vectorized, 1e-4)

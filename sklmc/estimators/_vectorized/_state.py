@@ -1,4 +1,4 @@
-"""Weights, buffers and optimizer state of many nets, stacked along a first axis."""
+"""Weights, buffers and optimizer state of many nets, together along a first axis."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import torch
 
-# Every entry of every parameter is updated by itself, so that stacked members do not mix.
+# Every entry of every parameter is updated by itself, so that members do not mix.
 ELEMENTWISE = (
     torch.optim.SGD,
     torch.optim.Adam,
@@ -24,7 +24,7 @@ _FUSED = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.Adag
 _HOW = ("params", "fused", "foreach", "capturable", "differentiable")
 
 
-class Stack:
+class VectorizedState:
     """The members' tensors as one: what is (...) in a net is (n_members, ...) here."""
 
     def __init__(self, nets: Sequence):
@@ -39,10 +39,10 @@ class Stack:
             name: torch.stack([dict(module.named_buffers())[name] for module in modules])
             for name, _ in modules[0].named_buffers()
         }
-        self.optimizer = self._stack_optimizer(nets[0])
+        self.optimizer = self._vectorize_optimizer(nets[0])
 
-    def _stack_optimizer(self, net) -> torch.optim.Optimizer:
-        """Return an optimizer like that of a net (which has no state yet) over the stack."""
+    def _vectorize_optimizer(self, net) -> torch.optim.Optimizer:
+        """Return an optimizer like that of a net (which has no state yet) over all members."""
         names = {id(parameter): name for name, parameter in net.module_.named_parameters()}
         kind = type(net.optimizer_)
         takes = inspect.signature(kind).parameters
@@ -71,7 +71,7 @@ class Stack:
             new = old.detach()[index.to(old.device)].requires_grad_(old.requires_grad)
             if old in state:
                 state[new] = {
-                    key: value[index.to(value.device)] if _is_stacked(value, old) else value
+                    key: value[index.to(value.device)] if _is_vectorized(value, old) else value
                     for key, value in state.pop(old).items()
                 }
             renewed[old] = new
@@ -93,22 +93,22 @@ class Stack:
         """Copy the optimizer's state and settings of one member into its net."""
         for group, own in zip(self.optimizer.param_groups, net.optimizer_.param_groups):
             own.update({key: value for key, value in group.items() if key not in _HOW})
-            for stacked, parameter in zip(group["params"], own["params"]):
-                if stacked in self.optimizer.state:
+            for all_members, parameter in zip(group["params"], own["params"]):
+                if all_members in self.optimizer.state:
                     net.optimizer_.state[parameter] = {
-                        key: _part(value, stacked, position)
-                        for key, value in self.optimizer.state[stacked].items()
+                        key: _part(value, all_members, position)
+                        for key, value in self.optimizer.state[all_members].items()
                     }
 
 
-def _is_stacked(value, parameter: torch.Tensor) -> bool:
+def _is_vectorized(value, parameter: torch.Tensor) -> bool:
     """Say whether an entry of an optimizer's state has one part per member."""
     return isinstance(value, torch.Tensor) and value.shape == parameter.shape
 
 
 def _part(value, parameter: torch.Tensor, position: int):
     """Return one member's part of an entry of an optimizer's state; counters are shared."""
-    if _is_stacked(value, parameter):
+    if _is_vectorized(value, parameter):
         return value[position].clone()
     if isinstance(value, torch.Tensor) and value.ndim == 0:
         return value.detach().cpu().clone()

@@ -1,4 +1,4 @@
-"""Which members can be trained as one program, in chunks of what size, and when it pays."""
+"""Which members can be vectorized, in chunks of what size, and when it pays."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ from sklmc.estimators._batches import ArrayBatches
 from sklmc.estimators._classifier import NetClassifier
 from sklmc.estimators._data import goes_untouched
 from sklmc.estimators._regressor import NetRegressor
-from sklmc.estimators._stacked import adopt, build_program, check_alike
-from sklmc.estimators._stacked_callbacks import foreign_callback
-from sklmc.estimators._stacked_chain import find_chain
-from sklmc.estimators._stacked_state import ELEMENTWISE, Stack
+from sklmc.estimators._vectorized._callbacks import foreign_callback
+from sklmc.estimators._vectorized._detection import chain_layers, generator_states
+from sklmc.estimators._vectorized._settings import check_alike
+from sklmc.estimators._vectorized._state import ELEMENTWISE, VectorizedState
+from sklmc.estimators._vectorized._training import adopt, vectorize_net
+from sklmc.models import Call, Watcher, view
 
-# The rule of vectorize="auto", from timing both roads on one core (Sapphire Rapids, 2 MB of L2,
-# Adam, torch 2.13; microseconds per step and member, one by one -> stacked):
+# The rule of vectorize="auto", from timing both ways on one core (Sapphire Rapids, 2 MB of L2,
+# Adam, torch 2.13; microseconds per step and member, one by one -> vectorized):
 #
 #   chains (by hand)        members  2           5           10          25
 #   2-8-2, batch 32         521 ->   108         49          22          10
@@ -42,10 +44,10 @@ from sklmc.estimators._stacked_state import ELEMENTWISE, Stack
 #   conv 1x8x8, width 32   2855 ->  2976                    2333
 #   conv 1x28x28, width 8  5920 ->  6962                    5567
 #
-# So: a chain is stacked from two members on. Another module is stacked from five members on while
-# its layers put out at most _MOST_OUTPUTS numbers per step and it has at most _MOST_WEIGHTS
+# So: a chain is vectorized from two members on. Another module is vectorized from five members on
+# while its layers put out at most _MOST_OUTPUTS numbers per step and it has at most _MOST_WEIGHTS
 # weights; beyond that it gains less than a quarter or loses. On a CUDA device, where every step
-# of a small net is launching kernels, both are stacked as long as several members fit.
+# of a small net is launching kernels, both are vectorized as long as several members fit.
 _LEAST_MEMBERS = 5
 _MOST_OUTPUTS = 200_000
 _MOST_WEIGHTS = 200_000
@@ -57,13 +59,12 @@ _CPU_MEMBERS = (4, 50)
 _CUDA_SHARE = 8  # a chunk takes one part in eight of the device's memory
 _CUDA_MEMBERS = (1, 64)
 
-
 _BATCH_NORM = nn.modules.batchnorm._BatchNorm
 
 
 @dataclass(frozen=True)
-class Road:
-    """How members are trained: in chunks as one program, or (`chunk` None) one by one."""
+class TrainingPlan:
+    """How members are trained: vectorized in chunks, or (`chunk` None) one by one."""
 
     chunk: int | None
 
@@ -73,38 +74,38 @@ class Road:
         return [range(start, min(start + size, n_members)) for start in range(0, n_members, size)]
 
 
-def choose_road(estimator, X, y, n_members: int, vectorize, caller: str) -> Road:
-    """Choose by shapes, optimizer and device alone; with True, refuse what cannot be stacked."""
+def plan_training(estimator, X, y, n_members: int, vectorize, caller: str) -> TrainingPlan:
+    """Choose by shapes, optimizer and device alone; with True, refuse what cannot be vectorized."""
     if vectorize is False:
-        return Road(None)
+        return TrainingPlan(None)
     auto = vectorize == "auto"
     if auto and n_members < 2:
-        return Road(None)
+        return TrainingPlan(None)
     obstacle = _find_setting(estimator, X)
     probe = None
     if obstacle is None:
         probe = _Probe(estimator, X, y)
         if auto and not probe.enough(n_members):
-            return Road(None)
+            return TrainingPlan(None)
         with torch_defaults(probe.net._torch_dtype()):
             obstacle = probe.find_obstacle()
     if obstacle is None:
         pays = probe.small() and not probe.amplifies_rounding()
-        return Road(probe.chunk_size()) if not auto or pays else Road(None)
+        return TrainingPlan(probe.chunk_size()) if not auto or pays else TrainingPlan(None)
     if auto:
-        return Road(None)
+        return TrainingPlan(None)
     raise ValueError(
-        f"{caller}: 'vectorize' is True, but the members cannot be trained as one program: "
+        f"{caller}: 'vectorize' is True, but training cannot be vectorized: "
         f"{obstacle}. Use vectorize='auto' to train them one by one."
     )
 
 
 def _find_setting(estimator, X) -> str | None:
-    """Name the first setting that one program for all members cannot follow."""
+    """Name the first setting that vectorized training cannot follow."""
     if type(estimator) not in (NetClassifier, NetRegressor):
         return (
             f"'estimator' is a {type(estimator).__name__}; only a NetClassifier or a "
-            "NetRegressor itself can be stacked"
+            "NetRegressor itself can be vectorized"
         )
     if goes_untouched(X):
         return f"'X' is a {type(X).__name__}, not an array"
@@ -128,7 +129,7 @@ class _Probe:
         self.net._check_parameters()
         self.X, self.y = self.net._check_training_data(X, y, True)
         self.net.initialize()
-        self.chain = find_chain(self.net.module_)
+        self.chain = chain_layers(self.net.module_, self.X)
         self.n_weights = sum(part.numel() for part in self.net.module_.parameters())
 
     def find_obstacle(self) -> str | None:
@@ -158,7 +159,7 @@ class _Probe:
         return self._try_step()
 
     def _try_step(self) -> str | None:
-        """Run a member by itself, then two stacked, on a few samples."""
+        """Run a member by itself, then two vectorized, on a few samples."""
         net, n_samples = self.net, min(4, len(self.batches.indices))
         device = module_device(net.module_)
         rows = self.batches.indices[:n_samples]
@@ -166,11 +167,10 @@ class _Probe:
         target = torch.from_numpy(self.y[rows]).to(device)
         with single_thread(), torch.no_grad(), seeded(0):
             net._set_training(False)
-            with _counting(net.module_) as counts:
-                outputs = net.infer(x)
+            outputs = net.infer(x)
             net.get_loss(outputs, target, X=x, training=False)
         per_batch = min(self.batches.batch_size, len(self.batches.indices))
-        self.n_outputs = sum(counts) // n_samples * per_batch
+        self.n_outputs = _count_outputs(net.module_, x) // n_samples * per_batch
         if any(isinstance(part, _BATCH_NORM) for part in net.module_.modules()):
             if n_samples < 2 or self.batches.batch_size < 2:
                 return "'batch_size' leaves batch norm a single sample"
@@ -180,13 +180,15 @@ class _Probe:
             check_alike([net.module_, other.initialize().module_])
             with single_thread(), seeded(0), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                stack = Stack([net, net])
-                program = build_program(net, stack)
+                pair = vectorize_net(net, VectorizedState([net, net]), self.chain)
                 both = x.to(device).expand(2, *x.shape).contiguous()
-                program.step(both, target.expand(2, *target.shape).contiguous())
+                before = generator_states()
+                pair.step(both, target.expand(2, *target.shape).contiguous())
+                if generator_states() != before:
+                    return f"'module' {type(net.module_).__name__} draws random numbers"
         except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
             reason = str(error).split("\n")[0][:200].rstrip(". ")
-            return f"'module' {type(net.module_).__name__} cannot be stacked ({reason})"
+            return f"'module' {type(net.module_).__name__} cannot be vectorized ({reason})"
         return None
 
     def enough(self, n_members: int) -> bool:
@@ -213,7 +215,7 @@ class _Probe:
         )
 
     def _always(self) -> bool:
-        """Say whether stacking gains whatever the size."""
+        """Say whether vectorizing gains whatever the size."""
         return self.chain is not None or self._on_cuda()
 
     def chunk_size(self) -> int:
@@ -234,23 +236,15 @@ class _Probe:
         return module_device(self.net.module_).type == "cuda"
 
 
-class _counting:
-    """Counts the numbers that a module's layers without children put out (ReLU takes no room)."""
+def _count_outputs(module: nn.Module, x: torch.Tensor) -> int:
+    """Count the numbers that layers without children put out (ReLU takes no room) for a batch."""
+    counts: list[int] = []
 
-    def __init__(self, module: nn.Module):
-        self.module = module
+    def after(call: Call, output) -> None:
+        if isinstance(output, torch.Tensor) and not isinstance(call.module, nn.ReLU):
+            counts.append(output.numel())
 
-    def __enter__(self) -> list[int]:
-        counts: list[int] = []
-
-        def count(layer, inputs, output):
-            if isinstance(output, torch.Tensor) and not isinstance(layer, nn.ReLU):
-                counts.append(output.numel())
-
-        leaves = [part for part in self.module.modules() if not list(part.children())]
-        self.hooks = [leaf.register_forward_hook(count) for leaf in leaves]
-        return counts
-
-    def __exit__(self, *exception) -> None:
-        for hook in self.hooks:
-            hook.remove()
+    leaves = [path for path, part in module.named_modules() if not list(part.children())]
+    with Watcher(view(module, caller="fit"), after=after, modules=leaves) as watcher:
+        watcher.run((x,))
+    return sum(counts)
