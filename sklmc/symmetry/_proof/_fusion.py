@@ -6,7 +6,7 @@ Where both lie in the same places everywhere, they may be one group; the test de
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -16,10 +16,14 @@ from sklmc.symmetry._groups._group import PermutationGroup
 from sklmc.symmetry._groups._structure import Structure
 
 
-def fusions(structure: Structure) -> Iterator[Structure]:
-    """Yield structures in which two groups of this one have become one."""
+def fusions(structure: Structure, untested: Collection[str] = ()) -> Iterator[Structure]:
+    """Yield structures in which two groups of this one have become one.
+
+    Groups in `untested` stay as they are: no output would tell whether they are one.
+    """
     outer = {name for group in structure.groups for name in group.within}
-    plain = [g for g in structure.groups if not g.within and g.name not in outer]
+    apart = outer.union(untested)
+    plain = [g for g in structure.groups if not g.within and g.name not in apart]
     for i, first in enumerate(plain):
         for second in plain[i + 1 :]:
             if set(first.places) == set(second.places):
@@ -39,7 +43,9 @@ def _fused(
         if not names & {first.name, second.name}:
             blocks[tensor] = found
             continue
-        joined = _join([_renamed(block, first.name, second.name) for block in found], first.name)
+        # units of the first group come before those of the second in every tensor
+        ordered = sorted(found, key=lambda block: _factors_of(block, second.name))
+        joined = _join([_renamed(block, first.name, second.name) for block in ordered], first.name)
         for block in joined:
             for axis in block.axes:
                 for name, length in zip(axis.factors, axis.positions.shape, strict=True):
@@ -52,6 +58,11 @@ def _fused(
         if group.name != second.name
     )
     return Structure(groups, blocks, structure.frozen)
+
+
+def _factors_of(block: Block, name: str) -> list[bool]:
+    """Say for every factor of a block whether it is this group."""
+    return [factor == name for axis in block.axes for factor in axis.factors]
 
 
 def _renamed(block: Block, name: str, other: str) -> Block:

@@ -79,7 +79,9 @@ def prove_structure(
     }
     structure = structure.with_groups(passed).without(reasons)
     for _ in structure.groups if fuse else ():
-        errors = ((fused, _error(prover, fused)) for fused in fusions(structure))
+        errors = (
+            (fused, _error(prover, fused)) for fused in fusions(structure, proof.unobservable)
+        )
         found = next((pair for pair in errors if pair[1] <= TOLERANCE), None)
         if found is None:
             break

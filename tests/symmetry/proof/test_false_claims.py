@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -214,3 +216,33 @@ def test_a_small_output_is_still_watched():
     assert output_change([large, small], [large, 1.5 * small]) > TOLERANCE
     assert output_change([small], [1.5 * small]) == pytest.approx(0.5)
     assert output_change([large, 1e-16 * large], [large, 3e-16 * large]) < TOLERANCE
+
+
+def test_units_that_no_output_sees_are_not_made_one():
+    """Of what a mean keeps, only a part is read: no output tells which unit is which."""
+
+    class Kept(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.hidden = nn.Linear(3, 6)
+            self.register_buffer("mean", torch.zeros(6))
+            self.out = nn.Linear(2, 2)
+
+        def forward(self, x):
+            first, second, third = self.hidden(x).chunk(3, -1)
+            h = torch.cat([third, second.tanh(), first], -1)
+            if self.training:
+                self.mean.mul_(0.9).add_(0.1 * h.detach().mean(0))
+            return self.out((h - self.mean)[:, 2:4])
+
+    net, x = Kept().double(), torch.randn(8, 3, dtype=torch.float64)
+    symmetry = discover_symmetry(net, x)
+    for seed in range(20):
+        element = symmetry.random_permutation(seed)
+        moved = symmetry.apply(net, element)
+        after = {}
+        for name, one in (("as it is", copy.deepcopy(net)), ("moved", moved)):
+            one.train()(x)
+            after[name] = {key: tensor.clone() for key, tensor in one.state_dict().items()}
+        wanted = symmetry.apply_state(after["as it is"], element)
+        torch.testing.assert_close(after["moved"]["mean"], wanted["mean"])

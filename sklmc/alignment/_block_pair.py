@@ -69,17 +69,17 @@ class BlockPair:
         Both groups act on one dim each. The product runs over the entries that moved alone.
         """
         (own,) = self.dims(group)
-        left, new, old = self._changed(moved, index, before)
+        left, new, old = self._select_moved(moved, index, before)
         left, right = (t.movedim(own, 0).reshape(t.shape[own], -1) for t in (left, new - old))
         return left @ right.T
 
     def correct_product(self, moved: str, index: torch.Tensor, before: torch.Tensor) -> None:
         """Bring the inner product up to date, if it was known when `b` was `before`."""
         if self._product is not None and self._product[0] is before:
-            left, new, old = (t.double() for t in self._changed(moved, index, before))
+            left, new, old = (t.double() for t in self._select_moved(moved, index, before))
             self._product = self.b, self._product[1] + float(torch.sum(left * (new - old)))
 
-    def _changed(self, moved: str, index: torch.Tensor, before: torch.Tensor):
+    def _select_moved(self, moved: str, index: torch.Tensor, before: torch.Tensor):
         """Return the entries of A where something moved, and those of B after and before."""
         (dim,) = self.dims(moved)
         return tuple(t.index_select(dim, index) for t in (self.a, self.b, before))

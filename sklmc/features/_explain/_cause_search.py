@@ -12,10 +12,10 @@ import pandas as pd
 
 from sklmc.alignment import PermutationAligner
 from sklmc.exceptions import SklmcWarning
-from sklmc.features._halves import MEASURES, Halves, Score, mean_score
-from sklmc.features._layer_evidence import layer_evidence, unit_correlation
-from sklmc.features._remedies import cause
-from sklmc.features._report import BarrierCause, BarrierReport
+from sklmc.features._explain._barrier_report import BarrierCause, BarrierReport
+from sklmc.features._explain._layer_evidence import layer_evidence, unit_correlation
+from sklmc.features._explain._remedies import cause
+from sklmc.features._explain._split_samples import MEASURES, Score, SplitSamples, mean_score
 from sklmc.features._variance import variance_ratio
 from sklmc.merging import reestimate_statistics, repair, tracked_norms
 from sklmc.models import ModelView, interpolate_states, view
@@ -55,8 +55,8 @@ class CauseSearch:
     judged beyond the scale of logits, by `inner`: never the loss itself.
     """
 
-    def __init__(self, look: ModelView, halves: Halves, a, b):
-        self.look, self.halves = look, halves
+    def __init__(self, look: ModelView, split: SplitSamples, a, b):
+        self.look, self.split = look, split
         self.given = a, b
         self.a, self.b = a, b
         self.normed = bool(tracked_norms(look.module))
@@ -66,7 +66,7 @@ class CauseSearch:
 
     def run(self) -> BarrierReport:
         """Take all steps in order."""
-        self.constant = self.halves.constant()
+        self.constant = self.split.constant()
         self.ends = [self._note(name, state) for name, state in zip("AB", self.given)]
         given = self.midpoint = self._note("midpoint", interpolate_states(*self.given, 0.5))
         barrier = given.loss - mean_score(*self.ends).loss
@@ -82,16 +82,16 @@ class CauseSearch:
                 self._refresh_midpoint()
             if not self._scale_only():
                 self._weights()
-        layers = layer_evidence(self.look, self.given, (self.a, self.b), self.halves.fit_data.given)
+        layers = layer_evidence(self.look, self.given, (self.a, self.b), self.split.fit_data.given)
         measures = pd.DataFrame(
             [[name, *score] for name, score in self.rows], columns=["net", *MEASURES]
         )
-        told = rises if self.halves.classify else rises[:1]  # regression knows one measure
-        return BarrierReport(ranked(self.causes), barrier, measures, layers, told)
+        told = rises if self.split.classify else rises[:1]  # regression knows one measure
+        return BarrierReport(rank_causes(self.causes), barrier, measures, layers, told)
 
     def _note(self, name: str, state) -> Score:
         """Score a net and keep the score for the report."""
-        score = self.halves.score(state)
+        score = self.split.score(state)
         self.rows.append((name, score))
         return score
 
@@ -99,7 +99,7 @@ class CauseSearch:
         """Return a state whose batch-norm statistics are its own."""
         if not self.normed:
             return state
-        return reestimate_statistics(self.look, state, self.halves.fit_data)
+        return reestimate_statistics(self.look, state, self.split.fit_data)
 
     def _refresh_ends(self) -> None:
         """Give an end statistics of its own where those that it has are wrong."""
@@ -150,7 +150,7 @@ class CauseSearch:
         poor = any(found.name == "under_trained" for found in self.causes)
         if self.weight < LISTED:
             return True  # statistics were all of it
-        if not self.halves.classify or poor or self.measure != "loss":
+        if not self.split.classify or poor or self.measure != "loss":
             return False
         if left > SCALE_ONLY * raw or errors > ERROR_RISE * learned:
             return False
@@ -163,7 +163,7 @@ class CauseSearch:
         whole = self._rise(self.inner)
         if whole <= 0:
             return
-        symmetry = cached_symmetry(self.look, self.halves.fit_data.given)
+        symmetry = cached_symmetry(self.look, self.split.fit_data.given)
         found = self._best_order(symmetry) if symmetry.groups else None
         in_order = found is None or found.reached >= MOSTLY_IN_ORDER
         if in_order and self._correlations().min() >= RELATED:
@@ -172,7 +172,7 @@ class CauseSearch:
             self._order(found, whole)
         if not self.renormalized:
             self._variance(whole)
-        share = self._left(whole)
+        share = self._share_left(whole)
         if share < LISTED:
             return
         frozen = frozen_share(symmetry)
@@ -184,17 +184,17 @@ class CauseSearch:
 
     def _best_order(self, symmetry: PermutationSymmetry) -> _Order:
         """Align B with A."""
-        halves = self.halves
+        split = self.split
         a, b = self.look.rebuild(self.a), self.look.rebuild(self.b)
         aligner = PermutationAligner("auto", symmetry=symmetry, random_state=0)
-        aligner.fit(a, b, halves.fit_data.given, halves.fit_target.numpy())
+        aligner.fit(a, b, split.fit_data.given, split.fit_target.numpy())
         moved = symmetry.apply_state(self.b, aligner.permutation_)
         nearer = self._correlations(moved).mean() - self._correlations().mean()
         return _Order(moved, order_share(symmetry, self.a, self.b, moved), nearer)
 
     def _order(self, found: _Order, whole: float) -> None:
         """Take the better order of B's units where that helps."""
-        if self._left(whole) < LISTED:
+        if self._share_left(whole) < LISTED:
             return
         moved, reached, nearer = found
         score = self._note("midpoint, aligned", self._middle(moved))
@@ -211,7 +211,7 @@ class CauseSearch:
 
     def _variance(self, whole: float) -> None:
         """Renormalise the midpoint of related nets where that helps."""
-        if self._left(whole) < LISTED or not self._correlations().mean() >= RELATED:
+        if self._share_left(whole) < LISTED or not self._correlations().mean() >= RELATED:
             return
         self.renormalized = True
         score = self._note("midpoint, renormalized", self._middle(self.b))
@@ -223,7 +223,7 @@ class CauseSearch:
         share = self.weight * gain / whole
         if share >= LISTED:
             a, b = self.look.rebuild(self.a), self.look.rebuild(self.b)
-            lowest = variance_ratio(a, b, self.halves.fit_data.given).ratio.min()
+            lowest = variance_ratio(a, b, self.split.fit_data.given).ratio.min()
             aligner = "None" if self.b is self.given[1] else "'auto'"
             self.causes.append(cause("variance_collapse", share, lowest, 1.0, aligner=aligner))
 
@@ -235,10 +235,10 @@ class CauseSearch:
         models = [self.look.rebuild(state) for state in (middle, self.a, b)]
         with warnings.catch_warnings():  # what it leaves averaged is for users who asked for it
             warnings.simplefilter("ignore", SklmcWarning)
-            mended = repair(models[0], models[1:], self.halves.fit_data.given, method="renormalize")
+            mended = repair(models[0], models[1:], self.split.fit_data.given, method="renormalize")
         return view(mended, caller=self.look.caller).state
 
-    def _left(self, whole: float) -> float:
+    def _share_left(self, whole: float) -> float:
         """Return the share of the barrier that is left."""
         return self.weight * self._rise(self.inner) / whole
 
@@ -249,7 +249,7 @@ class CauseSearch:
     def _correlations(self, b=None) -> np.ndarray:
         """Return the correlation of A's and B's units of one place in each hidden layer."""
         models = self.look.rebuild(self.a), self.look.rebuild(self.b if b is None else b)
-        found = list(unit_correlation(models[0], models[1], self.halves.fit_data.given).values())
+        found = list(unit_correlation(models[0], models[1], self.split.fit_data.given).values())
         return np.nan_to_num(found[:-1] or found)
 
 
@@ -272,7 +272,7 @@ def measures_of(rises: pd.DataFrame) -> tuple[str, str]:
     return (rose or ["loss"])[0], (beyond or ["calibrated"])[0]
 
 
-def ranked(causes: Sequence[BarrierCause]) -> tuple[BarrierCause, ...]:
+def rank_causes(causes: Sequence[BarrierCause]) -> tuple[BarrierCause, ...]:
     """Order causes: what spoils the other measurements first, then by share.
 
     What is left counts less than what a remedy removes.

@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.linear_model import Ridge
 
-from sklmc.merging._least_squares import RIDGE, RIDGES, LeastSquares
+from sklmc.merging._ridge_regression import RIDGE, RIDGES, RidgeRegression
 
 
 def problem(n=200, groups=2, n_outputs=3, n_inputs=4, noise=0.1, seed=0):
@@ -17,7 +17,7 @@ def problem(n=200, groups=2, n_outputs=3, n_inputs=4, noise=0.1, seed=0):
 
 
 def fitted(x, t, start, intercept=True, by_folds=False, size=20):
-    solver = LeastSquares(start, intercept, by_folds)
+    solver = RidgeRegression(start, intercept, by_folds)
     for block, rows in enumerate(range(0, len(x), size)):
         solver.add(x[rows : rows + size], t[rows : rows + size], block)
     return solver

@@ -13,7 +13,7 @@ _CHANNEL_NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm)
 
 
 @dataclass(frozen=True)
-class Reading:
+class WatchedUnits:
     """Units on one axis of what goes into ("input") or comes out of ("output") a module."""
 
     layer: str
@@ -47,14 +47,14 @@ class Reading:
         )
 
 
-def find_readings(module: nn.Module, symmetry) -> list[Reading]:
-    """Return readings for as many groups as can be watched.
+def find_watched_units(module: nn.Module, symmetry) -> list[WatchedUnits]:
+    """Return the places where units can be watched, for as many groups as there are any.
 
-    A group is read wherever it goes into weights (behind norm and nonlinearity); where no module
+    A group is watched wherever it goes into weights (behind norm and nonlinearity); where no module
     shows that, at the output of the layer that makes it.
     """
     groups = {group.name for group in symmetry.groups}
-    found: dict[str, list[Reading]] = {"input": [], "output": []}
+    found: dict[str, list[WatchedUnits]] = {"input": [], "output": []}
     for path, part in module.named_modules():
         name = f"{path}.weight" if path else "weight"
         if name not in symmetry.blocks:
@@ -70,13 +70,13 @@ def find_readings(module: nn.Module, symmetry) -> list[Reading]:
                     if factor in groups
                 )
                 if groups.intersection(names) and whole and len(set(names)) == len(names):
-                    found[side].append(Reading(path, side, dim, axis.positions, axis.factors))
-    readings = found["input"]
-    seen = {name for reading in readings for name in reading.names}
-    for reading in found["output"]:
-        if not seen.issuperset(groups.intersection(reading.names)):
-            readings.append(reading)
-    return readings
+                    found[side].append(WatchedUnits(path, side, dim, axis.positions, axis.factors))
+    places = found["input"]
+    seen = {name for place in places for name in place.names}
+    for place in found["output"]:
+        if not seen.issuperset(groups.intersection(place.names)):
+            places.append(place)
+    return places
 
 
 def _watched_axes(part: nn.Module) -> list[tuple[str, int, int]]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sklmc.merging._weighting import SMALLEST_STEP, fit_weights
+from sklmc.merging._averager import SMALLEST_STEP, fit_weights
 
 
 def test_minimum_inside_the_simplex_is_found():

@@ -10,15 +10,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from sklmc.features._layers import AFFINE
-from sklmc.features._linear_maps import weight_matrix
-from sklmc.models import Inputs, ModelView, predict_outputs, view
+from sklmc.features._layers import AFFINE, weight_matrix
+from sklmc.models import Inputs, ModelView, State, predict_outputs, view
 from sklmc.symmetry import PermutationSymmetry
 
 TOLERANCE = 1e-9  # largest relative change of an output that rounding may cause in float64
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-
-State = dict[str, torch.Tensor]
 
 
 @dataclass
@@ -69,7 +66,9 @@ class PlainUnits:
             parts.append(moved[torch.from_numpy(positions)].reshape(self.size, -1))
         return torch.cat(parts, dim=1)
 
-    def scale(self, state: State, rows: torch.Tensor, columns: torch.Tensor) -> None:
+    def scale(
+        self, state: dict[str, torch.Tensor], rows: torch.Tensor, columns: torch.Tensor
+    ) -> None:
         """Multiply what makes each unit by `rows` (n_units,) and what uses it by `columns`."""
         for tensor in self.scaled:
             old = state[tensor]
@@ -183,10 +182,10 @@ class _Prover:
         self.look = view(module, caller=look.caller, name=look.name)
         wide = (part.double() if part.is_floating_point() else part for part in inputs.args)
         self.inputs = Inputs(*wide)
-        self.state = {name: self._drawn(name, t) for name, t in self.look.state.items()}
+        self.state = {name: self._draw(name, t) for name, t in self.look.state.items()}
         self.before = predict_outputs(self.look, self.inputs, self.state)
 
-    def _drawn(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
+    def _draw(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
         """Draw a tensor that makes every part of the net visible."""
         if not tensor.is_floating_point():
             return tensor

@@ -1,4 +1,4 @@
-"""The roads of the path engine: all compute the same, none changes a model."""
+"""The evaluators of a path: all compute the same, none changes a model."""
 
 import copy
 
@@ -10,8 +10,8 @@ from torch.nn import functional
 
 from sklmc import LMCScorer, interpolate_models
 from sklmc._torch import seeded
-from sklmc.connectivity import _chain, _path_job
-from sklmc.connectivity._chain import ChainRoad, _permuted_copies
+from sklmc.connectivity import _chain_evaluator, _path_job
+from sklmc.connectivity._chain_evaluator import ChainEvaluator, _permuted_copies
 from sklmc.models import view
 from sklmc.nets import VGG11, ResNet20
 from sklmc.symmetry import discover_symmetry
@@ -80,32 +80,32 @@ def in_place():
 
 OTHERS = {
     Functional: "split",
-    Scaled: "general",
-    Tied: "general",
+    Scaled: "plain",
+    Tied: "plain",
     convolutional: "split",
-    normed: "general",
+    normed: "plain",
     in_place: "chain",
 }
 
 
-def forced(monkeypatch, road):
-    """Let the planner choose nothing faster than `road`."""
-    if road in ("split", "general"):
+def forced(monkeypatch, evaluator):
+    """Let the planner choose nothing faster than `evaluator`."""
+    if evaluator in ("split", "plain"):
         monkeypatch.setattr(_path_job, "chain_layers", lambda *args: None)
-    if road == "general":
+    if evaluator == "plain":
         monkeypatch.setattr(_path_job, "first_weight_layer", lambda *args: None)
 
 
 def chosen(monkeypatch):
-    """Note which roads are planned."""
+    """Note which evaluators are planned."""
     names = []
-    original = _path_job.make_road
+    original = _path_job.make_evaluator
 
     def note(name, *args):
         names.append(name)
         return original(name, *args)
 
-    monkeypatch.setattr(_path_job, "make_road", note)
+    monkeypatch.setattr(_path_job, "make_evaluator", note)
     return names
 
 
@@ -121,21 +121,21 @@ def by_hand(a, b, X, y, alphas):
     return np.array(losses), np.array(errors)
 
 
-@pytest.mark.parametrize("road", ["chain", "split", "general"])
+@pytest.mark.parametrize("evaluator", ["chain", "split", "plain"])
 @pytest.mark.parametrize("name", NETS)
-def test_every_road_is_the_plain_loop(monkeypatch, make_mlps, data, name, road):
+def test_every_evaluator_is_the_plain_loop(monkeypatch, make_mlps, data, name, evaluator):
     a, b = make_mlps(2, **NETS[name])
-    forced(monkeypatch, road)
+    forced(monkeypatch, evaluator)
     names = chosen(monkeypatch)
     score = LMCScorer().path(a, b, *data)
-    assert names[-1] == road
+    assert names[-1] == evaluator
     loss, error = by_hand(a, b, *data, score.alphas)
     np.testing.assert_allclose(score.loss, loss, rtol=ROUNDING)
     np.testing.assert_allclose(score.error, error)
 
 
 @pytest.mark.parametrize("kind", OTHERS, ids=lambda kind: kind.__name__)
-def test_other_nets_take_the_road_that_fits_them(monkeypatch, data, kind):
+def test_other_nets_take_the_evaluator_that_fits_them(monkeypatch, data, kind):
     with seeded(0):
         a, b = kind(), kind()
     names = chosen(monkeypatch)
@@ -147,10 +147,10 @@ def test_other_nets_take_the_road_that_fits_them(monkeypatch, data, kind):
 
 
 @pytest.mark.filterwarnings("ignore::sklmc.exceptions.StaleStatisticsWarning")
-@pytest.mark.parametrize("road", ["chain", "split", "general"])
-def test_batch_norm_in_eval_mode(monkeypatch, make_mlps, data, road):
+@pytest.mark.parametrize("evaluator", ["chain", "split", "plain"])
+def test_batch_norm_in_eval_mode(monkeypatch, make_mlps, data, evaluator):
     a, b = make_mlps(2, depth=2, norm="batch")
-    forced(monkeypatch, road)
+    forced(monkeypatch, evaluator)
     score = LMCScorer().path(a, b, *data)
     np.testing.assert_allclose(score.loss, by_hand(a, b, *data, score.alphas)[0], rtol=ROUNDING)
 
@@ -166,10 +166,10 @@ def test_first_layer_with_its_units_reordered_needs_no_product(make_mlps, data):
     assert [source[0] for source in sources[2:]] == [1, 0]
     assert torch.equal(weights[1][0][sources[2][1]], weights[2][0])
     layers = [f"layers.{k}" for k in range(3)]
-    road = ChainRoad(views[0], [one.state for one in views], [0.5], True, layers)
-    road.load((torch.from_numpy(data[0]),))
+    evaluator = ChainEvaluator(views[0], [one.state for one in views], [0.5], True, layers)
+    evaluator.load((torch.from_numpy(data[0]),))
     x = torch.from_numpy(data[0]).T
-    torch.testing.assert_close(road.first[2], weights[2][0] @ x + weights[2][1][:, None])
+    torch.testing.assert_close(evaluator.first[2], weights[2][0] @ x + weights[2][1][:, None])
 
 
 def test_layers_with_equal_units_are_not_taken_for_copies():
@@ -177,10 +177,10 @@ def test_layers_with_equal_units_are_not_taken_for_copies():
     assert _permuted_copies([(same, None), (same.clone(), None)]) == [None, None]
 
 
-def test_a_road_that_errs_is_not_taken(monkeypatch, make_mlps, data):
+def test_an_evaluator_that_errs_is_not_taken(monkeypatch, make_mlps, data):
     """Where the chain's own arithmetic is wrong, the proof on a few samples must see it."""
-    right = _chain._layer_norm
-    monkeypatch.setattr(_chain, "_layer_norm", lambda *args: 1.01 * right(*args))
+    right = _chain_evaluator._layer_norm
+    monkeypatch.setattr(_chain_evaluator, "_layer_norm", lambda *args: 1.01 * right(*args))
     names = chosen(monkeypatch)
     LMCScorer().path(*make_mlps(2, depth=2, norm="layer"), *data)
     assert names[-1] == "split"
@@ -197,8 +197,8 @@ def test_float64_nets_stay_in_float64(make_mlps, data):
 def test_blocks_of_samples_do_not_matter(monkeypatch, make_mlps, data):
     a, b = make_mlps(2)
     whole = LMCScorer(calibration="crossfit").path(a, b, *data)
-    monkeypatch.setattr(_chain, "MIN_ROWS", 7)
-    monkeypatch.setattr(_chain, "MAX_ROWS", 7)
+    monkeypatch.setattr(_chain_evaluator, "MIN_ROWS", 7)
+    monkeypatch.setattr(_chain_evaluator, "MAX_ROWS", 7)
     cut = LMCScorer(calibration="crossfit").path(a, b, *data)
     np.testing.assert_allclose(cut.loss, whole.loss, rtol=ROUNDING)
     np.testing.assert_allclose(cut.calibrated_loss, whole.calibrated_loss, rtol=ROUNDING)
@@ -261,7 +261,7 @@ def test_one_logit_counts_as_two_classes(data):
 @pytest.mark.filterwarnings("ignore::sklmc.exceptions.StaleStatisticsWarning")
 @pytest.mark.parametrize("norm", [None, "layer", "batch"])
 @pytest.mark.parametrize("kind", [VGG11, ResNet20], ids=lambda kind: kind.__name__)
-def test_convolutional_nets_of_the_library_take_the_split_road(monkeypatch, kind, norm):
+def test_convolutional_nets_of_the_library_take_the_split_evaluator(monkeypatch, kind, norm):
     with seeded(0):
         a, b = (kind(width_multiplier=1 / 16, norm=norm) for _ in range(2))
         X = torch.randn(6, 3, 32, 32)
@@ -273,13 +273,13 @@ def test_convolutional_nets_of_the_library_take_the_split_road(monkeypatch, kind
         logits = interpolate_models(a, b, 0.5).eval()(X).double()
     wanted = float(functional.cross_entropy(logits, torch.from_numpy(y)))
     assert score.loss[1] == pytest.approx(wanted, rel=ROUNDING)
-    forced(monkeypatch, "general")
-    general = LMCScorer(n_alphas=3).path(a, b, X, y)
-    assert names[-1] == "general"
-    np.testing.assert_allclose(score.loss, general.loss, rtol=ROUNDING)
+    forced(monkeypatch, "plain")
+    plain = LMCScorer(n_alphas=3).path(a, b, X, y)
+    assert names[-1] == "plain"
+    np.testing.assert_allclose(score.loss, plain.loss, rtol=ROUNDING)
 
 
-def test_transformer_layer_of_torch_takes_a_road_that_is_right(data):
+def test_transformer_layer_of_torch_takes_an_evaluator_that_is_right(data):
     X, y = data
     with seeded(0):
         a, b = (

@@ -7,8 +7,8 @@ import pandas as pd
 
 from sklmc.features._layers import choose_layers
 from sklmc.features._linear_connectivity import layerwise_linear_connectivity
+from sklmc.features._nets_on_samples import Nets
 from sklmc.features._preactivations import by_unit
-from sklmc.features._readings import Nets
 from sklmc.features._variance import variance_ratio
 from sklmc.models import ModelView, Moments
 

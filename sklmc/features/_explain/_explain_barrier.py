@@ -1,10 +1,10 @@
-"""Why two nets do not average."""
+"""Why two nets do not average: causes of the barrier between them."""
 
 from __future__ import annotations
 
-from sklmc.features._halves import Halves
-from sklmc.features._report import BarrierReport
-from sklmc.features._search import CauseSearch
+from sklmc.features._explain._barrier_report import BarrierReport
+from sklmc.features._explain._cause_search import CauseSearch
+from sklmc.features._explain._split_samples import SplitSamples
 from sklmc.models import check_compatible, common_input, read_labelled_data, see_through, view
 
 MIN_SAMPLES = 40
@@ -118,5 +118,5 @@ def explain_barrier(a, b, X, y) -> BarrierReport:
             "needed, half to try remedies on and half to score them."
         )
     plain = view(looks[0].module, caller=caller, name="a")
-    search = CauseSearch(plain, Halves(plain, data, target), looks[0].state, looks[1].state)
+    search = CauseSearch(plain, SplitSamples(plain, data, target), looks[0].state, looks[1].state)
     return search.run()

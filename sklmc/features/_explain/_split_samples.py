@@ -34,8 +34,8 @@ class Score(NamedTuple):
 MEASURES = ("loss", "calibrated_loss", "error")  # a score's three, as tables call them
 
 
-class Halves:
-    """Samples cut at random into a part to fit on and a part to score on."""
+class SplitSamples:
+    """Samples split at random into a part to fit on and a part to score on."""
 
     def __init__(self, look: ModelView, data: Inputs, target: torch.Tensor):
         self.look = look

@@ -1,4 +1,4 @@
-"""The fast road for chains of dense layers: all alphas, and many pairs, in one batched pass."""
+"""The fast evaluator for chains of dense layers: all alphas, many pairs, in one batched pass."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from sklmc._torch import to_device
-from sklmc.connectivity._roads import Overrides, Road
+from sklmc.connectivity._path_evaluator import Overrides, PathEvaluator
 from sklmc.models import ModelView, find_chain, read_once
 
 # Activations are laid out (..., units, samples): sums over units then run over whole rows.
@@ -40,7 +40,7 @@ WEIGHT_SHARE = (
 )
 
 
-class ChainRoad(Road):
+class ChainEvaluator(PathEvaluator):
     """Runs Linear layers, norms and pointwise activations in a row as batched products.
 
     The first layer's outputs are computed once per net; weights of the other layers are
@@ -158,7 +158,7 @@ def chain_layers(
     flat = all(call.input.ndim == 2 and output.ndim == 2 for call, output in row)
     if not (flat and isinstance(row[0][0].module, nn.Linear)):
         return None
-    if not all(_known(call.module) for call, _ in row):
+    if not all(_can_run(call.module) for call, _ in row):
         return None
     held = {
         f"{call.path}.{key}"
@@ -168,7 +168,7 @@ def chain_layers(
     return names if all(name in held for name in state) else None
 
 
-def _known(part: nn.Module) -> bool:
+def _can_run(part: nn.Module) -> bool:
     """Say whether a step is one that `_run` can do in its own layout."""
     if type(part) is nn.LayerNorm:
         return len(part.normalized_shape) == 1

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from sklmc.merging._rows import MAX_ROWS, choose_rows, count_rows, input_rows, output_rows
-from sklmc.merging._sites import Probe, find_sites, watch
+from sklmc.merging._site_probes import MAX_ROWS, choose_rows, count_rows, input_rows, output_rows
+from sklmc.merging._weight_sites import Probe, find_sites, watch
 from sklmc.models import view
 
 LAYERS = {

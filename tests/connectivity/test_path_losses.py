@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sklmc.connectivity._losses import (
+from sklmc.connectivity._path_losses import (
     block_sums,
     calibrate_crossfit,
     calibrate_in_sample,

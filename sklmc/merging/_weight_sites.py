@@ -69,7 +69,7 @@ class Probe:
         """Read the call's output."""
 
 
-def watch(view: ModelView, args: tuple, state: State, probes: Mapping[int, Probe]) -> None:
+def watch(look: ModelView, args: tuple, state: State, probes: Mapping[int, Probe]) -> None:
     """Run one block, with a probe at each of some calls, and stop after the last of these."""
     last = max(probes)
 
@@ -83,37 +83,37 @@ def watch(view: ModelView, args: tuple, state: State, probes: Mapping[int, Probe
         if call.index == last:
             end_pass()
 
-    with Watcher(view, before, after, modules=(), functions=_matters) as watcher:
+    with Watcher(look, before, after, modules=(), functions=_matters) as watcher:
         watcher.run(args, state)
 
 
-def find_sites(view: ModelView, state: State, args: tuple) -> tuple[list[Site | Norm], list[str]]:
+def find_sites(look: ModelView, state: State, args: tuple) -> tuple[list[Site | Norm], list[str]]:
     """Return layers in the order of their calls, and the weights that belong to none of them.
 
     Batch norm that follows no layer of its own stands in the list by itself.
     """
     flow = _Flow()
-    with Watcher(view, flow.before, flow.after, modules=(), functions=_any_function) as watcher:
+    with Watcher(look, flow.before, flow.after, modules=(), functions=_any_function) as watcher:
         watcher.run(args, state)
-    finder = _SiteFinder(flow, _tensor_names(view, state))
-    trained = {name for name, _ in view.module.named_parameters()}
+    finder = _SiteFinder(flow, _tensor_names(look, state))
+    trained = {name for name, _ in look.module.named_parameters()}
     matrices = [name for name, tensor in state.items() if name in trained and tensor.ndim > 1]
     sites = finder.sites()
-    covered = {site.weight for site in sites if isinstance(site, Site)} | finder.looked_up()
+    covered = {site.weight for site in sites if isinstance(site, Site)} | finder.find_looked_up()
     return sites, [name for name in matrices if name not in covered]
 
 
-def all_names(view: ModelView) -> dict[str, list[str]]:
+def all_names(look: ModelView) -> dict[str, list[str]]:
     """Return all names of each tensor under its first one."""
     names: dict[int, list[str]] = {}
-    for name, tensor in named_tensors(view.module):
+    for name, tensor in named_tensors(look.module):
         names.setdefault(id(tensor), []).append(name)
     return {same[0]: same for same in names.values()}
 
 
-def _tensor_names(view: ModelView, state: State) -> dict[int, str]:
+def _tensor_names(look: ModelView, state: State) -> dict[int, str]:
     """Return the first name of each tensor that the module computes with, by identity."""
-    return {id(state[name]): same[0] for same in all_names(view).values() for name in same}
+    return {id(state[name]): same[0] for same in all_names(look).values() for name in same}
 
 
 def _arguments(call: Call) -> dict:
@@ -227,7 +227,7 @@ class _SiteFinder:
                     found.append(norm)
         return sorted(found, key=lambda one: one.call)
 
-    def looked_up(self) -> set[str]:
+    def find_looked_up(self) -> set[str]:
         """Return the embeddings: their mean is the mean of what they give."""
         numbers = {
             number

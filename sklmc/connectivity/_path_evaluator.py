@@ -1,4 +1,4 @@
-"""Ways to run all nets on the line between two nets on one block of samples."""
+"""Evaluators of a path: all nets on the line between two nets, on one block of samples."""
 
 from __future__ import annotations
 
@@ -26,13 +26,15 @@ WORKSPACE = 2**28  # bytes that the first layer's outputs of one block may take
 Overrides = Sequence[Mapping[str, torch.Tensor]] | None  # per inner alpha: tensors to replace
 
 
-class Road:
-    """Runs nets at and between `states`; `alphas` are the inner ones, `classify` names the task.
+class PathEvaluator:
+    """Runs nets at and between `states`, any module: the plain way, which others must agree with.
+
+    `alphas` are the inner ones, `classify` names the task.
 
     Outputs come as (n_outputs, n_values): classes or targets first, samples (times tokens) last.
     """
 
-    name = "general"
+    name = "plain"
 
     def __init__(self, skeleton: ModelView, states: Sequence[State], alphas, classify: bool):
         self.skeleton = skeleton
@@ -85,7 +87,7 @@ class Road:
         return values_last(outputs.cpu(), self.classify)
 
 
-class SplitRoad(Road):
+class SplitEvaluator(PathEvaluator):
     """Runs everything up to the first weight layer once per net and interpolates its outputs.
 
     The first layer is linear in its parameters, so its output is linear in alpha.

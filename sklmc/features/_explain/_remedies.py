@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sklmc.features._report import BarrierCause
+from sklmc.features._explain._barrier_report import BarrierCause
 
 EVIDENCE = {
     "under_trained": (

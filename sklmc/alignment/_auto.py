@@ -1,19 +1,18 @@
-"""The matching methods by name, and the portfolio that chooses among them."""
+"""The portfolio behind method="auto": several methods, and what chooses among them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 
 from sklmc._sklearn import check_random_state
-from sklmc.alignment._activation import match_activations
+from sklmc.alignment._activation import match_by_activation
 from sklmc.alignment._midpoint import Midpoint
 from sklmc.alignment._problem import Match, Problem
 from sklmc.alignment._straight_through import cost_per_row, match_straight_through
-from sklmc.alignment._weight import match_weights
+from sklmc.alignment._weight import match_by_weight
 
 CHOICE_SHARE = 0.5  # of X that only chooses among the candidates of "auto"
 CHOICE_ROWS = 2000  # and no more rows than this
@@ -22,36 +21,7 @@ LEARNING_COST = 5e9  # multiplications of such an epoch, at most: X is cut to th
 LEARNING_ROWS = 2000  # where it would be cut below this, straight-through matching is left out
 
 
-def by_weight(problem: Problem, *, one_sided: bool = True) -> Match:
-    """Match weights."""
-    result = match_weights(
-        problem.a.state,
-        problem.state_b,
-        problem.symmetry,
-        start=problem.identity(),
-        groups=problem.groups,
-        one_sided=one_sided,
-        n_init=problem.n_init,
-        max_iter=problem.max_iter,
-        random_state=problem.random_state,
-        n_jobs=problem.n_jobs,
-        progress=problem.report("weight matching"),
-    )
-    return Match(result.perms, result.objective_path, "weight")
-
-
-def by_activation(problem: Problem) -> Match:
-    """Match activations; groups that cannot be watched, and all with `refine`, by their weights."""
-    result, unseen = match_activations(problem)
-    perms = result.perms
-    remaining = [g for g in problem.groups if problem.refine or g.name in unseen]
-    if remaining:
-        rest = replace(problem, groups=remaining, n_init=1)
-        perms = _gone_on(rest, perms, partial(by_weight, one_sided=False)).perms
-    return Match(perms, result.objective_path, "activation")
-
-
-def by_portfolio(problem: Problem) -> Match:
+def match_by_trial(problem: Problem) -> Match:
     """Try several methods; keep the one whose midpoint with A is best on rows kept apart.
 
     With labels, best means the lowest loss; without, outputs nearest to the mean of A's and B's.
@@ -59,12 +29,12 @@ def by_portfolio(problem: Problem) -> Match:
     Without X there is nothing to choose by: weight matching.
     """
     if problem.inputs is None:
-        return by_weight(problem)
-    fit, choice = _divided(problem)
+        return match_by_weight(problem)
+    fit, choice = _split(problem)
     midpoint = Midpoint(choice)
 
     def badness(name: str, match: Match) -> float:
-        state = problem.moved_state(match.perms)
+        state = problem.move_state(match.perms)
         if choice.target is None:
             value = midpoint.distance(state, choice.inputs)
         else:
@@ -74,44 +44,37 @@ def by_portfolio(problem: Problem) -> Match:
         return value
 
     best, lowest = None, np.inf
-    for name, candidate in _candidates(fit):
+    for name, candidate in _list_candidates(fit):
         match = candidate()
         if problem.is_solved(match.perms):  # a copy of A: no midpoint says more
             return replace(match, method=name)
         value = badness(name, match)
         if best is None or value < lowest:
             best, lowest = replace(match, method=name), value
-    n_rows = 0 if fit is problem else _affordable_rows(problem)
+    n_rows = 0 if fit is problem else _count_affordable_rows(problem)
     if not n_rows:
         return best
     starts, chosen = {"weight": problem.identity(), best.method: best.perms}, None
     for name, perms in starts.items():
-        value = badness(f"{name}, then straight_through", _learned(fit, n_rows, perms))
+        value = badness(f"{name}, then straight_through", _learn(fit, n_rows, perms))
         if value < lowest:
             chosen, lowest = name, value
     if chosen is None:
         return best
-    match = _learned(problem, n_rows, starts[chosen])  # once more, with the rows that chose
+    match = _learn(problem, n_rows, starts[chosen])  # once more, with the rows that chose
     return replace(match, method=f"{chosen}, then straight_through")
 
 
-def _gone_on(problem: Problem, perms, method: Callable[[Problem], Match]) -> Match:
-    """Return what a method finds from given permutations on, as permutations of B's start."""
-    match = method(replace(problem, state_b=problem.moved_state(perms)))
-    on_top = problem.symmetry.permutation(match.perms)
-    return replace(match, perms=dict(on_top.compose(problem.symmetry.permutation(perms))))
-
-
-def _learned(problem: Problem, n_rows: int, perms) -> Match:
+def _learn(problem: Problem, n_rows: int, perms) -> Match:
     """Return what straight-through matching makes of permutations, on so many rows at most."""
     order = check_random_state(problem.random_state).permutation(len(problem.target))
     short = replace(
         problem.with_rows(order[:n_rows]), max_iter=min(problem.max_iter, LEARNING_EPOCHS)
     )
-    return _gone_on(short, perms, match_straight_through)
+    return short.go_on(perms, match_straight_through)
 
 
-def _affordable_rows(problem: Problem) -> int:
+def _count_affordable_rows(problem: Problem) -> int:
     """Return how many rows straight-through matching may see within "auto"; 0 for none."""
     if problem.target is None:
         return 0
@@ -120,7 +83,7 @@ def _affordable_rows(problem: Problem) -> int:
     return n_rows if n_rows >= min(n, LEARNING_ROWS) else 0
 
 
-def _candidates(problem: Problem) -> list[tuple[str, Callable[[], Match]]]:
+def _list_candidates(problem: Problem) -> list[tuple[str, Callable[[], Match]]]:
     """Return the members of the portfolio, the surest first: it wins ties."""
     watched = [
         (f"activation ({statistic}){', then weight' if refine else ''}", statistic, refine)
@@ -129,25 +92,28 @@ def _candidates(problem: Problem) -> list[tuple[str, Callable[[], Match]]]:
     ]
     restarts = check_random_state(problem.random_state).randint(2**31 - 1, size=2)
     return [
-        ("weight", lambda: by_weight(problem)),
-        ("weight, from the identity", lambda: by_weight(problem, one_sided=False)),
+        ("weight", lambda: match_by_weight(problem)),
+        ("weight, from the identity", lambda: match_by_weight(problem, one_sided=False)),
         *(
-            (f"weight, random start {i}", lambda s=int(seed): by_weight(_started(problem, s)))
+            (
+                f"weight, random start {i}",
+                lambda s=int(seed): match_by_weight(_add_start(problem, s)),
+            )
             for i, seed in enumerate(restarts)
         ),
         *(
-            (name, lambda s=s, r=r: by_activation(replace(problem, statistic=s, refine=r)))
+            (name, lambda s=s, r=r: match_by_activation(replace(problem, statistic=s, refine=r)))
             for name, s, r in watched
         ),
     ]
 
 
-def _started(problem: Problem, seed: int) -> Problem:
+def _add_start(problem: Problem, seed: int) -> Problem:
     """Return the problem with one more start, drawn from a seed."""
     return replace(problem, n_init=2, random_state=seed)
 
 
-def _divided(problem: Problem) -> tuple[Problem, Problem]:
+def _split(problem: Problem) -> tuple[Problem, Problem]:
     """Split X (and y) into rows that methods may use and rows that choose among them."""
     n = len(problem.inputs)
     order = check_random_state(problem.random_state).permutation(n)
@@ -155,11 +121,3 @@ def _divided(problem: Problem) -> tuple[Problem, Problem]:
     if n < 4:
         return problem, problem
     return problem.with_rows(order[n_choice:]), problem.with_rows(order[:n_choice])
-
-
-METHODS: dict[str, Callable[[Problem], Match]] = {
-    "weight": by_weight,
-    "activation": by_activation,
-    "straight_through": match_straight_through,
-    "auto": by_portfolio,
-}

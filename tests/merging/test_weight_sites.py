@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations
 
-from sklmc.merging._sites import Norm, Probe, Site, find_sites, watch
+from sklmc.merging._weight_sites import Norm, Probe, Site, find_sites, watch
 from sklmc.models import view
 from tests.merging.conftest import Residual, dense
 

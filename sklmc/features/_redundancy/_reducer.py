@@ -13,8 +13,8 @@ from torch import nn
 from sklmc._sklearn import Interval, check_is_fitted
 from sklmc._torch import fixed_normal
 from sklmc.exceptions import ArchitectureMismatchError
-from sklmc.features._merging_units import UnitMerger
-from sklmc.features._plain_units import plain_units
+from sklmc.features._redundancy._plain_units import plain_units
+from sklmc.features._redundancy._unit_merger import UnitMerger
 from sklmc.models import Inputs, ModelView, check_finite, predict_outputs, view
 from sklmc.symmetry import PermutationSymmetry, cached_symmetry
 
@@ -151,7 +151,7 @@ class RedundancyReducer(BaseEstimator):
             state = _without_spares(state, symmetry, self.n_units_)
         self._fitted_state = look.state
         self._reduced_state = state
-        self.function_change_ = _function_change(look, self._rebuilt(look), inputs)
+        self.function_change_ = _function_change(look, self._rebuild(look), inputs)
         return self
 
     def transform(self, model):
@@ -177,7 +177,7 @@ class RedundancyReducer(BaseEstimator):
                 f"{type(self).__name__}: 'model' is not the net that was fitted, whose units were "
                 "compared; call fit_transform with it."
             )
-        return self._rebuilt(look)
+        return self._rebuild(look)
 
     def fit_transform(self, model, X=None):
         """Find the units to merge and to drop, and return the reduced net.
@@ -196,7 +196,7 @@ class RedundancyReducer(BaseEstimator):
         """
         return self.fit(model, X).transform(model)
 
-    def _rebuilt(self, look: ModelView):
+    def _rebuild(self, look: ModelView):
         """Return a model of the kind that went in, whose layers know their new sizes."""
         new = look.rebuild(self._reduced_state)
         _set_sizes(view(new, caller=type(self).__name__).original)

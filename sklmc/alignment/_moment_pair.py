@@ -64,6 +64,11 @@ class MomentPair:
         return float(self.b.norm())
 
     def _contract(self, free: dict[int, str], output: str) -> torch.Tensor:
-        """Sum over equal indices of A and B, except on the dims in `free`."""
+        """Sum over equal indices of A and B, except on the dims in `free`.
+
+        With factors (heads a, units b): the trace is ``abab->``, the gain matrix of heads
+        ``abYb->aY``, that of units within each head ``abaY->abY``, and that of units for each pair
+        of heads ``abYZ->aYbZ``. Capitals index B's side.
+        """
         other = "".join(free.get(dim, letter) for dim, letter in enumerate(self._letters))
         return torch.einsum(f"{self._letters}{other}->{output}", self.b)

@@ -1,4 +1,4 @@
-"""Ridge regression towards given weights, from streamed sums."""
+"""Ridge regression towards given weights, the least squares of refit, from streamed sums."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FEW_ROWS = 5  # per input
 N_FOLDS = 5
 
 
-class LeastSquares:
+class RidgeRegression:
     """Fits outputs by inputs, group by group, from moments in float64, one set per fold.
 
     Minimises ``|T - W X - b|^2 + ridge |W - W0|^2``, b free or absent.

@@ -7,8 +7,8 @@ import pandas as pd
 import torch
 
 from sklmc.features._layers import trace_layers
-from sklmc.features._plain_units import PlainUnits
-from sklmc.features._readings import BLOCK_NUMBERS, MAX_ROWS, TRACE_ROWS, layer_reader
+from sklmc.features._nets_on_samples import BLOCK_NUMBERS, MAX_ROWS, TRACE_ROWS, layer_reader
+from sklmc.features._redundancy._plain_units import PlainUnits
 from sklmc.models import ModelView
 
 ROUNDING = 1e-12  # of a cosine: exact multiples merge at tol=0
