@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+
 import torch
 
 from sklmc._torch import single_thread
 from sklmc.alignment._descent import CoordinateDescent, DescentResult
-from sklmc.alignment._moments import MomentPair
-from sklmc.alignment._problem import Problem
-from sklmc.alignment._readings import Reading, find_readings
+from sklmc.alignment._moment_pair import MomentPair
+from sklmc.alignment._problem import Match, Problem
+from sklmc.alignment._watched_units import WatchedUnits, find_watched_units
+from sklmc.alignment._weight import match_by_weight
 from sklmc.models import CrossMoments, Moments, Reader, correlation
 
 INPUT_ROWS = 256  # samples in a forward pass
@@ -46,19 +50,28 @@ class UnitMoments:
 STATISTICS = {"correlation": UnitMoments.correlation, "moment": UnitMoments.uncentred}
 
 
+def match_by_activation(problem: Problem) -> Match:
+    """Match activations; groups that cannot be watched, and all with `refine`, by their weights."""
+    result, unseen = match_activations(problem)
+    perms = result.perms
+    remaining = [g for g in problem.groups if problem.refine or g.name in unseen]
+    if remaining:
+        rest = replace(problem, groups=remaining, n_init=1)
+        perms = rest.go_on(perms, partial(match_by_weight, one_sided=False)).perms
+    return Match(perms, result.objective_path, "activation")
+
+
 def match_activations(problem: Problem) -> tuple[DescentResult, set[str]]:
     """Return the permutations that maximise the summed similarity of matched units.
 
     The second part of the result names the groups that could not be watched: they do not move.
     """
-    readings, moments = stream_moments(problem)
+    places, moments = stream_moments(problem)
     names = {group.name for group in problem.symmetry.groups}
     pairs = []
-    for reading, moment in zip(readings, moments):
+    for place, moment in zip(places, moments):
         similarity = STATISTICS[problem.statistic](moment)
-        pairs.append(
-            MomentPair(similarity.reshape(*reading.sizes, *reading.sizes), reading.names, names)
-        )
+        pairs.append(MomentPair(similarity.reshape(*place.sizes, *place.sizes), place.names, names))
     with single_thread():
         descent = CoordinateDescent(pairs, problem.groups)
         result = descent.run(
@@ -71,36 +84,37 @@ def match_activations(problem: Problem) -> tuple[DescentResult, set[str]]:
     return result, {group.name for group in problem.groups} - seen
 
 
-def stream_moments(problem: Problem) -> tuple[list[Reading], list[UnitMoments]]:
-    """Pass once over the inputs and sum what the readings show; one block is held at a time."""
-    readings = find_readings(problem.a.module, problem.symmetry)
-    sides = [{one.layer for one in readings if one.side == side} for side in ("input", "output")]
+def stream_moments(problem: Problem) -> tuple[list[WatchedUnits], list[UnitMoments]]:
+    """Pass once over the inputs and sum what watched units show; one block is held at a time."""
+    places = find_watched_units(problem.a.module, problem.symmetry)
+    into = {place.layer for place in places if place.side == "input"}
+    out = {place.layer for place in places if place.side == "output"}
     moments: dict[int, UnitMoments] = {}
-    with Reader(problem.a, *sides) as reader_a, Reader(problem.b, *sides) as reader_b:
+    with Reader(problem.a, into, out) as reader_a, Reader(problem.b, into, out) as reader_b:
         for args in problem.inputs.blocks(INPUT_ROWS):
             seen = reader_a.run(args), reader_b.run(args, problem.state_b)
             if not moments:
-                moments = {index: UnitMoments() for index in _distinct(readings, seen[0])}
+                moments = {index: UnitMoments() for index in _distinct(places, seen[0])}
             for index, sums in moments.items():
-                for values in zip(*(_calls(one, readings[index]) for one in seen)):
-                    units = [readings[index].units(value).float() for value in values]
+                for values in zip(*(_calls(one, places[index]) for one in seen)):
+                    units = [places[index].units(value).float() for value in values]
                     for first in range(0, len(units[0]), ROWS_AT_ONCE):
                         sums.add(*(u[first : first + ROWS_AT_ONCE] for u in units))
-    return [readings[index] for index in moments], list(moments.values())
+    return [places[index] for index in moments], list(moments.values())
 
 
-def _calls(seen, reading: Reading) -> list[torch.Tensor]:
+def _calls(seen, place: WatchedUnits) -> list[torch.Tensor]:
     """Return the activations of a module, one tensor for each call."""
-    shown = seen.inputs if reading.side == "input" else seen.outputs
-    return [value for name, value in shown.items() if name.split(":")[0] == reading.layer]
+    shown = seen.inputs if place.side == "input" else seen.outputs
+    return [value for name, value in shown.items() if name.split(":")[0] == place.layer]
 
 
-def _distinct(readings: list[Reading], seen) -> list[int]:
-    """Return the readings that a forward pass shows, each tensor once."""
+def _distinct(places: list[WatchedUnits], seen) -> list[int]:
+    """Return the watched units that a forward pass shows, each tensor once."""
     kept, known = [], set()
-    for index, reading in enumerate(readings):
-        shown = tuple(id(value) for value in _calls(seen, reading))
-        what = (shown, reading.names, reading.positions.tobytes())
+    for index, place in enumerate(places):
+        shown = tuple(id(value) for value in _calls(seen, place))
+        what = (shown, place.names, place.positions.tobytes())
         if shown and what not in known:
             known.add(what)
             kept.append(index)

@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 
 from sklmc._sklearn import Interval, StrOptions, check_is_fitted
 from sklmc._validation import ChecksParameters, check_names, did_you_mean
-from sklmc.alignment._portfolio import METHODS
+from sklmc.alignment._methods import METHODS
 from sklmc.alignment._problem import Match, Problem
 from sklmc.alignment._similarity import similarity_frame
 from sklmc.exceptions import SymmetryError
@@ -25,7 +25,7 @@ from sklmc.models import (
 )
 from sklmc.symmetry import PermutationSymmetry, cached_symmetry
 
-NEEDS_X = {"activation", "straight_through"}
+WAYS_OUT = {"X": "pass samples as the nets take them", "y": "pass labels"}
 
 
 class PermutationAligner(ChecksParameters, BaseEstimator):
@@ -124,8 +124,8 @@ class PermutationAligner(ChecksParameters, BaseEstimator):
     group on both axes of a tensor (recurrent weights) moves only where the objective rises. There
     are local optima: compare several starts with `n_init`.
 
-    Activation matching passes once over X and keeps an n x n matrix for each reading, whatever
-    the number of samples.
+    Activation matching passes once over X and keeps an n x n matrix for each place where units are
+    watched, whatever the number of samples.
 
     An epoch of straight-through matching is a training epoch in batches of 100 and a sweep of
     weight matching for every 200 rows; it stops after 10 epochs without a lower loss. "auto" runs
@@ -248,7 +248,7 @@ class PermutationAligner(ChecksParameters, BaseEstimator):
             match = Match({}, [np.nan], getattr(self.method, "__name__", "callable"))
         else:
             with tqdm(desc=caller, disable=self.verbose < 1, unit="gain") as bar:
-                match = METHODS[self.method](
+                match = METHODS[self.method].match(
                     self._problem(a, b, symmetry, start, inputs, target, _progress(bar))
                 )
             permutation = symmetry.permutation(match.perms).compose(start)
@@ -289,20 +289,16 @@ class PermutationAligner(ChecksParameters, BaseEstimator):
 
     def _data(self, a: ModelView, X, y):
         """Return X and y as the methods take them, or say which is missing."""
-        caller = type(self).__name__
-        if X is None:
-            if self.method in NEEDS_X:
-                raise ValueError(
-                    f"{caller}: method={self.method!r} needs 'X', got None; pass samples as the "
-                    "nets take them, or use method='weight'."
-                )
+        if callable(self.method):
             return None, None
-        if y is None and self.method == "straight_through":
-            raise ValueError(
-                f"{caller}: method='straight_through' needs 'y', got None; pass labels, or use "
-                "method='activation'."
-            )
-        if self.method == "weight" or callable(self.method):
+        method = METHODS[self.method]
+        for name, other in method.needs.items():
+            if {"X": X, "y": y}[name] is None:
+                raise ValueError(
+                    f"{type(self).__name__}: method={method.name!r} needs {name!r}, got None; "
+                    f"{WAYS_OUT[name]}, or use method={other!r}."
+                )
+        if X is None or not method.reads_data:
             return None, None
         if y is not None:
             a.check_logits()

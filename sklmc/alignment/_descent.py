@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from sklmc.alignment._assignment import assign, assigned_value
-from sklmc.alignment._blocks import BlockPair
-from sklmc.alignment._moments import MomentPair
+from sklmc.alignment._block_pair import BlockPair
+from sklmc.alignment._moment_pair import MomentPair
 
 # Shares of sum |a| |b|. A gain read off float32 Gram matrices is trusted above the first; below
 # it the objective itself decides, and must rise by more than the second.
@@ -41,11 +41,29 @@ class CoordinateDescent:
     """Maximise ``sum <a, g b>`` over g, one group of permutations after the other.
 
     With everything else held fixed the objective is linear in the permutation of one group, so
-    that a linear assignment on the sum of its blocks' Gram matrices is the exact maximiser. Gram
-    matrices are kept; when a permutation moves few entries of another dim of their block, only the
-    products over those are added. Where a
-    group carries inner groups (heads), it is solved together with them; where it acts on two dims
-    of a tensor, the assignment is only proposed. Proposals are accepted when the objective rises.
+    that a linear assignment on the sum of its blocks' Gram matrices is the exact maximiser. In its
+    plain form, for states `a` and `b` and the dims ``axes[group]`` of tensors that a group of `n`
+    units moves, weight matching (Git Re-Basin, algorithm 1) is::
+
+        moved = True
+        while moved:
+            moved = False
+            for group, n in sizes.items():
+                gram = np.zeros((n, n))
+                for name, dim in axes[group]:  # rows: units; columns: all other dims
+                    left, right = (np.moveaxis(t[name], dim, 0).reshape(n, -1) for t in (a, b))
+                    gram += left @ right.T
+                perm = linear_sum_assignment(gram, maximize=True)[1]
+                if gram[np.arange(n), perm].sum() > np.trace(gram) + rounding:
+                    for name, dim in axes[group]:
+                        b[name] = b[name].take(perm, axis=dim)
+                    moved = True
+
+    What follows does the same in less time and for more nets. Gram matrices are kept; when a
+    permutation moves few entries of another dim of their block, only the products over those are
+    added. Where a group carries inner groups (heads), it is solved together with them; where it
+    acts on two dims of a tensor, the assignment is only proposed. Proposals are accepted when the
+    objective rises.
     """
 
     def __init__(self, pairs: Sequence[BlockPair | MomentPair], groups: Sequence):
@@ -166,7 +184,7 @@ class CoordinateDescent:
         square = [i for i in blocks if i not in plain]
         candidates = []
         if self._children[name]:
-            candidates.append(self._nested(name, plain))
+            candidates.append(self._solve_nested(name, plain))
         gram = self._total_gram(name, blocks)
         candidates.append([(name, assign(gram))])
         if plain and square:
@@ -175,7 +193,7 @@ class CoordinateDescent:
             candidates += [[(name, assign(gram - share * part))] for share in (0.5, 1.0)]
         return candidates
 
-    def _nested(self, name: str, plain: list[int]) -> list[tuple[str, np.ndarray]]:
+    def _solve_nested(self, name: str, plain: list[int]) -> list[tuple[str, np.ndarray]]:
         """Solve a group together with its inner groups: assignments within an assignment.
 
         For each pair (i, j) of its indices, every inner group has a best permutation of its own,
@@ -220,7 +238,7 @@ class CoordinateDescent:
         ):
             key = (name, ALONE)
             if key not in self._grams:
-                self._grams[key] = reduce(np.add, (self._computed(name, i) for i in alone))
+                self._grams[key] = reduce(np.add, (self._compute_gram(name, i) for i in alone))
             shared.append(self._grams[key])
         else:
             shared += [self._gram(name, i) for i in alone]
@@ -239,10 +257,10 @@ class CoordinateDescent:
         """Return the Gram matrix of one block for one group, from the cache where it is fresh."""
         key = (name, index)
         if key not in self._grams:
-            self._grams[key] = self._computed(name, index)
+            self._grams[key] = self._compute_gram(name, index)
         return self._grams[key]
 
-    def _computed(self, name: str, index: int) -> np.ndarray:
+    def _compute_gram(self, name: str, index: int) -> np.ndarray:
         """Compute the Gram matrix of one block for one group."""
         return self.pairs[index].gram(name, self.within[name]).cpu().numpy()
 

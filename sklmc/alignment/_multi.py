@@ -20,8 +20,8 @@ from sklmc._sklearn import (
 )
 from sklmc._validation import ChecksParameters, check_models
 from sklmc.alignment._aligner import PermutationAligner
-from sklmc.alignment._blocks import block_pairs
-from sklmc.alignment._portfolio import METHODS
+from sklmc.alignment._block_pair import block_pairs
+from sklmc.alignment._methods import METHODS
 from sklmc.alignment._weight import match_weights
 from sklmc.models import average_states, check_compatible, view
 from sklmc.symmetry import cached_symmetry
@@ -180,11 +180,11 @@ class MultiAligner(ChecksParameters, BaseEstimator):
                 f"{caller}: 'reference' must be the index of one of the {len(models)} models, "
                 f"got {self.reference!r}."
             )
-        views = [view(m, caller=caller, name=f"models[{i}]") for i, m in enumerate(models)]
-        check_compatible(views, caller)
+        looks = [view(m, caller=caller, name=f"models[{i}]") for i, m in enumerate(models)]
+        check_compatible(looks, caller)
         symmetry = aligner.symmetry
         if isinstance(symmetry, str):
-            symmetry = cached_symmetry(views[0], X)
+            symmetry = cached_symmetry(looks[0], X)
         aligner = clone(aligner).set_params(symmetry=symmetry, verbose=0)
 
         def to_reference(index: int):
@@ -196,7 +196,7 @@ class MultiAligner(ChecksParameters, BaseEstimator):
         permutations = Parallel(n_jobs=self.n_jobs, require="sharedmem")(
             delayed(to_reference)(index) for index in todo
         )
-        states = [v.state for v in views]
+        states = [look.state for look in looks]
         moved = [symmetry.apply_state(s, p) for s, p in zip(states, permutations)]
         path = [mean_inner_product(moved, symmetry)]
         if self.method == "merge_many":
@@ -255,7 +255,7 @@ class MultiAligner(ChecksParameters, BaseEstimator):
         models : list, same kinds
             Each computes the same function as before.
         """
-        return self._applied(models, self._fitted())
+        return self._apply(models, self._get_permutations())
 
     def inverse_transform(self, models):
         """Undo `transform`.
@@ -270,7 +270,7 @@ class MultiAligner(ChecksParameters, BaseEstimator):
         models : list, same kinds
             Each in its own frame, bit for bit.
         """
-        return self._applied(models, [p.inverse() for p in self._fitted()])
+        return self._apply(models, [p.inverse() for p in self._get_permutations()])
 
     def fit_transform(self, models, X=None, y=None):
         """Fit, then return the models in the common frame.
@@ -306,13 +306,13 @@ class MultiAligner(ChecksParameters, BaseEstimator):
             weights as they are (``identity``), in the common frame (``common``) and after weight
             matching of this pair alone (``pairwise``).
         """
-        permutations = self._fitted()
+        permutations = self._get_permutations()
         symmetry = self.symmetry_
-        views = self._views(models)
-        check_compatible(views, type(self).__name__)
-        for one in views:
-            symmetry.check(one)
-        states = [one.state for one in views]
+        looks = self._views(models)
+        check_compatible(looks, type(self).__name__)
+        for look in looks:
+            symmetry.check(look)
+        states = [look.state for look in looks]
         moved = [symmetry.apply_state(s, p) for s, p in zip(states, permutations)]
         rows = []
         for i in range(len(states)):
@@ -329,7 +329,7 @@ class MultiAligner(ChecksParameters, BaseEstimator):
                 rows.append((i, j, as_given, common, pair.objective))
         return pd.DataFrame(rows, columns=["model_a", "model_b", "identity", "common", "pairwise"])
 
-    def _fitted(self):
+    def _get_permutations(self):
         """Return the permutations, or say that there are none yet."""
         check_is_fitted(self)
         return self.permutations_
@@ -344,10 +344,10 @@ class MultiAligner(ChecksParameters, BaseEstimator):
             )
         return models
 
-    def _applied(self, models, permutations) -> list:
+    def _apply(self, models, permutations) -> list:
         """Apply one permutation to each model."""
-        views = self._views(models)
-        return [self.symmetry_.apply(v, p) for v, p in zip(views, permutations)]
+        looks = self._views(models)
+        return [self.symmetry_.apply(look, p) for look, p in zip(looks, permutations)]
 
     def _views(self, models) -> list:
         """Return what the other rooms may know of the models, each under its own name."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sklmc._validation import check_option
 from sklmc.alignment._aligner import PermutationAligner
+from sklmc.alignment._methods import METHODS
 from sklmc.alignment._multi import MultiAligner
-from sklmc.alignment._portfolio import METHODS
 
 ALIGNER_NAMES = (*METHODS, "merge_many")
 
@@ -21,7 +21,7 @@ def check_aligner(aligner, caller: str):
     return aligner
 
 
-def named_aligner(name: str) -> PermutationAligner | MultiAligner:
+def make_aligner(name: str) -> PermutationAligner | MultiAligner:
     """Return the aligner of a method's name, with a fixed seed: the same call, the same result."""
     if name == "merge_many":
         return MultiAligner("merge_many", random_state=0)

@@ -38,7 +38,7 @@ class Problem:
         """Return index arrays that move nothing."""
         return dict(self.symmetry.identity())
 
-    def moved_state(self, perms) -> dict[str, torch.Tensor]:
+    def move_state(self, perms) -> dict[str, torch.Tensor]:
         """Return B's state under permutations on top of the start."""
         return self.symmetry.apply_state(self.state_b, self.symmetry.permutation(perms))
 
@@ -47,9 +47,15 @@ class Problem:
         target = None if self.target is None else self.target[rows]
         return replace(self, inputs=self.inputs[rows], target=target)
 
+    def go_on(self, perms, method: Callable[[Problem], Match]) -> Match:
+        """Return what a method finds from permutations on, as permutations on top of the start."""
+        match = method(replace(self, state_b=self.move_state(perms)))
+        on_top = self.symmetry.permutation(match.perms)
+        return replace(match, perms=dict(on_top.compose(self.symmetry.permutation(perms))))
+
     def is_solved(self, perms) -> bool:
         """Say whether permutations on top of the start make B equal to A, to the bit."""
-        moved = self.moved_state(perms)
+        moved = self.move_state(perms)
         return all(torch.equal(tensor, moved[name]) for name, tensor in self.a.state.items())
 
     def report(self, what: str) -> Callable[[float], None] | None:

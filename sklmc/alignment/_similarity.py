@@ -8,7 +8,7 @@ import pandas as pd
 from sklmc._sklearn import check_random_state
 from sklmc._torch import single_thread
 from sklmc.alignment._assignment import assign, assigned_value
-from sklmc.alignment._blocks import block_pairs
+from sklmc.alignment._block_pair import block_pairs
 
 N_RANDOM = 20  # random permutations that tell what chance gives
 COLUMNS = ["group", "size", "n_moved", "matched", "identity", "random", "random_std", "bound"]

@@ -7,7 +7,7 @@ import torch
 
 from sklmc._sklearn import check_random_state
 from sklmc._torch import single_thread, to_device
-from sklmc.alignment._blocks import block_pairs
+from sklmc.alignment._block_pair import block_pairs
 from sklmc.alignment._descent import CoordinateDescent
 from sklmc.alignment._midpoint import Midpoint
 from sklmc.alignment._problem import Match, Problem
@@ -35,7 +35,7 @@ def match_straight_through(problem: Problem) -> Match:
     midpoint = Midpoint(problem)
 
     def value_of(perms) -> float:
-        return -midpoint.loss(problem.moved_state(perms), problem.inputs, problem.target)
+        return -midpoint.loss(problem.move_state(perms), problem.inputs, problem.target)
 
     starts = _starts(problem)
     values = [value_of(start) for start in starts]
@@ -47,7 +47,7 @@ def match_straight_through(problem: Problem) -> Match:
     path = [values[first]]
     device = problem.a.device
     parameters = [name for name, _ in problem.a.module.named_parameters()]
-    moved = problem.moved_state(perms)
+    moved = problem.move_state(perms)
     free = {name: moved[name].clone().requires_grad_() for name in parameters}
     optimizer = torch.optim.SGD(free.values(), lr=LEARNING_RATE, momentum=MOMENTUM)
     order = check_random_state(problem.random_state)
@@ -63,7 +63,7 @@ def match_straight_through(problem: Problem) -> Match:
             with single_thread():
                 if steps % STEPS_PER_MATCH == 0:
                     perms = _nearest(problem, free, perms)
-                    moved = problem.moved_state(perms)
+                    moved = problem.move_state(perms)
                 steps += 1
                 # the value is the permuted B, the gradient is the free copy's
                 through = {n: moved[n] + free[n] - free[n].detach() for n in parameters}
@@ -73,7 +73,7 @@ def match_straight_through(problem: Problem) -> Match:
                 loss.backward()
                 optimizer.step()
         perms = _nearest(problem, free, perms)
-        moved = problem.moved_state(perms)
+        moved = problem.move_state(perms)
         value = value_of(perms)
         waited += 1
         if value > path[-1]:

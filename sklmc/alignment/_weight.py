@@ -1,4 +1,4 @@
-"""Weight matching: units with like weights in and out."""
+"""Weight matching: units with like weights in and out (Git Re-Basin, algorithm 1)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,29 @@ import numpy as np
 
 from sklmc._sklearn import Parallel, check_random_state, delayed
 from sklmc._torch import single_thread
-from sklmc.alignment._blocks import block_pairs
+from sklmc.alignment._block_pair import block_pairs
 from sklmc.alignment._descent import CoordinateDescent, DescentResult
+from sklmc.alignment._problem import Match, Problem
 
 MAX_SEED = np.iinfo(np.int32).max
+
+
+def match_by_weight(problem: Problem, *, one_sided: bool = True) -> Match:
+    """Match units by their weights."""
+    result = match_weights(
+        problem.a.state,
+        problem.state_b,
+        problem.symmetry,
+        start=problem.identity(),
+        groups=problem.groups,
+        one_sided=one_sided,
+        n_init=problem.n_init,
+        max_iter=problem.max_iter,
+        random_state=problem.random_state,
+        n_jobs=problem.n_jobs,
+        progress=problem.report("weight matching"),
+    )
+    return Match(result.perms, result.objective_path, "weight")
 
 
 def match_weights(

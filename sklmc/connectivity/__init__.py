@@ -1,4 +1,4 @@
-"""What lies between nets: paths, barriers, planes, and scores made of them."""
+"""What lies between nets: paths, their barriers (linear mode connectivity), planes, scores."""
 
 from sklmc.connectivity._clusters import ModelClusters
 from sklmc.connectivity._controls import path_controls

@@ -75,9 +75,9 @@ def path_controls(
     names = ["model_a", "model_b"]
     seen = [see_through(model) for model in (model_a, model_b)]
     X_seen = common_input([earlier for earlier, _ in seen], X, caller, names)
-    views = [view(model, caller=caller, name=name) for (_, model), name in zip(seen, names)]
-    check_compatible(views, caller, names)
-    a, b = views
+    looks = [view(model, caller=caller, name=name) for (_, model), name in zip(seen, names)]
+    check_compatible(looks, caller, names)
+    a, b = looks
     bare = clone(scorer).set_params(aligner=None)
     symmetry = discover_symmetry(b.model, X_seen)
     moved = [

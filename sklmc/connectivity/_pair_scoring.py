@@ -1,7 +1,8 @@
-"""From models, X and y to the curves of pairs: checks, a job, its tasks, the warnings."""
+"""From models, X and y to the curves of pairs, and to the table of the pairs of a grid's cells."""
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import warnings
@@ -10,12 +11,15 @@ from pathlib import Path
 
 import joblib
 import numpy as np
+import pandas as pd
 import torch
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from tqdm.auto import tqdm
 
 from sklmc._sklearn import Parallel, delayed
 from sklmc._validation import check_same_length
+from sklmc.connectivity._pairwise_score import PairwiseScore
 from sklmc.connectivity._path_job import (
     Curves,
     PathJob,
@@ -23,9 +27,11 @@ from sklmc.connectivity._path_job import (
     make_plan,
     takes_all_models,
 )
+from sklmc.connectivity._path_losses import Samples
+from sklmc.connectivity._path_score import alpha_grid
 from sklmc.connectivity._population import Population
-from sklmc.connectivity._score_cache import kept_curves, score_key
-from sklmc.connectivity._tally import Samples
+from sklmc.connectivity._score_cache import check_aligner_seed, keep_curves, score_key
+from sklmc.estimators._labels import label_points
 from sklmc.exceptions import NonFiniteLossWarning, PairFailedWarning, StaleStatisticsWarning
 from sklmc.merging import tracked_norms
 from sklmc.models import (
@@ -33,12 +39,14 @@ from sklmc.models import (
     check_compatible,
     common_input,
     is_classification,
+    open_folder,
     read_labelled_data,
     see_through,
     transform,
     view,
 )
 
+GRID = "LMCScorer.grid"  # the caller that messages about cells name
 TASKS_PER_JOB = 3  # so that workers end at about the same time
 
 
@@ -65,16 +73,16 @@ def score_pairs(
     Returns their curves in the order of `pairs`, whether they classify, and the variance of y.
     """
     seen = [see_through(model) for model in models]
-    views = [view(model, caller=how.caller, name=name) for (_, model), name in zip(seen, names)]
-    for one in views:
-        one.check_logits()
+    looks = [view(model, caller=how.caller, name=name) for (_, model), name in zip(seen, names)]
+    for look in looks:
+        look.check_logits()
     earlier = [steps for steps, _ in seen]
     seen_X = common_input(earlier, X, how.caller, names)
-    bad = _unfit_models(views, names, how)
-    good = [index for index in range(len(views)) if index not in bad]
-    lead = views[good[0]]
-    samples, classify, kind = _samples(lead, earlier[good[0]], seen_X, y, how)
-    _warn_of_batch_norm(lead, how)
+    bad = _unfit_models(looks, names, how)
+    good = [index for index in range(len(looks)) if index not in bad]
+    look = looks[good[0]]
+    samples, classify, kind = _samples(look, earlier[good[0]], seen_X, y, how)
+    _warn_of_batch_norm(look, how)
     shared = {
         "alphas": how.alphas,
         "classify": classify,
@@ -91,13 +99,13 @@ def score_pairs(
 
     def compute() -> Curves:
         wanted = [pairs[k] for k in todo]
-        return _compute(views, good, wanted, seen_X, y, names, how, samples=samples, **shared)
+        return _compute(looks, good, wanted, seen_X, y, names, how, samples=samples, **shared)
 
     key = None
     if how.folder is not None:
         everything = (pairs, todo, seen_X, y, vars(samples), shared)
-        key = score_key(views, *everything, caller=how.caller)
-    found = compute() if key is None else kept_curves(how.folder, key, compute, how.caller)
+        key = score_key(looks, *everything, caller=how.caller)
+    found = compute() if key is None else keep_curves(how.folder, key, compute, how.caller)
     curves.values[:, todo] = found.values
     curves.failures.update({todo[k]: reason for k, reason in found.failures.items()})
     _report(curves, pairs, names, how)
@@ -105,18 +113,18 @@ def score_pairs(
     return curves, classify, float(target.reshape(len(target), -1).var(axis=0).mean())
 
 
-def _compute(views, good, pairs, X, y, names, how: Settings, *, aligner, **shared) -> Curves:
+def _compute(looks, good, pairs, X, y, names, how: Settings, *, aligner, **shared) -> Curves:
     """Return the curves of pairs of good models, all moved at once where the aligner does so."""
     if aligner is not None and takes_all_models(aligner):
-        moved = clone(aligner).fit([views[k].model for k in good], X, y)
-        moved = moved.transform([views[k].model for k in good])
-        views = list(views)
+        moved = clone(aligner).fit([looks[k].model for k in good], X, y)
+        moved = moved.transform([looks[k].model for k in good])
+        looks = list(looks)
         for k, model in zip(good, moved):
-            views[k] = view(model, caller=how.caller, name=names[k])
+            looks[k] = view(model, caller=how.caller, name=names[k])
         aligner = None
-    place, kept = _distinct(views, good)
+    place, kept = _distinct(looks, good)
     job = PathJob(
-        population=Population([views[k] for k in kept]),
+        population=Population([looks[k] for k in kept]),
         aligner=aligner,
         catch=how.error_score != "raise",
         **shared,
@@ -125,9 +133,9 @@ def _compute(views, good, pairs, X, y, names, how: Settings, *, aligner, **share
     return _run(job, [(place[a], place[b]) for a, b in pairs], how)
 
 
-def _samples(lead: ModelView, earlier, X, y, how: Settings) -> tuple[Samples, bool, str | None]:
+def _samples(look: ModelView, earlier, X, y, how: Settings) -> tuple[Samples, bool, str | None]:
     """Return inputs and targets, the calibration samples behind those that count."""
-    samples, classify = checked_samples(lead, X, y)
+    samples, classify = check_samples(look, X, y)
     kind = how.calibration
     if kind is not None and not classify:
         raise ValueError(
@@ -144,46 +152,46 @@ def _samples(lead: ModelView, earlier, X, y, how: Settings) -> tuple[Samples, bo
         return samples, classify, kind
     X_cal, y_cal = tuple(kind)
     check_same_length(X_cal, y_cal, f"{how.caller}, 'calibration'")
-    more, _ = checked_samples(lead, transform(earlier, X_cal), y_cal)
+    more, _ = check_samples(look, transform(earlier, X_cal), y_cal)
     inputs = tuple(np.concatenate(pair) for pair in zip(samples.inputs, more.inputs))
     target = np.concatenate([samples.target, more.target])
     return Samples(inputs, target, samples.n_scored), classify, "given"
 
 
-def checked_samples(lead: ModelView, X, y) -> tuple[Samples, bool]:
+def check_samples(look: ModelView, X, y) -> tuple[Samples, bool]:
     """Return inputs and targets as arrays, and whether they classify; clear errors otherwise."""
-    inputs, target = read_labelled_data(lead, X, y)
+    inputs, target = read_labelled_data(look, X, y)
     arrays = tuple(part.contiguous().numpy() for part in inputs.args)
     samples = Samples(arrays, target.contiguous().numpy(), len(target))
     return samples, is_classification(target)
 
 
-def _unfit_models(views, names, how: Settings) -> dict[int, str]:
+def _unfit_models(looks, names, how: Settings) -> dict[int, str]:
     """Return the models that cannot be scored with the others, or raise."""
     if how.error_score == "raise":
-        check_compatible(views, how.caller, list(names))
+        check_compatible(looks, how.caller, list(names))
         return {}
     bad: dict[int, str] = {}
-    for k in range(len(views)):
-        lead = next((i for i in range(k) if i not in bad), None)
-        chosen = [k] if lead is None else [lead, k]
+    for k in range(len(looks)):
+        first = next((i for i in range(k) if i not in bad), None)
+        chosen = [k] if first is None else [first, k]
         try:
-            check_compatible([views[i] for i in chosen], how.caller, [names[i] for i in chosen])
+            check_compatible([looks[i] for i in chosen], how.caller, [names[i] for i in chosen])
         except ValueError as error:
             bad[k] = str(error)
-    if len(bad) == len(views):
+    if len(bad) == len(looks):
         raise ValueError(f"{how.caller}: no model can be scored. {bad[0]}")
     return bad
 
 
-def _distinct(views, good) -> tuple[dict[int, int], list[int]]:
+def _distinct(looks, good) -> tuple[dict[int, int], list[int]]:
     """Map each model to one place for its weights: equal nets share a place."""
     place: dict[int, int] = {}
     kept: list[int] = []
     by_content: dict[bytes, int] = {}
     for k in good:
         digest = hashlib.blake2b(digest_size=16)
-        for tensor in views[k].state.values():
+        for tensor in looks[k].state.values():
             digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
         key = digest.digest()
         if key not in by_content:
@@ -206,7 +214,7 @@ def _run(job: PathJob, pairs, how: Settings) -> Curves:
         if n_jobs == 1 or len(tasks) == 1:
             found = [job.run(task, lambda share: bar.update(share)) for task in tasks]
         else:
-            packed = job.packed()
+            packed = job.pack()
             found = []
             parallel = Parallel(n_jobs=how.n_jobs, return_as="generator")
             for task, done in zip(tasks, parallel(delayed(packed.run)(task) for task in tasks)):
@@ -257,9 +265,9 @@ def _some(pairs, rows: Sequence[int], names) -> str:
     return shown + (f" and {len(rows) - 5} more pairs" if len(rows) > 5 else "")
 
 
-def _warn_of_batch_norm(lead: ModelView, how: Settings) -> None:
+def _warn_of_batch_norm(look: ModelView, how: Settings) -> None:
     """Say that interpolated running statistics do not belong to interpolated weights."""
-    norms = tracked_norms(lead.module)
+    norms = tracked_norms(look.module)
     if norms and how.repair is None:
         warnings.warn(
             f"{how.caller}: {len(norms)} batch-norm layers keep running statistics, which are "
@@ -269,3 +277,73 @@ def _warn_of_batch_norm(lead: ModelView, how: Settings) -> None:
             StaleStatisticsWarning,
             stacklevel=5,
         )
+
+
+def score_grid(scorer, model_grid, X, y) -> pd.DataFrame:
+    """Score the cells of a grid with an LMCScorer, without and (if it has one) with its aligner."""
+    cells = getattr(model_grid, "cells_", None)
+    if cells is None:
+        raise TypeError(
+            f"{GRID}: 'model_grid' must have 'cells_' (a fitted ModelGrid, for example), got "
+            f"{type(model_grid).__name__}."
+        )
+    conditions = {"naive": None}
+    if scorer.aligner is not None:
+        conditions["aligned"] = scorer.aligner
+    scorer._validate_params()
+    folder = None
+    if scorer.cache_dir is not None:
+        check_aligner_seed(scorer.aligner, GRID)
+        folder = open_folder(scorer.cache_dir, GRID)
+    frames = []
+    total = len(cells) * len(conditions)
+    with tqdm(total=total, desc="cells", disable=scorer.verbose < 1) as bar:
+        for cell, labels in zip(cells, label_points([cell.params for cell in cells])):
+            for condition, aligner in conditions.items():
+                own = copy.copy(scorer)
+                own.aligner, own.verbose = aligner, 0
+                frame = _cell_frame(own, cell, X, y, folder)
+                for at, (name, value) in enumerate(labels.items()):
+                    frame.insert(at, name, [value] * len(frame))
+                frame.insert(len(labels), "condition", condition)
+                frames.append(frame)
+                bar.set_postfix(labels)
+                bar.update()
+    return pd.concat(frames, ignore_index=True)
+
+
+def _cell_frame(scorer, cell, X, y, folder) -> pd.DataFrame:
+    """Score one cell; a cell that fails is raised or kept as rows, as error_score says."""
+    caller = f"{GRID}, cell {cell.params!r}"
+    try:
+        return scorer._pairwise(caller, cell.estimators, X, y, folder)[0].to_frame()
+    except (NotFittedError, RuntimeError, TypeError, ValueError) as error:
+        if scorer.error_score == "raise":
+            raise
+        warnings.warn(
+            f"{caller}: no pair could be scored; all get error_score={scorer.error_score!r}. "
+            f"{error}",
+            PairFailedWarning,
+            stacklevel=4,
+        )
+        return _lost_cell(scorer, len(cell.estimators), str(error))
+
+
+def _lost_cell(scorer, n_models: int, reason: str) -> pd.DataFrame:
+    """Return the frame of a cell of which nothing is known."""
+    alphas = alpha_grid(scorer.n_alphas)
+    first, second = np.triu_indices(n_models, 1)
+    nothing = np.full((len(first), len(alphas)), np.nan)
+    extra = nothing if scorer.calibration is not None else None
+    return PairwiseScore(
+        n_models=n_models,
+        alphas=alphas,
+        loss=nothing,
+        error=nothing,
+        calibrated_loss=extra,
+        inverse_temperature=extra,
+        metric=scorer.metric,
+        baseline=scorer.baseline,
+        failures=dict.fromkeys(zip(first.tolist(), second.tolist()), reason),
+        error_score=float(scorer.error_score),
+    ).to_frame()

@@ -10,10 +10,17 @@ import numpy as np
 import pandas as pd
 
 from sklmc._validation import check_integer, check_mapping, check_number, check_option, check_seed
-from sklmc.connectivity._barriers import BASELINES, barrier_of, midpoint_barrier_of, midpoint_of
 from sklmc.connectivity._clusters import ModelClusters, cluster_models
 from sklmc.connectivity._intervals import MedianInterval, median_interval
-from sklmc.connectivity._path_score import METRICS, PathScore, check_curves
+from sklmc.connectivity._path_score import (
+    BASELINES,
+    METRICS,
+    PathScore,
+    barrier_of,
+    check_curves,
+    midpoint_barrier_of,
+    midpoint_of,
+)
 
 MATRICES = ("barrier", "epsilon", "calibrated_barrier")
 

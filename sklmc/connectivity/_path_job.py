@@ -11,25 +11,30 @@ import torch
 from sklearn.base import clone
 
 from sklmc._torch import single_thread
-from sklmc.connectivity._chain import ChainRoad, chain_layers
+from sklmc.connectivity._chain_evaluator import ChainEvaluator, chain_layers
+from sklmc.connectivity._path_evaluator import (
+    PathEvaluator,
+    SplitEvaluator,
+    first_weight_layer,
+    values_last,
+)
+from sklmc.connectivity._path_losses import PathLosses, Samples
 from sklmc.connectivity._population import Population, run_between, same_bits
-from sklmc.connectivity._roads import Road, SplitRoad, first_weight_layer, values_last
-from sklmc.connectivity._tally import Samples, Tally
 from sklmc.merging import reestimate_statistics, tracked_norms
 from sklmc.models import Inputs, interpolate_states, view
 
 LOGIT_BYTES = 2**27  # logits that one task may keep for calibration
 STATE_BYTES = 2**28  # weights that one task may hold
-MAX_SIDE = {"chain": 64, "split": 8, "general": 64}  # nets on each side of a task's pairs
-AGREEMENT = 1e-4  # relative difference of float32 roads beyond which the general one is taken
+MAX_SIDE = {"chain": 64, "split": 8, "plain": 64}  # nets on each side of a task's pairs
+AGREEMENT = 1e-4  # relative difference of float32 outputs beyond which the plain evaluator is taken
 PROBE_ROWS = 16
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How to run: the road, its layers, samples per block, pairs per call and per task."""
+    """How to run: the evaluator, its layers, samples per block, pairs per call and per task."""
 
-    road: str
+    evaluator: str
     layers: tuple[str, ...]
     rows: int
     group: int
@@ -62,9 +67,9 @@ class PathJob:
     catch: bool  # report a pair that fails instead of raising
     plan: Plan | None = None
 
-    def packed(self) -> PathJob:
+    def pack(self) -> PathJob:
         """Return the form that travels to other processes."""
-        return dataclasses.replace(self, population=self.population.packed())
+        return dataclasses.replace(self, population=self.population.pack())
 
     def run(self, pairs: Sequence[tuple[int, int]], tick: Callable | None = None) -> Curves:
         """Score some pairs; `tick(n)` is told of the share of pairs that is done."""
@@ -74,13 +79,13 @@ class PathJob:
         local = [(place[a], place[b]) for a, b in pairs]
         failures: dict[int, str] = {}
         if self.aligner is not None:
-            local, states = self._aligned(local, states, failures)
+            local, states = self._align(local, states, failures)
         with single_thread():
             return self._score(local, states, failures, tick)
 
     # Alignment
 
-    def _aligned(self, pairs, states, failures):
+    def _align(self, pairs, states, failures):
         """Return pairs whose second net is its aligned copy, and all states."""
         skeleton = self.population.skeleton()
         inputs, y = self._side_samples()
@@ -117,31 +122,39 @@ class PathJob:
     # Scores
 
     def _score(self, pairs, states, failures, tick) -> Curves:
-        """Run blocks of samples over all pairs and tally their losses."""
+        """Run blocks of samples over all pairs and add up their losses."""
         samples, plan = self.samples, self.plan
-        overrides = self._repaired(pairs, states)
+        overrides = self._reestimate(pairs, states)
         skeleton = self.population.skeleton()
         inner = self.alphas[1:-1]
-        road = make_road(plan.road, plan.layers, skeleton, states, inner, self.classify)
+        evaluator = make_evaluator(
+            plan.evaluator, plan.layers, skeleton, states, inner, self.classify
+        )
         ends = sorted({model for pair in pairs for model in pair})
         rows = {model: k for k, model in enumerate(ends)}
-        tally = Tally(samples, self.classify, self.calibration, len(ends), len(pairs), len(inner))
+        losses = PathLosses(
+            samples, self.classify, self.calibration, len(ends), len(pairs), len(inner)
+        )
         for start, stop in samples.spans(plan.rows):
-            road.load(samples.block(start, stop))
-            tally.start_block(start, stop)
+            evaluator.load(samples.block(start, stop))
+            losses.start_block(start, stop)
             for at in range(0, len(ends), plan.group):
-                tally.add_ends(slice(at, at + plan.group), road.ends(ends[at : at + plan.group]))
+                losses.add_ends(
+                    slice(at, at + plan.group), evaluator.ends(ends[at : at + plan.group])
+                )
             for at in range(0, len(pairs), plan.group):
                 whole = range(at, min(at + plan.group, len(pairs)))
                 group = [k for k in whole if pairs[k][0] != pairs[k][1]]
                 if group:
-                    outputs = road.between([pairs[k] for k in group], [overrides[k] for k in group])
-                    tally.add_inner(group, outputs)
+                    outputs = evaluator.between(
+                        [pairs[k] for k in group], [overrides[k] for k in group]
+                    )
+                    losses.add_inner(group, outputs)
                 if tick is not None:
                     tick(len(whole) * (stop - start) / len(samples.target))
-        return Curves(tally.curves([(rows[a], rows[b]) for a, b in pairs]), failures)
+        return Curves(losses.curves([(rows[a], rows[b]) for a, b in pairs]), failures)
 
-    def _repaired(self, pairs, states) -> list:
+    def _reestimate(self, pairs, states) -> list:
         """Return, for each pair and inner alpha, the batch-norm statistics estimated anew."""
         if self.repair is None:
             return [None] * len(pairs)
@@ -167,7 +180,7 @@ class PathJob:
 
 
 def make_plan(job: PathJob) -> Plan:
-    """Choose the road by what the net is, prove it on a few samples, and cut the work.
+    """Choose the evaluator by what the net is, prove it on a few samples, and cut the work.
 
     The plan depends on the nets, the samples and the number of alphas only: neither on n_jobs
     nor on how many pairs there are.
@@ -177,7 +190,7 @@ def make_plan(job: PathJob) -> Plan:
     b = job.population.state(len(job.population) - 1)
     args = job.samples.block(0, min(PROBE_ROWS, len(job.samples.target)))
     inner = job.alphas[1:-1]
-    name: str = "general"
+    name: str = "plain"
     layers: tuple[str, ...] = ()
     norms = job.repair is not None and tracked_norms(skeleton.module)
     with single_thread():
@@ -189,8 +202,8 @@ def make_plan(job: PathJob) -> Plan:
             if _agrees(*candidate, skeleton, (a, b), args, job.classify):
                 name, layers = candidate
                 break
-        road = make_road(name, layers, skeleton, (a, b), inner, job.classify)
-        rows = min(road.rows(args), len(job.samples.target))
+        evaluator = make_evaluator(name, layers, skeleton, (a, b), inner, job.classify)
+        rows = min(evaluator.rows(args), len(job.samples.target))
         output = values_last(run_between(skeleton, a, b, 0.5, args).cpu(), job.classify)
     state_bytes = sum(tensor.numel() * tensor.element_size() for tensor in a.values())
     copies = 2 if job.aligner is None else 2 * MAX_SIDE[name]
@@ -201,7 +214,7 @@ def make_plan(job: PathJob) -> Plan:
         one *= len(job.samples.target)
         most = max(1, min(most, LOGIT_BYTES // max(1, one)))
         side = min(side, max(1, round(most**0.5)))
-    group = road.group(rows, output.numel() // len(args[0]))
+    group = evaluator.group(rows, output.numel() // len(args[0]))
     return Plan(name, layers, rows, group, side, max(group, most // group * group))
 
 
@@ -215,13 +228,13 @@ def cut_into_tasks(
     return [ordered[at : at + size] for at in range(0, len(ordered), size)]
 
 
-def make_road(name, layers, skeleton, states, alphas, classify: bool) -> Road:
-    """Build a road by its name."""
+def make_evaluator(name, layers, skeleton, states, alphas, classify: bool) -> PathEvaluator:
+    """Build an evaluator by its name."""
     if name == "chain":
-        return ChainRoad(skeleton, states, alphas, classify, layers)
+        return ChainEvaluator(skeleton, states, alphas, classify, layers)
     if name == "split":
-        return SplitRoad(skeleton, states, alphas, classify, layers[0])
-    return Road(skeleton, states, alphas, classify)
+        return SplitEvaluator(skeleton, states, alphas, classify, layers[0])
+    return PathEvaluator(skeleton, states, alphas, classify)
 
 
 def takes_all_models(aligner) -> bool:
@@ -230,13 +243,13 @@ def takes_all_models(aligner) -> bool:
 
 
 def _agrees(name, layers, skeleton, states, args, classify: bool) -> bool:
-    """Prove a road on a few samples: does it compute what the general road computes?"""
+    """Prove an evaluator on a few samples: does it compute what the plain one computes?"""
     alpha = 0.375
     wanted = values_last(run_between(skeleton, states[0], states[1], alpha, args).cpu(), classify)
     try:
-        road = make_road(name, layers, skeleton, states, [alpha], classify)
-        road.load(args)
-        seen = road.between([(0, 1)], [None])[0, 0]
+        evaluator = make_evaluator(name, layers, skeleton, states, [alpha], classify)
+        evaluator.load(args)
+        seen = evaluator.between([(0, 1)], [None])[0, 0]
     except (AttributeError, IndexError, RuntimeError, TypeError, ValueError):
         return False
     scale = wanted.abs().max().clamp(min=torch.finfo(wanted.dtype).tiny)

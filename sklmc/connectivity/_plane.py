@@ -21,11 +21,10 @@ from sklmc._validation import (
     check_verbose,
 )
 from sklmc.alignment import check_aligner
-from sklmc.connectivity._losses import block_sums
-from sklmc.connectivity._pair_scoring import checked_samples
+from sklmc.connectivity._pair_scoring import check_samples
+from sklmc.connectivity._path_evaluator import values_last
+from sklmc.connectivity._path_losses import Samples, block_sums, target_values
 from sklmc.connectivity._population import Population
-from sklmc.connectivity._roads import values_last
-from sklmc.connectivity._tally import Samples, target_values
 from sklmc.merging import reestimate_statistics
 from sklmc.merging._merge import align_models
 from sklmc.models import (
@@ -180,19 +179,19 @@ def loss_plane(
     X = common_input([earlier for earlier, _ in seen], X, caller, names)
     inner = [view(model, caller=caller, name=name) for (_, model), name in zip(seen, names)]
     check_compatible(inner, caller, names)
-    samples, classify = checked_samples(inner[0], X, y)
+    samples, classify = check_samples(inner[0], X, y)
     aligned = align_models([one.model for one in inner], aligner, X, y)
-    views = [view(model, caller=caller, name=name) for model, name in zip(aligned, names)]
-    positions, axes = _frame(views, caller)
+    looks = [view(model, caller=caller, name=name) for model, name in zip(aligned, names)]
+    positions, axes = _frame(looks, caller)
     x, across = (
         np.linspace(low - margin * (high - low), high + margin * (high - low), n_points)
         for low, high in zip(positions.min(axis=0), positions.max(axis=0))
     )
-    work = _PlaneWork(Population(views), samples, classify, repair)
+    work = _PlaneWork(Population(looks), samples, classify, repair)
     rows = [[_weights(u, v, axes) for u in x] for v in across]
     rows.append([(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)])
     if joblib.effective_n_jobs(n_jobs) > 1:
-        work = dataclasses.replace(work, population=work.population.packed())
+        work = dataclasses.replace(work, population=work.population.pack())
     # a generator: the bar moves as rows come in
     found = Parallel(n_jobs=n_jobs, return_as="generator")(delayed(work.run)(row) for row in rows)
     bar = tqdm(found, total=len(rows), desc="plane", unit="row", disable=verbose < 1)
@@ -243,15 +242,15 @@ class _PlaneWork:
         return tuple(total / n_values)
 
 
-def _frame(views, caller: str) -> tuple[np.ndarray, np.ndarray]:
+def _frame(looks, caller: str) -> tuple[np.ndarray, np.ndarray]:
     """Return positions (3, 2) in an orthonormal frame, and the 2 x 2 matrix of B - A and C - A."""
-    base = views[0].state
+    base = looks[0].state
     products = np.zeros((2, 2))
     for name, tensor in base.items():
         if not tensor.is_floating_point():
             continue
         steps = torch.stack(
-            [(one.state[name].double() - tensor.double()).flatten() for one in views[1:]]
+            [(look.state[name].double() - tensor.double()).flatten() for look in looks[1:]]
         )
         products += (steps @ steps.T).cpu().numpy()
     length = np.sqrt(products[0, 0])

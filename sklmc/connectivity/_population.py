@@ -16,21 +16,21 @@ from sklmc.models import ModelView, State, interpolate_states, named_tensors, ru
 class Population:
     """The states of nets of one architecture and one empty module to run them in.
 
-    `packed` gives the form that travels: each tensor stacked over the nets into one array, which
+    `pack` gives the form that travels: each tensor stacked over the nets into one array, which
     joblib memory-maps where it is big, so that nets travel once and not with every task.
     """
 
-    def __init__(self, views: Sequence[ModelView]):
-        first = views[0]
+    def __init__(self, looks: Sequence[ModelView]):
+        first = looks[0]
         self.caller = first.caller
         self.device = first.device
-        self.n_models = len(views)
-        self.states: list[State] | None = [one.state for one in views]
+        self.n_models = len(looks)
+        self.states: list[State] | None = [look.state for look in looks]
         self.arrays: dict[str, np.ndarray] = {}
         self.dtypes = {name: tensor.dtype for name, tensor in first.state.items()}
         self.module = empty_module(first.module)
 
-    def packed(self) -> Population:
+    def pack(self) -> Population:
         """Return a copy that holds stacked arrays (n_models, ...) instead of tensors."""
         new = copy.copy(self)
         states = self.states or []
@@ -80,7 +80,7 @@ def same_bits(a: State, b: State) -> bool:
 def run_between(
     skeleton: ModelView, a: State, b: State, alpha: float, args: tuple[torch.Tensor, ...]
 ) -> torch.Tensor:
-    """Run the net at one point of the path on one block: the general road, for any module."""
+    """Run the net at one point of the path on one block, plainly: for any module."""
     return run_module(skeleton, args, interpolate_states(a, b, alpha))
 
 

@@ -35,13 +35,13 @@ def check_aligner_seed(aligner, caller: str) -> None:
             )
 
 
-def score_key(views: Sequence[ModelView], *others, caller: str) -> str | None:
+def score_key(looks: Sequence[ModelView], *others, caller: str) -> str | None:
     """Return what stands for models and everything else that their curves depend on.
 
     None, with a warning, where something cannot be told from others.
     """
     models = [
-        (view.module, str(view.device), view.task, view.classes, _settings(view)) for view in views
+        (look.module, str(look.device), look.task, look.classes, _settings(look)) for look in looks
     ]
     try:
         return fingerprint(models, others, versions("numpy", "scipy"))
@@ -55,15 +55,15 @@ def score_key(views: Sequence[ModelView], *others, caller: str) -> str | None:
         return None
 
 
-def _settings(view: ModelView):
+def _settings(look: ModelView):
     """Return the class and the parameters of a skorch net, which aligners see."""
-    if view.net is None:
+    if look.net is None:
         return None
-    params = view.net.get_params(deep=False)
-    return type(view.net), {name: params[name] for name in params if name != "verbose"}
+    params = look.net.get_params(deep=False)
+    return type(look.net), {name: params[name] for name in params if name != "verbose"}
 
 
-def kept_curves(folder: Path, key: str, compute: Callable[[], Curves], caller: str) -> Curves:
+def keep_curves(folder: Path, key: str, compute: Callable[[], Curves], caller: str) -> Curves:
     """Return the curves of a key; whoever comes second waits and reads.
 
     Curves with a pair that failed are not stored: what failed once may succeed the next time.

@@ -12,12 +12,10 @@ from sklearn.base import BaseEstimator
 
 from sklmc._sklearn import HasMethods, Interval, StrOptions
 from sklmc._validation import ChecksParameters, check_models
-from sklmc.alignment import check_aligner, named_aligner
-from sklmc.connectivity._barriers import BASELINES, alpha_grid
-from sklmc.connectivity._grid import score_grid
-from sklmc.connectivity._pair_scoring import Settings, score_pairs
+from sklmc.alignment import check_aligner, make_aligner
+from sklmc.connectivity._pair_scoring import Settings, score_grid, score_pairs
 from sklmc.connectivity._pairwise_score import PairwiseScore
-from sklmc.connectivity._path_score import PathScore
+from sklmc.connectivity._path_score import BASELINES, PathScore, alpha_grid
 from sklmc.models import see_through, transform
 
 PAIR_KEYS = ("neg_barrier", "neg_epsilon", "neg_calibrated_barrier", "neg_merged_loss")
@@ -378,7 +376,7 @@ class LMCScorer(ChecksParameters, BaseEstimator):
             )
         aligner = check_aligner(self.aligner, caller)
         if isinstance(aligner, str):
-            aligner = named_aligner(aligner)
+            aligner = make_aligner(aligner)
         how = Settings(
             caller=caller,
             alphas=alpha_grid(self.n_alphas),

@@ -1,13 +1,12 @@
-"""Commutativity of weights and features."""
+"""Commutativity of weights and features: with weak additivity, it implies LLFC."""
 
 from __future__ import annotations
 
 import pandas as pd
 
 from sklmc.features._cosines import relative_distance
-from sklmc.features._layers import choose_layers
-from sklmc.features._linear_maps import linear_part
-from sklmc.features._readings import Nets
+from sklmc.features._layers import choose_layers, linear_part
+from sklmc.features._nets_on_samples import Nets
 
 
 def commutativity(model_a, model_b, X, *, layers="weight"):

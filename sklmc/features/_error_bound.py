@@ -1,11 +1,11 @@
-"""The error that layerwise linear feature connectivity allows between two nets."""
+"""The error that layerwise linear feature connectivity (LLFC) allows between two nets."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
 
-from sklmc.features._readings import Nets, check_inner_alphas
+from sklmc.features._nets_on_samples import Nets, check_inner_alphas
 from sklmc.models import (
     interpolate_states,
     is_classification,

@@ -1,4 +1,4 @@
-"""Layerwise exponentially weighted connectivity."""
+"""Layerwise exponentially weighted connectivity (LEWC)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pandas as pd
 
 from sklmc.features._cosines import RunningMean, dot, flat, row_cosine
 from sklmc.features._layers import choose_layers
-from sklmc.features._readings import Nets, check_inner_alphas
+from sklmc.features._nets_on_samples import Nets, check_inner_alphas
 
 
 def layerwise_exponential_connectivity(model_a, model_b, X, *, alphas=(0.5,), layers="feature"):

@@ -1,4 +1,4 @@
-"""Layerwise linear feature connectivity."""
+"""Layerwise linear feature connectivity (LLFC)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from sklmc._validation import check_option
 from sklmc.features._cosines import RunningMean, cosine, grams
 from sklmc.features._layers import choose_layers
-from sklmc.features._readings import Nets, check_inner_alphas
+from sklmc.features._nets_on_samples import Nets, check_inner_alphas
 
 COLUMNS = [
     "layer",

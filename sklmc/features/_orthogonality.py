@@ -1,4 +1,4 @@
-"""Reciprocal orthogonality of two nets."""
+"""Reciprocal orthogonality of two nets: with weak additivity, it implies LEWC."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import pandas as pd
 import torch
 
 from sklmc.features._cosines import RunningMean, flat
-from sklmc.features._layers import choose_layers
-from sklmc.features._linear_maps import linear_part
-from sklmc.features._readings import Nets
+from sklmc.features._layers import choose_layers, linear_part
+from sklmc.features._nets_on_samples import Nets
 
 
 def reciprocal_orthogonality(model_a, model_b, X, *, layers="weight"):

@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 
 from sklmc.features._layers import choose_layers
-from sklmc.features._readings import Nets
+from sklmc.features._nets_on_samples import Nets
 from sklmc.models import Moments
 
 

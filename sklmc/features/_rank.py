@@ -5,8 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import torch
 
-from sklmc.features._layers import AFFINE
-from sklmc.features._linear_maps import weight_matrix
+from sklmc.features._layers import AFFINE, weight_matrix
 from sklmc.models import check_finite, view
 
 

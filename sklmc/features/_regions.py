@@ -1,9 +1,9 @@
-"""The pieces on which a net with two inputs is affine."""
+"""The pieces on which a net with two inputs is affine: polygons, cut layer by layer."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -11,8 +11,7 @@ import torch
 from torch import nn
 
 from sklmc.features._layers import Layer, trace_layers
-from sklmc.features._polygons import area, centroid, cut_polygon
-from sklmc.features._readings import layer_reader
+from sklmc.features._nets_on_samples import layer_reader
 from sklmc.models import Inputs, ModelView, check_finite, predict_outputs, view
 
 ON_LINE = 1e-11  # of a unit's range over the box: nearer to zero counts as zero
@@ -247,3 +246,56 @@ def _check_affine(look: ModelView, polygons: list[np.ndarray], caller: str) -> N
             f"{worst:.3g}): it holds something that is not piecewise linear, such as a norm over "
             "units, a softmax or a maximum."
         )
+
+
+def cut_polygon(vertices: np.ndarray, values: np.ndarray, tol: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield the parts of a convex polygon (m, 2) between the zero lines of affine functions.
+
+    `values` (m, k) are the functions' values at the vertices; a value within `tol` (k,) of zero
+    is on the line. Parts keep the orientation of the polygon.
+    """
+    stack = [(vertices, values, tol)]
+    while stack:
+        vertices, values, tol = stack.pop()
+        values = np.where(np.abs(values) <= tol, 0.0, values)
+        crossing = (values > 0).any(axis=0) & (values < 0).any(axis=0)
+        if not crossing.any():
+            yield vertices
+            continue
+        for part in _cut_once(vertices, values[:, crossing]):
+            stack.append((*part, tol[crossing][1:]))
+
+
+def _cut_once(vertices: np.ndarray, values: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Cut a polygon along the zero line of its first function; later functions go along."""
+    first = values[:, 0]
+    rest = np.column_stack([vertices, values[:, 1:]])
+    upper, lower = [], []
+    for i, (value, following) in enumerate(zip(first, np.roll(first, -1))):
+        if value >= 0:
+            upper.append(rest[i])
+        if value <= 0:
+            lower.append(rest[i])
+        if value * following < 0:
+            share = value / (value - following)
+            point = (1.0 - share) * rest[i] + share * rest[(i + 1) % len(rest)]
+            upper.append(point)
+            lower.append(point)
+    return [(part[:, :2], part[:, 2:]) for part in map(np.array, (upper, lower))]
+
+
+def area(polygon: np.ndarray) -> float:
+    """Return the area of a polygon (m, 2)."""
+    x, y = (polygon - polygon[0]).T  # relative to a corner: small polygons lose no digits
+    return float(abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))) / 2.0
+
+
+def centroid(polygon: np.ndarray) -> np.ndarray:
+    """Return the centre of mass of a polygon (m, 2)."""
+    x, y = (polygon - polygon[0]).T
+    cross = x * np.roll(y, -1) - y * np.roll(x, -1)
+    total = cross.sum()
+    if total == 0:
+        return polygon.mean(axis=0)
+    centre = [np.dot(z + np.roll(z, -1), cross) / (3.0 * total) for z in (x, y)]
+    return polygon[0] + np.array(centre)

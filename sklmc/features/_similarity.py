@@ -8,10 +8,9 @@ import torch
 from scipy.cluster.hierarchy import leaves_list, linkage
 
 from sklmc._validation import check_names, check_option
-from sklmc.features._layers import AFFINE, Layer, choose_layers
-from sklmc.features._linear_maps import weight_matrix
+from sklmc.features._layers import AFFINE, Layer, choose_layers, weight_matrix
+from sklmc.features._nets_on_samples import Nets
 from sklmc.features._preactivations import by_unit
-from sklmc.features._readings import Nets
 from sklmc.models import (
     CrossMoments,
     ModelView,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from sklmc.features._exponential_connectivity import superpose
-from sklmc.features._readings import Nets, check_inner_alphas
+from sklmc.features._nets_on_samples import Nets, check_inner_alphas
 from sklmc.models import (
     as_logits,
     fit_inverse_temperature,

@@ -1,12 +1,12 @@
-"""How much of the variance of its parts a merged net keeps."""
+"""How much of the variance of its parts a merged net keeps: the collapse that REPAIR mends."""
 
 from __future__ import annotations
 
 import pandas as pd
 
 from sklmc.features._layers import choose_layers
+from sklmc.features._nets_on_samples import Nets, check_inner_alphas
 from sklmc.features._preactivations import by_unit
-from sklmc.features._readings import Nets, check_inner_alphas
 from sklmc.models import Moments
 
 

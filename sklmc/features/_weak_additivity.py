@@ -1,4 +1,4 @@
-"""Weak additivity of activation functions."""
+"""Weak additivity of activation functions: one condition of LLFC and of LEWC."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import nn
 
 from sklmc.features._cosines import RunningMean, flat, row_cosine
 from sklmc.features._layers import choose_layers
-from sklmc.features._readings import Nets, check_inner_alphas
+from sklmc.features._nets_on_samples import Nets, check_inner_alphas
 
 
 def weak_additivity(model_a, model_b, X, *, alphas=(0.5,), layers="relu"):

@@ -1,4 +1,7 @@
-"""Many nets into one: merges, averages, repairs."""
+"""Many nets into one: merges, averages (soups, SWA), repairs (REPAIR, least squares).
+
+``_repair_methods.py`` lists the repairs with what each needs.
+"""
 
 from sklmc.merging._averager import WeightAverager
 from sklmc.merging._batch_norm import reestimate_statistics as reestimate_statistics

@@ -23,16 +23,16 @@ from sklmc.estimators import DeepEnsemble
 from sklmc.estimators._seeds import resolve_seed
 from sklmc.exceptions import MergeWarning
 from sklmc.merging._batch_norm import reestimate_statistics
-from sklmc.merging._calibrate import calibrated_state
-from sklmc.merging._choice import misfit
+from sklmc.merging._calibrate import calibrate_state
 from sklmc.merging._holdout import check_rows, split_rows
 from sklmc.merging._merge import align_models, merge_views
-from sklmc.merging._repair import METHODS, needs_repair
+from sklmc.merging._repair import misfit, needs_repair
+from sklmc.merging._repair_methods import METHODS
 from sklmc.merging._report import MergeReport
-from sklmc.merging._single import SingleNet, check_net
-from sklmc.merging._weighting import fit_weights
+from sklmc.merging._single_net import SingleNet, check_net
 from sklmc.models import average_states, predict_outputs, view
 
+SMALLEST_STEP = 1 / 32  # of weight that moves from one model to another
 ROWS_FOR_STATISTICS = 1000  # of X, for batch norm while weights are fitted
 
 
@@ -228,8 +228,8 @@ class WeightAverager(SingleNet):
         members = [ensemble.estimators_[index] for index in left]
 
         self.estimators_ = align_models(members, self.aligner, X_train, y_train)
-        views = [view(net, caller="WeightAverager", name="estimator") for net in self.estimators_]
-        first = views[0]
+        looks = [view(net, caller="WeightAverager", name="estimator") for net in self.estimators_]
+        first = looks[0]
         first.check_logits()
         judged = held_out if len(held_out) else train
         inputs, target = first.to_input(X_train), first.to_target(y_train)
@@ -238,15 +238,15 @@ class WeightAverager(SingleNet):
             first.to_target(_safe_indexing(y, judged)),
         )
         if isinstance(weights, str):
-            loss = _validation_loss(views, inputs, *scored)
-            self.weights_ = fit_weights(loss, len(views))
+            loss = _validation_loss(looks, inputs, *scored)
+            self.weights_ = fit_weights(loss, len(looks))
         else:
             self.weights_ = _finite_weights(weights, left)
-        merged, self.repair_ = merge_views(views, inputs, target, self.weights_, self.repair)
-        report = self._compared(members, views, merged, scored)
+        merged, self.repair_ = merge_views(looks, inputs, target, self.weights_, self.repair)
+        report = self._compare(members, looks, merged, scored)
         self.inverse_temperature_ = None
         if self.calibrate and is_classifier(self.estimator):
-            state, self.inverse_temperature_ = calibrated_state(
+            state, self.inverse_temperature_ = calibrate_state(
                 view(merged, caller="WeightAverager"), *scored
             )
             report.add_state("calibrated", state)
@@ -258,14 +258,14 @@ class WeightAverager(SingleNet):
         self._remember_features()
         return self
 
-    def _compared(self, members: list, views: list, merged, scored: tuple) -> MergeReport:
+    def _compare(self, members: list, looks: list, merged, scored: tuple) -> MergeReport:
         """Return the scores of the members and of all stages of the merge."""
         states = [view(net, caller="WeightAverager").state for net in members]
-        report = MergeReport(views[0], *scored)
+        report = MergeReport(looks[0], *scored)
         report.add_members(states)
         report.add_state("naive", average_states(states, self.weights_))
         if self.aligner is not None:
-            mean = average_states([one.state for one in views], self.weights_)
+            mean = average_states([look.state for look in looks], self.weights_)
             report.add_state("aligned", mean)
         if self.repair_ is not None:
             report.add_state("repaired", view(merged, caller="WeightAverager").state)
@@ -302,10 +302,10 @@ def _finite_weights(weights: np.ndarray, left: np.ndarray) -> np.ndarray:
     return kept / kept.sum()
 
 
-def _validation_loss(views: list, inputs, judged, target) -> Callable[[np.ndarray], float]:
+def _validation_loss(looks: list, inputs, judged, target) -> Callable[[np.ndarray], float]:
     """Return the loss of the plain mean as a function of its weights."""
-    first = views[0]
-    states = [one.state for one in views]
+    first = looks[0]
+    states = [look.state for look in looks]
     few = inputs[inputs.spread(ROWS_FOR_STATISTICS)]
 
     def loss(weights: np.ndarray) -> float:
@@ -315,3 +315,32 @@ def _validation_loss(views: list, inputs, judged, target) -> Callable[[np.ndarra
         return misfit(first, predict_outputs(first, judged, state), target, known=True)
 
     return loss
+
+
+def fit_weights(loss: Callable[[np.ndarray], float], n_models: int) -> np.ndarray:
+    """Return weights on the simplex that make `loss` small: at most that of any single model.
+
+    Starts at the best of the uniform weights and the single models, then moves weight from one
+    model to another while that helps, in steps that are halved when none does.
+    """
+    starts = [np.full(n_models, 1.0 / n_models), *np.eye(n_models)]
+    losses = [loss(start) for start in starts]
+    best = min(range(len(starts)), key=losses.__getitem__)
+    weights, least = starts[best], losses[best]
+    step = 0.5
+    while step >= SMALLEST_STEP and n_models > 1:
+        moved = False
+        for giver in range(n_models):
+            for taker in range(n_models):
+                amount = min(step, weights[giver])
+                if giver == taker or amount <= 0:
+                    continue
+                trial = weights.copy()
+                trial[giver] -= amount
+                trial[taker] += amount
+                value = loss(trial)
+                if value < least:
+                    weights, least, moved = trial, value, True
+        if not moved:
+            step /= 2
+    return weights

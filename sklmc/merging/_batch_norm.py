@@ -21,7 +21,7 @@ def tracked_norms(module: nn.Module) -> dict[nn.Module, list[str]]:
 
 
 def reestimate_statistics(
-    view: ModelView, state: State, inputs: Inputs, batch_size: int | None = None
+    look: ModelView, state: State, inputs: Inputs, batch_size: int | None = None
 ) -> dict[str, torch.Tensor]:
     """Return a copy of `state` whose batch-norm statistics are those of `inputs`.
 
@@ -32,8 +32,8 @@ def reestimate_statistics(
     that is called several times pools its calls.
     """
     new = dict(state)
-    names = tracked_norms(view.module)
-    statistics = _Statistics(view, new, names)
+    names = tracked_norms(look.module)
+    statistics = _Statistics(look, new, names)
     whole = len(inputs) <= (batch_size or BLOCK_ROWS)
     settled: set[str] = set()  # calls whose layer has had its statistics from all samples
     reached: Call | None = None
@@ -50,7 +50,7 @@ def reestimate_statistics(
         reached = call
         end_pass()
 
-    with Watcher(view, before, modules=[first for first, *_ in names.values()]) as watcher:
+    with Watcher(look, before, modules=[first for first, *_ in names.values()]) as watcher:
         while True:
             reached = None
             for args in inputs.blocks(batch_size):
@@ -64,8 +64,8 @@ def reestimate_statistics(
 class _Statistics:
     """What has reached each batch-norm layer, and its place in a state."""
 
-    def __init__(self, view: ModelView, state: dict, names: Mapping[nn.Module, list[str]]):
-        self.view = view
+    def __init__(self, look: ModelView, state: dict, names: Mapping[nn.Module, list[str]]):
+        self.look = look
         self.names = names
         self._moments = {part: Moments() for part in names}
         self._tensors = {}
@@ -86,7 +86,7 @@ class _Statistics:
         moments = self._moments[part]
         if moments.count < 2:
             raise ValueError(
-                f"{self.view.caller}: 'X' gives batch-norm layer {self.names[part][0]!r} a single "
+                f"{self.look.caller}: 'X' gives batch-norm layer {self.names[part][0]!r} a single "
                 "value per channel, which has no variance; pass at least two samples."
             )
         mean, variance = self._tensors[part]

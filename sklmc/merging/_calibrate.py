@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import torch
 
-from sklmc.merging._sites import Site, all_names, find_sites
+from sklmc.merging._weight_sites import Site, all_names, find_sites
 from sklmc.models import (
     ModelView,
     as_logits,
@@ -15,23 +15,23 @@ from sklmc.models import (
 )
 
 
-def calibrated_state(
-    view: ModelView, inputs, target: torch.Tensor
+def calibrate_state(
+    look: ModelView, inputs, target: torch.Tensor
 ) -> tuple[dict[str, torch.Tensor], float]:
-    """Return the view's state with its logits scaled to fit labels best, and the scale."""
-    logits = as_logits(predict_outputs(view, inputs))
+    """Return the net's state with its logits scaled to fit labels best, and the scale."""
+    logits = as_logits(predict_outputs(look, inputs))
     beta = fit_inverse_temperature(logits, target, held_out=True)
-    names = _scaled_tensors(view, view.state, inputs.first(2))
-    state = dict(view.state)
+    names = _scaled_tensors(look, look.state, inputs.first(2))
+    state = dict(look.state)
     for name in names:
-        for same in all_names(view)[name]:
+        for same in all_names(look)[name]:
             state[same] = state[same] * beta
     return state, beta
 
 
-def _scaled_tensors(view: ModelView, state: Mapping[str, torch.Tensor], args: tuple) -> list[str]:
+def _scaled_tensors(look: ModelView, state: Mapping[str, torch.Tensor], args: tuple) -> list[str]:
     """Name the tensors that the logits are proportional to."""
-    sites, _ = find_sites(view, state, args)
+    sites, _ = find_sites(look, state, args)
     outputs = [site for site in sites if isinstance(site, Site) and site.is_output]
     if len(outputs) == 1:
         last = outputs[0]
@@ -40,7 +40,7 @@ def _scaled_tensors(view: ModelView, state: Mapping[str, torch.Tensor], args: tu
         if last.norm.scale is not None:
             return [last.norm.scale, last.norm.shift]
     raise ValueError(
-        f"{view.caller}: 'calibrate' scales the layer that gives the logits, but the output of "
-        f"{type(view.original).__name__} is not that of a linear or convolution layer with weights "
+        f"{look.caller}: 'calibrate' scales the layer that gives the logits, but the output of "
+        f"{type(look.original).__name__} is not that of a linear or convolution layer with weights "
         "of its own; set calibrate=False."
     )

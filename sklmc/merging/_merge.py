@@ -10,10 +10,11 @@ import numpy as np
 from sklearn.base import clone
 
 from sklmc._validation import check_models, check_option, check_weights
-from sklmc.alignment import check_aligner, named_aligner
+from sklmc.alignment import check_aligner, make_aligner
 from sklmc.exceptions import StaleStatisticsWarning
 from sklmc.merging._batch_norm import tracked_norms
-from sklmc.merging._repair import METHODS, needs_repair, repaired_state
+from sklmc.merging._repair import needs_repair, repair_state
+from sklmc.merging._repair_methods import METHODS
 from sklmc.models import ModelView, average_states, check_compatible, read_data, view
 
 
@@ -100,14 +101,14 @@ def merge_models(models, X=None, y=None, *, aligner="weight", repair="auto", wei
     weights = check_weights(weights, len(models), caller)
     check_aligner(aligner, caller)
     check_option(repair, [*METHODS, None], caller, "repair")
-    views = [view(model, caller=caller, name=f"models[{i}]") for i, model in enumerate(models)]
-    check_compatible(views, caller)
+    looks = [view(model, caller=caller, name=f"models[{i}]") for i, model in enumerate(models)]
+    check_compatible(looks, caller)
     if y is not None and X is None:
         raise ValueError(f"{caller}: 'y' was given without 'X'; pass the samples as well.")
-    inputs, target = (None, None) if X is None else read_data(views[0], X, y)
+    inputs, target = (None, None) if X is None else read_data(looks[0], X, y)
     aligned = align_models(models, aligner, X, y)
-    views = [view(model, caller=caller, name=f"models[{i}]") for i, model in enumerate(aligned)]
-    return merge_views(views, inputs, target, weights, repair)[0]
+    looks = [view(model, caller=caller, name=f"models[{i}]") for i, model in enumerate(aligned)]
+    return merge_views(looks, inputs, target, weights, repair)[0]
 
 
 def align_models(models: Sequence, aligner, X=None, y=None) -> list:
@@ -115,7 +116,7 @@ def align_models(models: Sequence, aligner, X=None, y=None) -> list:
     if aligner is None or len(models) == 1:
         return list(models)
     if isinstance(aligner, str):
-        aligner = named_aligner(aligner)
+        aligner = make_aligner(aligner)
     if "models" in inspect.signature(aligner.fit).parameters:  # one fit for all of them
         return list(clone(aligner).fit(models, X, y).transform(models))
     reference = models[0]
@@ -126,14 +127,14 @@ def align_models(models: Sequence, aligner, X=None, y=None) -> list:
 
 
 def merge_views(
-    views: Sequence[ModelView], inputs, target, weights: np.ndarray, repair: str | None
+    looks: Sequence[ModelView], inputs, target, weights: np.ndarray, repair: str | None
 ) -> tuple:
     """Return the mean of aligned models, repaired, and the name of the repair (or None)."""
-    first = views[0]
-    states = [one.state for one in views]
+    first = looks[0]
+    states = [look.state for look in looks]
     mean = average_states(states, weights)
     if inputs is not None:
-        state, name = repaired_state(first, mean, states, inputs, target, weights, repair)
+        state, name = repair_state(first, mean, states, inputs, target, weights, repair)
         return first.rebuild(state), name
     if repair not in ("auto", None):
         raise ValueError(f"{first.caller}: repair={repair!r} needs samples; pass 'X'.")

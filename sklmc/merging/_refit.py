@@ -9,20 +9,20 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from sklmc.merging._least_squares import FEW_ROWS, LeastSquares
-from sklmc.merging._probes import (
+from sklmc.merging._ridge_regression import FEW_ROWS, RidgeRegression
+from sklmc.merging._site_probes import (
     OperandProbe,
     OutputProbe,
     SiteProbe,
     fold_blocks,
     lone_statistics,
 )
-from sklmc.merging._sites import Norm, Probe, Site, all_names, find_sites, watch
+from sklmc.merging._weight_sites import Norm, Probe, Site, all_names, find_sites, watch
 from sklmc.models import Inputs, ModelView, State
 
 
 def refit_state(
-    view: ModelView, state: State, endpoints: Sequence[State], inputs: Inputs, weights: np.ndarray
+    look: ModelView, state: State, endpoints: Sequence[State], inputs: Inputs, weights: np.ndarray
 ) -> tuple[dict[str, torch.Tensor], list[str]]:
     """Return a refitted copy of a merged state, and the weights that were left averaged.
 
@@ -31,14 +31,14 @@ def refit_state(
     is part of it. A layer that ends a residual branch answers for the stream behind the
     addition; where the shortcut is a layer too, both are fitted at once.
     """
-    sites, left = find_sites(view, state, inputs.first(2))
+    sites, left = find_sites(look, state, inputs.first(2))
     jobs = _jobs(sites)
     used = [(end, float(w)) for end, w in zip(endpoints, weights, strict=True) if w > 0]
-    targets = _targets(view, used, jobs, inputs)
-    names = all_names(view)
+    targets = _targets(look, used, jobs, inputs)
+    names = all_names(look)
     new = dict(state)
     for number, job in enumerate(jobs):
-        changes = _run(view, new, job, number, used, targets.pop(number, None), inputs)
+        changes = _run(look, new, job, number, used, targets.pop(number, None), inputs)
         for name, tensor in changes.items():
             for same in names[name]:
                 new[same] = tensor.to(state[name].dtype).to(state[name].device)
@@ -92,7 +92,7 @@ def _jobs(sites: Sequence[Site | Norm]) -> list[_Job]:
 
 
 def _targets(
-    view: ModelView,
+    look: ModelView,
     endpoints: Sequence[tuple[State, float]],
     jobs: Sequence[_Job],
     inputs: Inputs,
@@ -112,7 +112,7 @@ def _targets(
                 )
                 for number in targets
             }
-            watch(view, args, end, probes)
+            watch(look, args, end, probes)
             for number in targets:
                 rows = probes[jobs[number].read].rows.double() * weight
                 sums[number] = sums[number] + rows if number in sums else rows
@@ -122,7 +122,7 @@ def _targets(
 
 
 def _run(
-    view: ModelView,
+    look: ModelView,
     state: State,
     job: _Job,
     number: int,
@@ -132,7 +132,7 @@ def _run(
 ) -> dict[str, torch.Tensor]:
     """Solve one regression on the merged net's own rows; return the tensors that it changes."""
     if job.norm is not None:
-        return lone_statistics(view, state, job.norm, inputs)
+        return lone_statistics(look, state, job.norm, inputs)
     starts = [_mean_weights(site, endpoints) for site in job.sites]
     problem = None
     for index, args in fold_blocks(inputs):
@@ -140,7 +140,7 @@ def _run(
         probes: dict[int, Probe] = {site.call: SiteProbe(site, *draw) for site in job.sites}
         if job.operand is not None:
             probes[job.read] = OperandProbe(job.operand, job.sites[0].kind, *draw)
-        watch(view, args, state, probes)
+        watch(look, args, state, probes)
         x = torch.cat([probes[site.call].rows for site in job.sites], dim=2)
         t = target[index].double()
         if job.operand is not None:
@@ -149,7 +149,7 @@ def _run(
             few = len(x) / len(args[0]) * len(inputs) < FEW_ROWS * x.shape[2]
             start = torch.cat(starts, dim=2)
             intercept = any(site.norm is not None or site.bias for site in job.sites)
-            problem = LeastSquares(start, intercept, by_folds=few)
+            problem = RidgeRegression(start, intercept, by_folds=few)
         problem.add(x, t.reshape(len(t), *problem.start.shape[:2]), index)
     weight, shift = problem.solve()
     return _changes(state, job, problem, weight, shift.reshape(-1))
@@ -170,7 +170,7 @@ def _mean_weights(site: Site, endpoints: Sequence[tuple[State, float]]) -> torch
 
 
 def _changes(
-    state: State, job: _Job, problem: LeastSquares, weight: torch.Tensor, shift: torch.Tensor
+    state: State, job: _Job, problem: RidgeRegression, weight: torch.Tensor, shift: torch.Tensor
 ) -> dict[str, torch.Tensor]:
     """Write a solution as tensors of the net.
 

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from sklmc.merging._probes import MomentProbe, fold_blocks, lone_statistics
-from sklmc.merging._sites import Norm, Site, all_names, find_sites, watch
+from sklmc.merging._site_probes import MomentProbe, fold_blocks, lone_statistics
+from sklmc.merging._weight_sites import Norm, Site, all_names, find_sites, watch
 from sklmc.models import Inputs, ModelView, Moments, State
 
 TINY = 1e-7  # a standard deviation below this part of the goal's is that of a constant unit
 
 
 def renormalize_state(
-    view: ModelView, state: State, endpoints: Sequence[State], inputs: Inputs, weights: np.ndarray
+    look: ModelView, state: State, endpoints: Sequence[State], inputs: Inputs, weights: np.ndarray
 ) -> tuple[dict[str, torch.Tensor], list[str]]:
     """Return a renormalised copy of a merged state, and the weights that were left averaged.
 
@@ -23,21 +23,21 @@ def renormalize_state(
     one) is moved to the weighted mean of the end points' means and standard deviations, by
     scaling its weights and shifting its bias. Units that are constant stay as they are.
     """
-    sites, left = find_sites(view, state, inputs.first(2))
+    sites, left = find_sites(look, state, inputs.first(2))
     hidden = [site for site in sites if isinstance(site, Norm) or not site.is_output]
     layers = [site for site in hidden if isinstance(site, Site)]
     used = [(end, float(w)) for end, w in zip(endpoints, weights, strict=True) if w > 0]
-    goals = _goals(view, used, layers, inputs)
-    names = all_names(view)
+    goals = _goals(look, used, layers, inputs)
+    names = all_names(look)
     new = dict(state)
     for site in hidden:
         if isinstance(site, Norm):
-            changes = lone_statistics(view, new, site, inputs)
+            changes = lone_statistics(look, new, site, inputs)
         else:
             moments = Moments()
             for _, args in fold_blocks(inputs):
-                watch(view, args, new, {site.call: MomentProbe(moments, site.kind)})
-            changes = _rescaled(new, site, moments, *goals[site.call])
+                watch(look, args, new, {site.call: MomentProbe(moments, site.kind)})
+            changes = _rescale(new, site, moments, *goals[site.call])
         for name, tensor in changes.items():
             for same in names[name]:
                 new[same] = tensor.to(state[name].dtype).to(state[name].device)
@@ -45,7 +45,7 @@ def renormalize_state(
 
 
 def _goals(
-    view: ModelView,
+    look: ModelView,
     endpoints: Sequence[tuple[State, float]],
     layers: Sequence[Site],
     inputs: Inputs,
@@ -56,7 +56,7 @@ def _goals(
         moments = {site.target: Moments() for site in layers}
         for _, args in fold_blocks(inputs):
             probes = {site.target: MomentProbe(moments[site.target], site.kind) for site in layers}
-            watch(view, args, state, probes)
+            watch(look, args, state, probes)
         for site in layers:
             own = moments[site.target]
             mean, std = goals.get(site.call, (0.0, 0.0))
@@ -67,7 +67,7 @@ def _goals(
     return goals
 
 
-def _rescaled(
+def _rescale(
     state: State, site: Site, moments: Moments, mean: torch.Tensor, std: torch.Tensor
 ) -> dict[str, torch.Tensor]:
     """Return the tensors of one layer, changed so that its units have this mean and spread."""

@@ -1,27 +1,34 @@
-"""What a merged net needs besides the mean of the weights."""
+"""What a merged net needs besides the mean of the weights, and which repair serves it best."""
 
 from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
 
 from sklmc._validation import check_models, check_option, check_weights
 from sklmc.exceptions import SklmcWarning
-from sklmc.merging._batch_norm import reestimate_statistics, tracked_norms
-from sklmc.merging._choice import choose_state
-from sklmc.merging._refit import refit_state
-from sklmc.merging._renormalize import renormalize_state
-from sklmc.models import Inputs, ModelView, State, check_compatible, read_data, view
+from sklmc.merging._batch_norm import tracked_norms
+from sklmc.merging._repair_methods import METHODS, MOST_SAMPLES, REPAIRS
+from sklmc.models import (
+    Inputs,
+    ModelView,
+    State,
+    as_logits,
+    check_compatible,
+    fit_inverse_temperature,
+    is_classification,
+    per_sample_loss,
+    predict_outputs,
+    read_data,
+    view,
+)
 
-METHODS = ("auto", "batch_norm", "refit", "renormalize")
 LEAST_FOR_CHOICE = 50  # samples; with fewer, "auto" does what needs no choice
-LEAST_FOR_REFIT = 100  # samples; with fewer, "auto" does not try it
-FEW_FOR_REFIT = 500  # samples; below, a refit that was asked for warns
-MOST_SAMPLES = 10_000  # of refit and renormalize; more gain next to nothing
+JUDGED = 5  # every fifth sample is kept to judge by
 
 
 def repair(model, models, X, *, y=None, weights=None, method="auto"):
@@ -130,21 +137,21 @@ def repair(model, models, X, *, y=None, weights=None, method="auto"):
     models = check_models(models, caller)
     weights = check_weights(weights, len(models), caller)
     names = ["model", *(f"models[{i}]" for i in range(len(models)))]
-    views = [
+    looks = [
         view(one, caller=caller, name=name)
         for one, name in zip([model, *models], names, strict=True)
     ]
-    check_compatible(views, caller, names)
+    check_compatible(looks, caller, names)
     if X is None:
         raise ValueError(f"{caller}: 'X' is None; pass samples of the data (labels not needed).")
-    merged, ends = views[0], [one.state for one in views[1:]]
+    merged, ends = looks[0], [look.state for look in looks[1:]]
     inputs, target = read_data(merged, X, y)
-    state, _ = repaired_state(merged, merged.state, ends, inputs, target, weights, method)
+    state, _ = repair_state(merged, merged.state, ends, inputs, target, weights, method)
     return merged.rebuild(state)
 
 
-def repaired_state(
-    view: ModelView,
+def repair_state(
+    look: ModelView,
     state: State,
     endpoints: Sequence[State],
     inputs: Inputs,
@@ -153,38 +160,38 @@ def repaired_state(
     method: str | None,
 ) -> tuple[State, str | None]:
     """Return a repaired copy of a weighted mean of states, and the method that made it."""
-    if not needs_repair(view, endpoints, weights, method):
+    if not needs_repair(look, endpoints, weights, method):
         return state, None
     if method != "auto":
-        return _repaired(view, state, endpoints, inputs, weights, method, explicit=True), method
-    normed = bool(tracked_norms(view.module))
+        return _run(look, state, endpoints, weights, method, inputs, explicit=True), method
+    normed = bool(tracked_norms(look.module))
     n_samples = len(inputs)
     if n_samples < LEAST_FOR_CHOICE:
         if not normed:
             return state, None
-        return _repaired(view, state, endpoints, inputs, weights, "batch_norm"), "batch_norm"
-    methods = ["batch_norm"] if normed else []
-    methods.append("renormalize")
-    if n_samples >= LEAST_FOR_REFIT:
-        methods.append("refit")
+        return _run(look, state, endpoints, weights, "batch_norm", inputs), "batch_norm"
     candidates = {"": lambda _: state}
-    for one in methods:
-        candidates[one] = functools.partial(_made_by, view, state, endpoints, weights, one)
+    for one in REPAIRS.values():
+        if n_samples >= one.least_for_auto and (normed or not one.needs_batch_norm):
+            candidates[one.name] = functools.partial(
+                _run, look, state, endpoints, weights, one.name
+            )
     kept = inputs.spread(MOST_SAMPLES)
     inputs = inputs[kept]
     target = None if target is None else target[kept]
-    chosen, name = choose_state(view, candidates, endpoints, inputs, target, weights)
+    chosen, name = choose_state(look, candidates, endpoints, inputs, target, weights)
     return chosen, name or None
 
 
 def needs_repair(
-    view: ModelView, endpoints: Sequence[State], weights: np.ndarray, method: str | None
+    look: ModelView, endpoints: Sequence[State], weights: np.ndarray, method: str | None
 ) -> bool:
     """Say whether a mean with these weights differs from its end points in what `method` mends."""
     first, *others = (end for end, weight in zip(endpoints, weights, strict=True) if weight > 0)
     if method is None or all(_equal(first, other) for other in others):
         return False
-    return method != "batch_norm" or bool(tracked_norms(view.module))
+    needs_batch_norm = method != "auto" and REPAIRS[method].needs_batch_norm
+    return not needs_batch_norm or bool(tracked_norms(look.module))
 
 
 def _equal(one: State, other: State) -> bool:
@@ -192,45 +199,105 @@ def _equal(one: State, other: State) -> bool:
     return all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
-def _made_by(view, state, endpoints, weights, method: str, inputs) -> State:
-    """Return the state that a method makes of some samples."""
-    return _repaired(view, state, endpoints, inputs, weights, method)
-
-
-def _repaired(
-    view: ModelView,
+def _run(
+    look: ModelView,
     state: State,
     endpoints: Sequence[State],
-    inputs: Inputs,
     weights: np.ndarray,
     method: str,
+    inputs: Inputs,
     explicit: bool = False,
 ) -> State:
     """Run one method; say what it left averaged where the user asked for it by name."""
-    if method == "batch_norm":
-        return reestimate_statistics(view, state, inputs)
+    repair = REPAIRS[method]
     n_samples = len(inputs)
-    if n_samples < 2:
+    if n_samples < repair.least:
         raise ValueError(
-            f"{view.caller}: 'X' holds {n_samples} sample, too few for a variance; pass at least "
-            f"two (and for 'refit' {FEW_FOR_REFIT} or more)."
+            f"{look.caller}: 'X' holds {n_samples} sample, too few for a variance; pass at least "
+            f"two (and for 'refit' {REPAIRS['refit'].few} or more)."
         )
-    if explicit and method == "refit" and n_samples < FEW_FOR_REFIT:
+    if explicit and n_samples < repair.few:
         warnings.warn(
-            f"{view.caller}: 'refit' on {n_samples} samples may harm; pass {FEW_FOR_REFIT} or more "
+            f"{look.caller}: {method!r} on {n_samples} samples may harm; pass {repair.few} or more "
             "(labels are not needed), or use repair='auto', which checks.",
             SklmcWarning,
             stacklevel=4,
         )
-    run = refit_state if method == "refit" else renormalize_state
-    few = inputs[inputs.spread(MOST_SAMPLES)]
-    repaired, left = run(view, state, endpoints, few, weights)
+    if repair.most is not None:
+        inputs = inputs[inputs.spread(repair.most)]
+    repaired, left = repair.run(look, state, endpoints, inputs, weights)
     if explicit and left:
         text = ", ".join(repr(name) for name in left[:5]) + (", ..." if len(left) > 5 else "")
         warnings.warn(
-            f"{view.caller}: {method!r} repairs linear and convolution layers that are called once "
+            f"{look.caller}: {method!r} repairs linear and convolution layers that are called once "
             f"with a weight of their own; {len(left)} weights were left averaged: {text}.",
             SklmcWarning,
             stacklevel=4,
         )
     return repaired
+
+
+def choose_state(
+    look: ModelView,
+    candidates: Mapping[str, Callable[[Inputs], State]],
+    endpoints: Sequence[State],
+    inputs: Inputs,
+    target: torch.Tensor | None,
+    weights: np.ndarray,
+) -> tuple[State, str]:
+    """Return the candidate that does best on samples kept from its fit; the first among equals.
+
+    With a target, by its loss (of classifiers after one inverse temperature, so that a mere
+    change of scale decides nothing); without, by how near it comes to the end points' mean.
+    """
+    rows = torch.arange(len(inputs))
+    judged = rows % JUDGED == JUDGED - 1
+    fitted, kept = inputs[rows[~judged]], inputs[rows[judged]]
+    if target is not None:
+        wanted = target[rows[judged]]
+    else:
+        wanted = _mean_prediction(look, endpoints, kept, weights)
+    best, chosen, least = None, "", np.inf
+    for name, make in candidates.items():
+        state = make(fitted)
+        outputs = predict_outputs(look, kept, state)
+        badness = misfit(look, outputs, wanted, known=target is not None)
+        if best is None or badness < least:
+            best, chosen, least = state, name, badness
+    return best, chosen
+
+
+def misfit(look: ModelView, outputs: torch.Tensor, wanted: torch.Tensor, known: bool) -> float:
+    """Return how badly outputs fit labels or values, or the end points' mean."""
+    if not torch.isfinite(outputs).all():
+        return np.inf
+    if not known and look.task == "classifier":
+        logs = torch.log_softmax(_double_logits(outputs), dim=-1)
+        return -float((wanted * logs).sum(dim=-1).mean())
+    if not known:
+        return float((outputs.double() - wanted).square().mean())
+    if is_classification(wanted) and wanted.ndim == 1:
+        outputs = as_logits(outputs).double()
+        outputs = outputs * fit_inverse_temperature(outputs, wanted, held_out=True)
+    return float(per_sample_loss(outputs, wanted, look.caller).mean())
+
+
+def _mean_prediction(
+    look: ModelView, endpoints: Sequence[State], inputs: Inputs, weights: np.ndarray
+) -> torch.Tensor:
+    """Return the end points' mean probabilities, or their mean outputs where there are none."""
+    total = 0.0
+    for state, weight in zip(endpoints, weights, strict=True):
+        if weight == 0:
+            continue
+        outputs = predict_outputs(look, inputs, state)
+        if look.task == "classifier":
+            outputs = torch.softmax(_double_logits(outputs), dim=-1)
+        total = total + weight * outputs.double()
+    return total
+
+
+def _double_logits(outputs: torch.Tensor) -> torch.Tensor:
+    """Return logits in float64, two of them where the net has one."""
+    single = outputs.ndim == 1 or outputs.shape[-1] == 1
+    return (as_logits(outputs) if single else outputs).double()

@@ -27,25 +27,25 @@ SIGNIFICANCE = 0.01  # of the sign test that a MergeWarning stands on
 class MergeReport:
     """Collects rows of scores on one set of samples."""
 
-    def __init__(self, view: ModelView, inputs: Inputs, target: torch.Tensor):
-        self.view = view
+    def __init__(self, look: ModelView, inputs: Inputs, target: torch.Tensor):
+        self.look = look
         self.inputs = inputs
         self.target = target
-        self.n_parameters = sum(parameter.numel() for parameter in view.original.parameters())
-        self.n_multiply_adds = count_multiply_adds(view, inputs)
+        self.n_parameters = sum(parameter.numel() for parameter in look.original.parameters())
+        self.n_multiply_adds = count_multiply_adds(look, inputs)
         self.rows: list[dict] = []  # the last one is the merged net
         self._errors: list[torch.Tensor] = []  # per sample, row by row
 
     def add_members(self, states: Sequence[Mapping[str, torch.Tensor]]) -> None:
         """Add every member, and the ensemble that averages their predictions."""
-        outputs = [predict_outputs(self.view, self.inputs, state) for state in states]
+        outputs = [predict_outputs(self.look, self.inputs, state) for state in states]
         for index, one in enumerate(outputs):
             self._add(f"member_{index}", one, 1)
         self._add("ensemble", self._mean_prediction(outputs), len(states))
 
     def add_state(self, name: str, state: Mapping[str, torch.Tensor]) -> None:
         """Add one net."""
-        self._add(name, predict_outputs(self.view, self.inputs, state), 1)
+        self._add(name, predict_outputs(self.look, self.inputs, state), 1)
 
     def verdict(self) -> str | None:
         """Say by how much the last row is worse than the best member, if it clearly is.
@@ -71,8 +71,8 @@ class MergeReport:
 
     def _add(self, name: str, outputs: torch.Tensor, n_nets: int) -> None:
         """Add the scores of one set of outputs."""
-        error = per_sample_error(outputs, self.target, self.view.caller)
-        loss = per_sample_loss(outputs, self.target, self.view.caller)
+        error = per_sample_error(outputs, self.target, self.look.caller)
+        loss = per_sample_loss(outputs, self.target, self.look.caller)
         score: dict[str, float]
         if is_classification(self.target):
             score = {"accuracy": 1.0 - float(error.mean())}

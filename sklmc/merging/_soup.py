@@ -28,7 +28,7 @@ from sklmc.merging._batch_norm import reestimate_statistics
 from sklmc.merging._holdout import check_rows, split_rows
 from sklmc.merging._merge import align_models
 from sklmc.merging._repair import needs_repair
-from sklmc.merging._single import SingleNet, check_net
+from sklmc.merging._single_net import SingleNet, check_net
 from sklmc.models import ModelView, average_states, check_compatible, view
 
 
@@ -187,7 +187,7 @@ class GreedySoup(SingleNet):
         """
         self._validate_params()
         check_aligner(self.aligner, "GreedySoup")
-        grid = _fitted_grid(self.estimator)
+        grid = _find_fitted_grid(self.estimator)
         if grid is None:
             check_net(self.estimator, "GreedySoup")
         if (grid is None) == (self.param_grid is None):
@@ -218,20 +218,20 @@ class GreedySoup(SingleNet):
         _check_cells(params, nets)
         scorer = check_scoring(nets[0], self.scoring)
         scores = np.array([float(scorer(net, X, y)) for net in nets])
-        self.estimators_ = _aligned_with_best(nets, scores, self.aligner, X_train, y_train)
-        views = [view(net, caller="GreedySoup") for net in self.estimators_]
-        inputs = views[0].to_input(X_train)
+        self.estimators_ = _align_with_best(nets, scores, self.aligner, X_train, y_train)
+        looks = [view(net, caller="GreedySoup") for net in self.estimators_]
+        inputs = looks[0].to_input(X_train)
         with tqdm(total=len(nets), desc="GreedySoup", disable=self.verbose < 1) as bar:
 
             def score_of(members: list[int]) -> float:
-                score = float(scorer(_soup(views, members, inputs), X, y))
+                score = float(scorer(_soup(looks, members, inputs), X, y))
                 bar.set_postfix(score=f"{score:.4f}")
                 bar.update()
                 return score
 
             self.uniform_score_ = score_of(list(range(len(nets))))
             self.kept_, self.soup_score_ = greedy_selection(scores, score_of)
-        self.estimator_ = _soup(views, self.kept_, inputs)
+        self.estimator_ = _soup(looks, self.kept_, inputs)
         self.scores_ = scores
         self._params = params
         self._remember_features()
@@ -253,7 +253,7 @@ class GreedySoup(SingleNet):
         return pd.DataFrame(self._params).assign(score=self.scores_, kept=kept)
 
 
-def _fitted_grid(estimator) -> ModelGrid | None:
+def _find_fitted_grid(estimator) -> ModelGrid | None:
     """Return the fitted ModelGrid inside a FrozenEstimator; None for anything else."""
     inner = estimator.estimator if isinstance(estimator, FrozenEstimator) else estimator
     if not isinstance(inner, ModelGrid):
@@ -294,7 +294,7 @@ def _check_cells(params: list[dict], nets: list) -> None:
             ) from None
 
 
-def _aligned_with_best(nets: list, scores: np.ndarray, aligner, X, y) -> list:
+def _align_with_best(nets: list, scores: np.ndarray, aligner, X, y) -> list:
     """Return all nets, aligned with the one that scores best, in their old order."""
     best = int(np.nan_to_num(scores, nan=-np.inf).argmax())
     order = [best, *(index for index in range(len(nets)) if index != best)]
@@ -302,11 +302,11 @@ def _aligned_with_best(nets: list, scores: np.ndarray, aligner, X, y) -> list:
     return [moved[order.index(index)] for index in range(len(nets))]
 
 
-def _soup(views: Sequence[ModelView], members: list[int], inputs):
+def _soup(looks: Sequence[ModelView], members: list[int], inputs):
     """Return the mean of some members as a model, with batch-norm statistics of its own."""
-    states = [views[index].state for index in members]
+    states = [looks[index].state for index in members]
     weights = np.full(len(states), 1.0 / len(states))
-    first = views[members[0]]
+    first = looks[members[0]]
     state = average_states(states, weights)
     if needs_repair(first, states, weights, "batch_norm"):
         state = reestimate_statistics(first, state, inputs)

@@ -18,7 +18,7 @@ from sklmc._validation import LARGEST_RATE
 from sklmc.estimators._seeds import resolve_seed
 from sklmc.merging._batch_norm import reestimate_statistics, tracked_norms
 from sklmc.merging._holdout import check_rows
-from sklmc.merging._single import SingleNet, check_net
+from sklmc.merging._single_net import SingleNet, check_net
 from sklmc.merging._swa_callback import learning_rate_groups
 from sklmc.models import view
 

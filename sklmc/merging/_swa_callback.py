@@ -161,7 +161,7 @@ class StochasticWeightAveraging(Callback):
         if past <= 0 or (past - 1) % self.cycle:
             return
         if self._average is None:
-            rule = None if self.decay is None else functools.partial(_decayed, self.decay)
+            rule = None if self.decay is None else functools.partial(_decay, self.decay)
             self._average = AveragedModel(net.module_, avg_fn=rule)
         self._average.update_parameters(net.module_)
         self.n_averaged_ += 1
@@ -244,7 +244,7 @@ def write_tensors(module: torch.nn.Module, state: Mapping[str, torch.Tensor]) ->
         tensor.copy_(state[name])
 
 
-def _decayed(decay: float, mean: torch.Tensor, new: torch.Tensor, count) -> torch.Tensor:
+def _decay(decay: float, mean: torch.Tensor, new: torch.Tensor, count) -> torch.Tensor:
     """Return the exponential moving average after one more snapshot."""
     return decay * mean + (1 - decay) * new
 

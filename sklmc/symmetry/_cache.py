@@ -11,8 +11,9 @@ import types
 import torch
 
 from sklmc.models import ModelView, fingerprint
-from sklmc.symmetry._discovery import constant_digests, discover_symmetry
+from sklmc.symmetry._discovery import discover_symmetry
 from sklmc.symmetry._symmetry import PermutationSymmetry
+from sklmc.symmetry._tracing._tensors import constant_digests
 
 _LARGEST = 128  # architectures kept; the oldest goes first
 # the module classes stay alive with their symmetry: their ids are part of the key

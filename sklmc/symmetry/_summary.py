@@ -4,9 +4,26 @@ from __future__ import annotations
 
 import html
 
+import numpy as np
 import pandas as pd
 
 _ROWS = 40  # groups that a summary lists before it says how many more there are
+
+
+def permutable_fraction(symmetry) -> float:
+    """Return the share of the net's weights that some group moves."""
+    moved = total = 0
+    names = {group.name for group in symmetry.groups}
+    tied = {name for names in symmetry.aliases for name in names[1:]}
+    for name, blocks in symmetry.blocks.items():
+        if name in symmetry.buffers or name in tied:
+            continue
+        for block in blocks:
+            count = int(np.prod([axis.positions.size for axis in block.axes]))
+            total += count
+            if any(group in names for group in block.groups):
+                moved += count
+    return moved / total if total else 0.0
 
 
 def as_frame(symmetry) -> pd.DataFrame:

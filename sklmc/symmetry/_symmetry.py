@@ -8,17 +8,26 @@ import numpy as np
 import torch
 
 from sklmc._validation import check_mapping, check_seed
-from sklmc.exceptions import ArchitectureMismatchError, SymmetryError
+from sklmc.exceptions import SymmetryError
 from sklmc.models import ModelView, check_state, view
-from sklmc.symmetry._application import Mover
-from sklmc.symmetry._blocks import Block
-from sklmc.symmetry._extraction import FrozenAxis
-from sklmc.symmetry._graph_origin import GraphOrigin
-from sklmc.symmetry._group import PermutationGroup
-from sklmc.symmetry._origin import Origin
-from sklmc.symmetry._permutation import Permutation
-from sklmc.symmetry._spec import arguments_from_dict, axes_to_perm, symmetry_to_dict
-from sklmc.symmetry._summary import as_frame, as_html, as_text
+from sklmc.symmetry._axes_to_perm import axes_to_perm, claim_from_axes
+from sklmc.symmetry._groups._blocks import Block
+from sklmc.symmetry._groups._group import PermutationGroup
+from sklmc.symmetry._groups._mover import Mover
+from sklmc.symmetry._groups._permutation import Permutation
+from sklmc.symmetry._groups._structure import FrozenAxis, Structure
+from sklmc.symmetry._proof._origin import GraphOrigin, Origin
+from sklmc.symmetry._proof._trial import function_change
+from sklmc.symmetry._spec import arguments_from_dict, symmetry_to_dict
+from sklmc.symmetry._summary import as_frame, as_html, as_text, permutable_fraction
+from sklmc.symmetry._tracing._subject import Subject
+from sklmc.symmetry._tracing._tensors import (
+    alias_sets,
+    check_dense,
+    check_same_constants,
+    check_same_shapes,
+    constant_digests,
+)
 
 
 class PermutationSymmetry:
@@ -203,7 +212,7 @@ class PermutationSymmetry:
             New tensors where something moves, the same tensors elsewhere.
         """
         check_state(state, "PermutationSymmetry.apply_state")
-        self._check_shapes(state, "apply_state")
+        check_same_shapes(state, self.shapes, "PermutationSymmetry.apply_state")
         if not isinstance(permutation, Permutation):
             permutation = self.permutation(check_mapping(permutation, "apply_state", "permutation"))
         moving = {
@@ -260,31 +269,9 @@ class PermutationSymmetry:
 
     def _check_tensors(self, seen: ModelView) -> None:
         """Refuse a model by its tensors and constants, whatever its forward pass."""
-        from sklmc.symmetry._discovery import check_dense, constant_digests
-
         check_dense(seen.original, "PermutationSymmetry.check")
-        self._check_shapes(seen.state, "check")
-        found = constant_digests(seen.original)
-        for name in self.constants.keys() | found.keys():
-            if self.constants.get(name) != found.get(name):
-                raise ArchitectureMismatchError(
-                    f"PermutationSymmetry: the model's constant {name!r} differs from that of the "
-                    "net that the symmetry was found for; constants (integer and non-persistent "
-                    "buffers, such as rotary frequencies) must be equal in both nets."
-                )
-
-    def _check_shapes(self, state: Mapping[str, torch.Tensor], caller: str) -> None:
-        """Refuse a state whose tensors differ in name or shape; name the first."""
-        shapes = {name: tensor.shape for name, tensor in state.items()}
-        if shapes == self.shapes:
-            return
-        name = next(n for n in [*self.shapes, *shapes] if self.shapes.get(n) != shapes.get(n))
-        seen = tuple(shapes[name]) if name in shapes else "none, it is missing"
-        raise ArchitectureMismatchError(
-            f"PermutationSymmetry.{caller}: tensor {name!r} has shape {seen} in the model, but "
-            f"{self.shapes.get(name, 'none, it is unknown')} in the symmetry; use the symmetry of "
-            "this architecture."
-        )
+        check_same_shapes(seen.state, self.shapes, "PermutationSymmetry.check")
+        check_same_constants(seen.original, self.constants)
 
     def verify(self, model, X=None, *, random_state=0) -> float:
         """Measure how much the model's own function changes under its permutations.
@@ -309,8 +296,6 @@ class PermutationSymmetry:
         permutation changes the function, at least half of them do: all 20 miss it with probability
         at most 1e-6. A change that is large for rounding (above 1e-9, say) refutes the claim.
         """
-        from sklmc.symmetry._measurement import function_change
-
         return function_change(self, model, X, check_seed(random_state, "verify"))
 
     # -- plain values ----------------------------------------------------------------------
@@ -398,26 +383,14 @@ class PermutationSymmetry:
         SymmetryError
             If the spec does not fit the tensors, or a group changes the function; it is named.
         """
-        from sklmc.symmetry._discovery import symmetry_from_axes
-
-        return symmetry_from_axes(spec, model, X, verify)
+        return symmetry_of(*claim_from_axes(spec, model, X, verify))
 
     # -- what a user sees ------------------------------------------------------------------
 
     @property
     def permutable_fraction(self) -> float:
         """Share of the net's weights that some group moves (running statistics not counted)."""
-        moved = total = 0
-        tied = {name for names in self.aliases for name in names[1:]}
-        for name, blocks in self.blocks.items():
-            if name in self.buffers or name in tied:
-                continue
-            for block in blocks:
-                count = int(np.prod([axis.positions.size for axis in block.axes]))
-                total += count
-                if any(group in self._by_name for group in block.groups):
-                    moved += count
-        return moved / total if total else 0.0
+        return permutable_fraction(self)
 
     def to_frame(self):
         """Return one row per group and place.
@@ -434,3 +407,21 @@ class PermutationSymmetry:
 
     def _repr_html_(self) -> str:
         return as_html(self)
+
+
+def symmetry_of(
+    subject: Subject, structure: Structure, evidence: dict | None, graph_hash: str | None
+) -> PermutationSymmetry:
+    """Put what was found of a subject, and proved where there is evidence, into one object."""
+    return PermutationSymmetry(
+        groups=structure.groups,
+        blocks=structure.blocks,
+        shapes=subject.shapes,
+        aliases=alias_sets(subject.aliases),
+        buffers=subject.buffers,
+        frozen=structure.frozen,
+        constants=constant_digests(subject.view.original),
+        graph_hash=graph_hash,
+        evidence=evidence,
+        origin=Origin(subject.view.original, subject.sample) if evidence else None,
+    )

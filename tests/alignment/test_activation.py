@@ -1,4 +1,4 @@
-"""Activation matching: moments, readings, and what comes of them."""
+"""Activation matching: moments, watched units, and what comes of them."""
 
 import numpy as np
 import pytest
@@ -7,8 +7,8 @@ from torch import nn
 
 from sklmc import PermutationAligner
 from sklmc.alignment._activation import UnitMoments
-from sklmc.alignment._moments import MomentPair
-from sklmc.alignment._readings import find_readings
+from sklmc.alignment._moment_pair import MomentPair
+from sklmc.alignment._watched_units import find_watched_units
 from sklmc.nets import MLP
 from sklmc.symmetry import discover_symmetry
 
@@ -76,20 +76,20 @@ def test_moment_pair_agrees_with_the_activations_it_stands_for():
     )
 
 
-# -- readings --------------------------------------------------------------------------------
+# -- watched units ------------------------------------------------------------------------
 
 
 def test_units_are_read_behind_norm_and_nonlinearity():
     net = MLP(n_features=4, n_outputs=3, width=6, depth=2, norm="batch")
-    readings = find_readings(net, discover_symmetry(net))
-    assert [(r.layer, r.side) for r in readings] == [("layers.3", "input"), ("layers.6", "input")]
+    watched = find_watched_units(net, discover_symmetry(net))
+    assert [(w.layer, w.side) for w in watched] == [("layers.3", "input"), ("layers.6", "input")]
 
 
-def test_rows_of_a_reading_are_samples_and_positions():
+def test_rows_of_watched_units_are_samples_and_positions():
     net = nn.Sequential(
         nn.Conv2d(2, 5, 3), nn.ReLU(), nn.Conv2d(5, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(36, 3)
     )
-    first, second = find_readings(net, discover_symmetry(net, draw(2, 2, 7, 7)))
+    first, second = find_watched_units(net, discover_symmetry(net, draw(2, 2, 7, 7)))
     x = draw(8, 2, 7, 7)
     channels = net[1](net[0](x))
     torch.testing.assert_close(first.units(channels), channels.movedim(1, -1).reshape(-1, 5))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sklmc.alignment._blocks import block_pairs
+from sklmc.alignment._block_pair import block_pairs
 from sklmc.alignment._descent import CoordinateDescent
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from sklmc import PermutationAligner, interpolate_models
-from sklmc.alignment import _portfolio
+from sklmc.alignment import _auto
 from sklmc.alignment._problem import Match
 from sklmc.alignment._straight_through import cost_per_row, match_straight_through
 from sklmc.exceptions import PermutationError, SymmetryError
@@ -136,7 +136,7 @@ class Learner:
     def __init__(self, monkeypatch, learn=match_straight_through):
         self.problems = []
         self.learn = learn
-        monkeypatch.setattr(_portfolio, "match_straight_through", self)
+        monkeypatch.setattr(_auto, "match_straight_through", self)
 
     def __call__(self, problem):
         self.problems.append(problem)
@@ -158,7 +158,7 @@ def learned(narrow, data):
 
 def test_auto_learns_the_order_of_a_narrow_net(narrow, learned, data, monkeypatch):
     a, b = narrow
-    monkeypatch.setattr(_portfolio, "LEARNING_COST", 0)
+    monkeypatch.setattr(_auto, "LEARNING_COST", 0)
     cheap = PermutationAligner("auto", random_state=0).fit(a, b, *data)
     assert learned.method_.endswith(", then straight_through")
     assert "straight_through" not in cheap.method_
@@ -194,13 +194,13 @@ def test_auto_keeps_what_learning_does_not_improve(narrow, learned, data, monkey
 
 def test_auto_learns_within_its_limit_of_cost(narrow, data, monkeypatch):
     learner = Learner(monkeypatch, nothing)
-    monkeypatch.setattr(_portfolio, "LEARNING_ROWS", 100)
+    monkeypatch.setattr(_auto, "LEARNING_ROWS", 100)
     PermutationAligner("auto", random_state=0).fit(*narrow, *data)
     assert {problem.max_iter for problem in learner.problems} == {30}
     per_row = cost_per_row(learner.problems[0])
     for affordable, rows in ((150.5, {150}), (99.5, set())):
         learner.problems.clear()
-        monkeypatch.setattr(_portfolio, "LEARNING_COST", affordable * per_row)
+        monkeypatch.setattr(_auto, "LEARNING_COST", affordable * per_row)
         PermutationAligner("auto", random_state=0).fit(*narrow, *data)
         assert set(learner.n_rows) == rows
 

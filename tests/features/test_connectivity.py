@@ -45,7 +45,7 @@ def test_blocks_make_no_difference_and_nets_are_left_alone(measure, monkeypatch)
     before = snapshot(a), snapshot(b)
     whole = measure(a, b, x)
     assert (snapshot(a), snapshot(b)) == before
-    monkeypatch.setattr("sklmc.features._readings.BLOCK_NUMBERS", 250)
+    monkeypatch.setattr("sklmc.features._nets_on_samples.BLOCK_NUMBERS", 250)
     blocks = measure(a, b, x)
     assert list(whole.columns) == list(blocks.columns)
     numbers = whole.select_dtypes("number").columns

@@ -11,8 +11,13 @@ from sklearn.preprocessing import FunctionTransformer
 
 from sklmc import NetRegressor
 from sklmc.features import explain_barrier
-from sklmc.features._halves import Halves, Score
-from sklmc.features._search import frozen_share, measures_of, order_share, rises_between
+from sklmc.features._explain._cause_search import (
+    frozen_share,
+    measures_of,
+    order_share,
+    rises_between,
+)
+from sklmc.features._explain._split_samples import Score, SplitSamples
 from sklmc.models import Inputs, view
 from sklmc.symmetry import discover_symmetry
 from tests.features import planted
@@ -211,16 +216,16 @@ def test_share_of_frozen_axes():
 def test_scores_on_the_other_half():
     net, x = mlp(0), samples(400)
     y = net(x).argmax(dim=1)
-    halves = Halves(view(net, caller="f"), Inputs(x), y)
-    assert len(halves.data) == len(halves.fit_data) == 200
-    rows = torch.cat([halves.data.given, halves.fit_data.given])
+    split = SplitSamples(view(net, caller="f"), Inputs(x), y)
+    assert len(split.data) == len(split.fit_data) == 200
+    rows = torch.cat([split.data.given, split.fit_data.given])
     assert len(torch.unique(rows, dim=0)) == 400
-    score = halves.score(view(net, caller="f").state)
+    score = split.score(view(net, caller="f").state)
     assert score.error == 0
     assert score.loss >= score.calibrated
     shares = torch.bincount(y).double() / 400
     shares = shares[shares > 0]
-    assert halves.constant().loss == pytest.approx(float(-(shares * shares.log()).sum()))
+    assert split.constant().loss == pytest.approx(float(-(shares * shares.log()).sum()))
 
 
 def test_bad_input_is_named():

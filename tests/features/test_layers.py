@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from sklmc.features._layers import choose_layers, trace_layers
-from sklmc.features._readings import Nets, check_inner_alphas, layer_reader
+from sklmc.features._nets_on_samples import Nets, check_inner_alphas, layer_reader
 from sklmc.models import view
 from tests.features.nets import functional, images, mlp, samples
 from tests.models.conftest import snapshot
@@ -90,7 +90,7 @@ def test_attention_runs_as_one_layer():
 
 
 def test_blocks_do_not_grow_with_the_number_of_samples(monkeypatch):
-    monkeypatch.setattr("sklmc.features._readings.BLOCK_NUMBERS", 125)
+    monkeypatch.setattr("sklmc.features._nets_on_samples.BLOCK_NUMBERS", 125)
     nets = Nets([mlp(0), mlp(1)], samples(100), "f", ["a", "b"], 2)
     chosen = choose_layers(nets.layers, "relu", "f")
     sizes = [len(first.outputs["layers.1"]) for first, _ in nets.read(outputs=chosen)]

@@ -9,7 +9,7 @@ from torch import nn
 
 from sklmc import NetClassifier, average_models
 from sklmc.features import RedundancyReducer
-from sklmc.features._merging_units import nearest_kept
+from sklmc.features._redundancy._unit_merger import nearest_kept
 from sklmc.nets import MLP
 from tests.features.nets import linears, mlp, samples
 from tests.models.conftest import snapshot

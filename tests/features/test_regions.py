@@ -7,7 +7,7 @@ from torch import nn
 
 from sklmc import NetClassifier
 from sklmc.features import linear_regions
-from sklmc.features._polygons import area, centroid, cut_polygon
+from sklmc.features._regions import area, centroid, cut_polygon
 from sklmc.nets import MLP
 from tests.features.nets import mlp
 from tests.models.conftest import snapshot

@@ -42,7 +42,7 @@ def test_units_of_two_nets():
 
 @pytest.mark.parametrize("two", [False, True])
 def test_activations_by_correlation_in_blocks(two, monkeypatch):
-    monkeypatch.setattr("sklmc.features._readings.BLOCK_NUMBERS", 200)
+    monkeypatch.setattr("sklmc.features._nets_on_samples.BLOCK_NUMBERS", 200)
     a, x = mlp(0), samples(60)
     b = mlp(1) if two else a
     frame = feature_similarity(a, b if two else None, x, on="activation")

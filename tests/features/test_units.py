@@ -36,7 +36,7 @@ def test_scale_of_tokens_runs_over_positions():
 
 def test_variance_ratio_against_its_definition(monkeypatch):
     a, b, x = mlp(0), mlp(1), samples(60)
-    monkeypatch.setattr("sklmc.features._readings.BLOCK_NUMBERS", 375)
+    monkeypatch.setattr("sklmc.features._nets_on_samples.BLOCK_NUMBERS", 375)
     frame = variance_ratio(a, b, x, alphas=0.25).set_index("layer")
     var = [
         net.layers[:3](x).var(dim=0, unbiased=False).sum().item()

@@ -12,7 +12,7 @@ from sklmc.merging._refit import refit_state
 from sklmc.merging._renormalize import renormalize_state
 from sklmc.models import Inputs, average_states, predict_outputs, view
 from tests.merging.conftest import Residual, dense, randomised
-from tests.merging.test_sites import Block
+from tests.merging.test_weight_sites import Block
 from tests.models.conftest import snapshot
 
 HALF = np.array([0.5, 0.5])

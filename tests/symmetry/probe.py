@@ -11,11 +11,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from sklmc.symmetry._application import Mover
-from sklmc.symmetry._discovery import Subject
-from sklmc.symmetry._extraction import extract
-from sklmc.symmetry._labelling import label_graphs
-from sklmc.symmetry._verification import Prover
+from sklmc.symmetry._groups._mover import Mover
+from sklmc.symmetry._labelling._extraction import extract
+from sklmc.symmetry._labelling._walk import label_graphs
+from sklmc.symmetry._proof._prover import Prover
+from sklmc.symmetry._tracing._subject import Subject
 
 
 def idle_exchanges(net, X, n_pairs: int = 6) -> Iterator[tuple[str, str, tuple[int, int], float]]:
@@ -25,7 +25,7 @@ def idle_exchanges(net, X, n_pairs: int = 6) -> Iterator[tuple[str, str, tuple[i
     labelling = label_graphs(graphs, subject.shapes, subject.aliases, subject.movable)
     labels = labelling.labels
     known = {(group.size, group.places) for group in extract(labelling).groups}
-    prover = Prover(graphs, subject.sample, subject.state, subject.aliases, subject.buffers)
+    prover = Prover(subject, graphs)
     members = {
         leaf
         for tensor in labelling.tensors.values()

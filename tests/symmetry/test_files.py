@@ -15,7 +15,7 @@ from sklmc.exceptions import ArchitectureMismatchError, PermutationError, Symmet
 from sklmc.models import read_state, write_state
 from sklmc.nets import MLP
 from sklmc.symmetry import Permutation, PermutationSymmetry, discover_symmetry
-from sklmc.symmetry._spec import checksum
+from sklmc.symmetry._groups._plain_values import checksum
 from tests.symmetry.zoo import ZOO
 
 N_FLIPS = 300
@@ -209,7 +209,7 @@ def test_guess_that_the_net_does_not_take_is_no_reason():
 def test_graph_is_compared_once(monkeypatch):
     symmetry = kept(Chain())
     symmetry.check(Chain())
-    monkeypatch.setattr("sklmc.symmetry._graph_origin.export_graph", None)
+    monkeypatch.setattr("sklmc.symmetry._proof._origin.export_graph", None)
     symmetry.check(Chain())
 
 

@@ -84,7 +84,7 @@ def test_draws_are_permutations_of_the_kind_that_they_are_named_for(kind):
     random = np.random.RandomState(0)
     for _ in range(20):
         array = drawn([GROUP], kind, random)["g"]
-        GROUP.check(array, "test")
+        GROUP.check(array)
         moved = array != np.arange(3)
         if kind == "transposition":
             assert moved.sum() == 2

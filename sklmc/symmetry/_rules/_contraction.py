@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sklmc.symmetry._labels import Axis
+from sklmc.symmetry._algebra._leaves import Axis
 from sklmc.symmetry._rules._position import everything_fixed
 from sklmc.symmetry._rules._registry import Labelled, Operation, register_rule
 from sklmc.symmetry._rules._shapes import diagonal_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-from sklmc.symmetry._labels import Axis
+from sklmc.symmetry._algebra._leaves import Axis
 from sklmc.symmetry._rules._registry import Labelled, Operation, pair, register_rule
 
 _SPACE = "position in space"
@@ -25,6 +25,17 @@ def transposed_convolution(op: Operation):
 
 
 def _convolve(op: Operation, transposed: bool) -> Labelled:
+    """Label a convolution by its sum over roles: batch n, group g, in i, out o, kernel k, place p.
+
+    y[n, (g, o), p] = sum over i, k of x[n, (g, i), p + k] w[(g, o), i, k] + b[(g, o)]
+
+    A channel axis of x or y is the product of g and a channel within the group. The weight shows
+    the groups on one axis only: its first is (g, o), its second i, within every group anew; a
+    transposed weight has (g, i) and o. So all that hold i hold g as well, and each group may order
+    its i in its own way, and likewise o. A depthwise convolution has one channel per group: i and o
+    have size one and are left out, g alone moves. Places are compared with places p + k: nothing
+    moves there.
+    """
     x, weight, bias, groups = op["input"], op["weight"], op["bias"], op["groups"]
     labels, shape = op.labels, op.shape()
     n_space = weight.ndim - 2
@@ -41,13 +52,13 @@ def _convolve(op: Operation, transposed: bool) -> Labelled:
     n_in = x.shape[x.ndim - n_space - 1]
     n_out = shape[len(shape) - n_space - 1]
     first, second = weight.axes[:2]
-    if groups == 1:
+    if groups == 1:  # x (n, i, p), w (o, i, k) or transposed (i, o, k)
         read, write = (first, second) if transposed else (second, first)
         into: dict[Hashable, Axis | None] = {"in": channels}
         out: dict[Hashable, Axis | None] = {"out": write}
         taps: dict[Hashable, Axis | None] = {"in": read, "out": write, **kernel}
     else:
-        per_group = n_in // groups
+        per_group = n_in // groups  # x (n, (g, i), p), w ((g, o), i, k) or ((g, i), o, k)
         if channels is None:
             channels = op.fresh(n_in)
         into = pair(labels, channels, groups, per_group, "group", "in")
@@ -67,7 +78,7 @@ def _convolve(op: Operation, transposed: bool) -> Labelled:
             if groups == 1
             else pair(labels, bias_axis, groups, n_out // groups, "group", "out")
         )
-    operands.append({**batch, **out})
+    operands.append({**batch, **out})  # the result, which does not know i
     axes = op.join(*operands)
     made = [
         (axes.get(role), size)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from sklmc.symmetry._labels import UNIT
+from sklmc.symmetry._algebra._leaves import UNIT
 from sklmc.symmetry._rules._position import everything_fixed
 from sklmc.symmetry._rules._registry import Labelled, Operation, register_rule
 

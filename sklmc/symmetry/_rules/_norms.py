@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-from sklmc.symmetry._labels import Axis, axis_size, segment_size
+from sklmc.symmetry._algebra._leaves import Axis, axis_size, segment_size
 from sklmc.symmetry._rules._registry import Labelled, Operation, pair, register_rule
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sklmc.symmetry._labels import UNIT
+from sklmc.symmetry._algebra._leaves import UNIT
 from sklmc.symmetry._rules._registry import Labelled, Operation, register_rule
 
 

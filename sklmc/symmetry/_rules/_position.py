@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sklmc.symmetry._labels import UNIT, Axis
+from sklmc.symmetry._algebra._leaves import UNIT, Axis
 from sklmc.symmetry._rules._registry import Labelled, Operation, register_rule
 
 _CHOSEN = "a place along the axis is chosen"

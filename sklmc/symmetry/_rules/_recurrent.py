@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sklmc.symmetry._labels import UNIT, Axis
+from sklmc.symmetry._algebra._leaves import UNIT, Axis
 from sklmc.symmetry._rules._registry import Labelled, Operation, register_rule
 
 _GATES = {"aten::lstm": 4, "aten::gru": 3, "aten::rnn_tanh": 1, "aten::rnn_relu": 1}

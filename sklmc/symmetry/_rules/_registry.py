@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from sklmc.symmetry._algebra import Labels
-from sklmc.symmetry._graph import module_path, source_line
-from sklmc.symmetry._labels import UNIT, Axis, Reason
+from sklmc.symmetry._algebra._labels import Labels
+from sklmc.symmetry._algebra._leaves import UNIT, Axis, Reason
+from sklmc.symmetry._tracing._graph import module_path, source_line
 
 Rule = Callable[["Operation"], Any]
 

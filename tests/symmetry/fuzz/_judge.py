@@ -18,7 +18,8 @@ import numpy as np
 import torch
 
 from sklmc.exceptions import SymmetryError
-from sklmc.symmetry import _discovery, discover_symmetry
+from sklmc.symmetry import discover_symmetry
+from sklmc.symmetry._tracing import _subject
 from tests.symmetry.fuzz._nets import Net, Plan
 
 CHANGED = 1e-8  # relative change of an output above which a symmetry is wrong
@@ -107,7 +108,7 @@ def _as_given(sample: tuple[torch.Tensor, ...]):
 def _traced_once() -> Iterator[None]:
     """Let both ways of discovery read one trace of each mode: tracing is most of their time."""
     traces: dict = {}
-    export = _discovery.export_graph
+    export = _subject.export_graph
 
     def exported(module, sample, *, training, caller):
         key = training, *(tuple(part.shape) for part in sample)
@@ -115,7 +116,7 @@ def _traced_once() -> Iterator[None]:
             traces[key] = export(module, sample, training=training, caller=caller)
         return traces[key]
 
-    with mock.patch.object(_discovery, "export_graph", exported):
+    with mock.patch.object(_subject, "export_graph", exported):
         yield
 
 

@@ -1,0 +1,141 @@
+"""Where a symmetry comes from, and whether another net with equal tensors has it as well."""
+
+from __future__ import annotations
+
+import copy
+import types
+from collections.abc import Hashable, Iterator, Sequence
+
+import torch
+from torch import nn
+
+from sklmc.exceptions import ArchitectureMismatchError, TraceError
+from sklmc.models import ModelView, Unreadable, fingerprint, run_module
+from sklmc.symmetry._groups._group import PermutationGroup
+from sklmc.symmetry._groups._mover import Mover
+from sklmc.symmetry._proof._trial import Trial
+from sklmc.symmetry._tracing._export import export_graph, trace_input
+from sklmc.symmetry._tracing._subject import dtype_of, settings_of
+
+_PLAIN = (bool, int, float, str, types.NoneType, types.FunctionType)
+_CONTAINERS = (dict, list, tuple, set)
+_NO_SETTINGS = {"training", "_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"}
+
+
+class Origin:
+    """The modules of the net that a symmetry was found on, and a sample to run other nets on.
+
+    A net of the same modules with the same settings has the same forward pass. Any other is put
+    to the test, once: its units are moved and its function must not change.
+    """
+
+    def __init__(self, module: nn.Module, sample: tuple[torch.Tensor, ...]):
+        self.sample = sample
+        self._dtype = dtype_of(module.parameters())
+        self._known = {make_of(module)}
+
+    def __getstate__(self) -> dict:
+        return {**vars(self), "_known": set()}  # classes and functions may not travel
+
+    def check(self, seen: ModelView, mover: Mover, groups: Sequence[PermutationGroup]) -> None:
+        """Refuse a model whose function changes when its units move."""
+        make = make_of(seen.original)
+        if make is not None and make in self._known:
+            return
+        dtype = dtype_of(seen.state.values())
+        with settings_of(seen):
+            inputs = tuple(
+                part.to(seen.device, dtype if part.dtype == self._dtype else part.dtype)
+                for part in self.sample
+            )
+            try:
+                moved = Trial(seen.module, inputs, seen.state, {}).moved(mover, groups)
+            except (RuntimeError, TypeError, ValueError, IndexError) as error:
+                raise _other(
+                    f"it does not take the samples that were used there ({error})"
+                ) from error
+        if moved.worst is not None:
+            raise _other(
+                f"its function changes when the units of group {moved.worst!r} move (relative "
+                f"error {moved.error:.1e})"
+            )
+        self._known.add(make)
+
+
+class GraphOrigin:
+    """The digest of the traced forward pass that a symmetry was found on.
+
+    A net whose forward pass has the same digest is the same net to the rules. Any other (also one
+    that is traced with samples of another shape, or by another torch) is put to the test, as
+    `Origin` does: its units are moved and its function must not change. Where no sample is known,
+    nothing can be said.
+    """
+
+    def __init__(self, graph_hash: str):
+        self.graph_hash = graph_hash
+        self._known: set[Hashable] = set()
+
+    def __getstate__(self) -> dict:
+        return {**vars(self), "_known": set()}  # classes and functions may not travel
+
+    def check(
+        self, seen: ModelView, mover: Mover, groups: Sequence[PermutationGroup], X=None
+    ) -> None:
+        """Refuse a model with another forward pass whose function changes when its units move."""
+        make = make_of(seen.original)
+        if make is not None and make in self._known:
+            return
+        try:
+            sample = trace_input(seen.sample(X))
+            run_module(seen, sample)
+        except ValueError:
+            if X is None:  # no shape is known, or the width of a first layer guessed it wrong
+                return
+            raise
+        if not self._is_same(seen, sample):
+            trial = copy.copy(Origin(seen.original, sample))  # a copy knows no net, not even this
+            trial.check(seen, mover, groups)
+        self._known.add(make)
+
+    def _is_same(self, seen: ModelView, sample: tuple) -> bool:
+        """Say whether a model's forward pass has the digest."""
+        try:
+            graph = export_graph(
+                seen.module, sample, training=False, caller="PermutationSymmetry.check"
+            )
+        except TraceError:
+            return False
+        return graph.hash == self.graph_hash
+
+
+def make_of(module: nn.Module) -> Hashable | None:
+    """Return what tells the forward pass of a module: classes and settings, by path.
+
+    Parameters and buffers do not count: they are compared elsewhere. None where a setting cannot
+    be read.
+    """
+    try:
+        return tuple(
+            (path, type(part), frozenset(_settings(part))) for path, part in module.named_modules()
+        )
+    except Unreadable:
+        return None
+
+
+def _settings(part: nn.Module) -> Iterator[tuple[str, Hashable]]:
+    """Yield the attributes of one module that its forward pass may read."""
+    for name, value in vars(part).items():
+        if name in _NO_SETTINGS:
+            continue
+        if isinstance(value, _PLAIN):
+            yield name, value
+        elif not (isinstance(value, _CONTAINERS) and not value):  # torch keeps many that are empty
+            yield name, fingerprint(value)
+
+
+def _other(what: str) -> ArchitectureMismatchError:
+    """Say that a model has another forward pass, and how that was seen."""
+    return ArchitectureMismatchError(
+        "PermutationSymmetry.check: the model has the tensors of the net that the symmetry was "
+        f"found on, but another forward pass: {what}; use discover_symmetry on this model."
+    )

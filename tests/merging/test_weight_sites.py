@@ -1,0 +1,147 @@
+"""Layers found in a forward pass."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations
+
+from sklmc.merging._weight_sites import Norm, Probe, Site, find_sites, watch
+from sklmc.models import view
+from tests.merging.conftest import Residual, dense
+
+
+class Block(nn.Module):
+    """A residual block with a projection, in place wherever torch allows it."""
+
+    def __init__(self, project=True):
+        super().__init__()
+        self.first = nn.Conv2d(2, 4 if project else 2, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(4 if project else 2)
+        self.second = nn.Conv2d(4 if project else 2, 4 if project else 2, 3, padding=1)
+        self.drop = nn.Dropout2d(0.5)
+        self.project = nn.Conv2d(2, 4, 1) if project else nn.Identity()
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x):
+        y = self.drop(self.second(self.relu(self.norm(self.first(x)))))
+        y += self.project(x)
+        return self.relu(y)
+
+
+class Twice(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(3, 3)
+        self.head = nn.Linear(3, 2)
+        self.head.bias = self.linear.bias = nn.Parameter(torch.zeros(3))
+        self.head.bias = nn.Parameter(torch.zeros(2))
+
+    def forward(self, x):
+        return self.head(self.linear(self.linear(x)))
+
+
+def found(module, *args):
+    look = view(module.eval(), caller="f")
+    return find_sites(look, look.state, args)
+
+
+def test_chain_with_batch_norm():
+    sites, left = found(dense(0), torch.ones(2, 3))
+    assert [site.weight for site in sites] == ["0.weight", "3.weight", "6.weight"]
+    assert [site.norm.mean if site.norm else None for site in sites] == [
+        "1.running_mean",
+        "4.running_mean",
+        None,
+    ]
+    assert [site.is_output for site in sites] == [False, False, True]
+    assert sites[0].bias == "0.bias"
+    assert left == []
+
+
+def test_norm_whose_input_others_read_stands_alone():
+    sites, _ = found(Residual(), torch.ones(2, 1, 5, 5))
+    assert [site.weight for site in sites if isinstance(site, Site)] == [
+        "stem.weight",
+        "inner.weight",
+        "head.weight",
+    ]
+    assert sites[0].norm is not None
+    assert sites[1].norm is None  # the norm behind it is called twice
+    alone = nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 2))
+    (norm, _), _ = found(alone, torch.ones(2, 3))
+    assert isinstance(norm, Norm)
+    assert (norm.mean, norm.scale) == ("0.running_mean", "0.weight")
+
+
+@pytest.mark.parametrize("project", [True, False])
+def test_ends_of_a_residual_branch_know_their_addition(project):
+    sites, left = found(Block(project), torch.ones(2, 2, 4, 4))
+    by_name = {site.weight: site for site in sites}
+    assert by_name["first.weight"].addition is None
+    assert by_name["second.weight"].addition is not None
+    assert by_name["second.weight"].operand == 0
+    if project:
+        partner = by_name["project.weight"]
+        assert partner.addition == by_name["second.weight"].addition
+        assert partner.operand == 1
+    assert left == []
+
+
+@pytest.mark.parametrize(
+    "module, args, sites, left",
+    [
+        (Twice(), (torch.ones(2, 3),), ["head.weight"], ["linear.weight"]),
+        (
+            nn.Sequential(parametrizations.weight_norm(nn.Linear(3, 2)), nn.Linear(2, 2)),
+            (torch.ones(2, 3),),
+            ["1.weight"],
+            ["0.parametrizations.weight.original0", "0.parametrizations.weight.original1"],
+        ),
+        (nn.LSTM(3, 2), (torch.ones(2, 4, 3),), [], ["weight_ih_l0", "weight_hh_l0"]),
+        (
+            nn.Sequential(nn.Embedding(5, 3), nn.Linear(3, 2)),
+            (torch.zeros(2, 4, dtype=torch.long),),
+            ["1.weight"],
+            [],
+        ),
+        (
+            nn.TransformerEncoderLayer(4, 2, 8, batch_first=True),
+            (torch.ones(2, 3, 4),),
+            ["linear1.weight", "linear2.weight"],
+            ["self_attn.in_proj_weight", "self_attn.out_proj.weight"],
+        ),
+        (
+            nn.Sequential(nn.ConvTranspose1d(3, 2, 2), nn.Conv1d(2, 2, 1)),
+            (torch.ones(2, 3, 4),),
+            ["1.weight"],
+            ["0.weight"],
+        ),
+    ],
+    ids=["twice", "weight norm", "lstm", "embedding", "transformer", "transposed"],
+)
+def test_what_is_no_layer_of_its_own_is_left(module, args, sites, left):
+    seen, missing = found(module, *args)
+    assert [site.weight for site in seen] == sites
+    assert missing == left
+
+
+def test_probe_sees_the_call_and_ends_the_pass():
+    class Both(Probe):
+        def before(self, arguments):
+            self.given = arguments
+
+        def after(self, output):
+            self.output = output.clone()
+
+    module = dense(0)
+    reached = []
+    module[6].register_forward_hook(lambda *_: reached.append(True))
+    look = view(module, caller="f")
+    sites, _ = find_sites(look, look.state, (torch.ones(2, 3),))
+    reached.clear()
+    x = torch.randn(4, 3)
+    probe = Both()
+    watch(look, (x,), look.state, {sites[0].call: probe})
+    assert torch.equal(probe.given["input"], x)
+    torch.testing.assert_close(probe.output, module[0](x))
+    assert not reached
