@@ -151,9 +151,9 @@ class NetParameters:
         """Refuse values out of range, unknown names, and a module that is an instance."""
         caller = type(self).__name__
         check_module(self.module, caller)
-        check_device(self.device, caller)
         params = self.get_params(deep=False)
         check_constraints(self._parameter_constraints, params, caller)
+        check_device(self.device, caller)
         self._check_names(self._params_to_validate, caller)
         check_arguments(self.optimizer, "optimizer", self._given("optimizer"), caller)
         check_arguments(self.criterion, "criterion", self._given("criterion"), caller)
