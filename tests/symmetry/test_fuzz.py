@@ -153,3 +153,24 @@ def test_a_failing_plan_is_made_small(monkeypatch):
     assert len(plan.steps) > 1
     assert [step for step, _ in small.steps] == [name]
     assert small.largest == 2
+
+
+FAILED_ONCE = {
+    "units of a dead mean made one": (
+        "sequence",
+        (("thirds", 1749745463), ("train_only", 1941989230), ("one_chosen", 2226832224)),
+        71290,
+    ),
+    "a view of what wide kernels lay out otherwise": (
+        "vector",
+        (("along_in_view", 62752565), ("train_only", 158475460), ("vmapped", 3166439915)),
+        94327,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind, steps, seed", FAILED_ONCE.values(), ids=FAILED_ONCE)
+def test_nets_that_failed_once_do_not_fail_again(kind, steps, seed):
+    verdict = judge(Plan(seed, kind, steps, False, 2))
+    assert not verdict.faults, verdict
+    assert verdict.refused is None

@@ -159,6 +159,10 @@ class GraphRunner:
             return outputs[0] if single and isinstance(outputs, (list, tuple)) else outputs
         if node.target is torch.ops.aten.batch_norm.default and _wants_gradient(args[3:5]):
             return _batch_norm(*args)
+        if node.target is torch.ops.aten.view.default and not args[0].is_contiguous():
+            # wide kernels may lay memory out otherwise than those of the trace; where a view is
+            # possible, this is one
+            return args[0].reshape(args[1])
         return _kept_wide(node.target(*args, **kwargs))
 
 
