@@ -161,6 +161,11 @@ FAILED_ONCE = {
         (("thirds", 1749745463), ("train_only", 1941989230), ("one_chosen", 2226832224)),
         71290,
     ),
+    "an empty slice": (
+        "vector",
+        (("cross_attention", 3545729132), ("pooled", 3264587057), ("weight_in_parts", 133756819)),
+        198,
+    ),
     "a view of what wide kernels lay out otherwise": (
         "vector",
         (("along_in_view", 62752565), ("train_only", 158475460), ("vmapped", 3166439915)),

@@ -257,6 +257,9 @@ class _Pass:
             if not isinstance(value, Labelled):
                 continue
             shape = op.shape(index if several else None)
+            if 0 in shape:  # nothing lies in it, so nothing is claimed of it
+                found[index] = Labelled((None,) * len(shape), shape)
+                continue
             sizes = tuple(
                 size if axis is None else axis_size(axis)
                 for axis, size in zip(value.axes, shape, strict=False)
@@ -266,7 +269,7 @@ class _Pass:
                     f"discover_symmetry: the rule for {op.name!r} labels a result of shape "
                     f"{shape} as if it had shape {sizes}; correct the rule given to register_rule."
                 )
-        return result
+        return found if several else found[0]
 
     def _written(self, op: Operation, result, is_written: bool):
         """Let results written in place agree with what was there; name their uniform axes."""

@@ -27,7 +27,12 @@ _STEP = 1e-12  # relative change of all weights: what it does to the outputs, ro
 N_DRAWS = 3
 DRAWS = ("uniform", "transposition", "one copy", "some copies", "derangement")
 _WIDER = {torch.float32: torch.float64, torch.complex64: torch.complex128}
-_FALSE_REFUSALS = ("please report", "run as it is, the net changes", "does not take 'X'")
+_FALSE_REFUSALS = (
+    "please report",
+    "run as it is, the net changes",
+    "does not take 'X'",
+    "correct the rule given to register_rule",  # the hunt gives none
+)
 
 
 @dataclass
