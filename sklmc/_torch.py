@@ -125,10 +125,10 @@ def module_device(module: nn.Module) -> torch.device:
 
 
 def to_device(value, device):
-    """Move a tensor, or a tuple of tensors, to a device."""
+    """Move a tensor, or the tensors in a tuple, to a device."""
     if isinstance(value, tuple):
         return tuple(to_device(part, device) for part in value)
-    return value.to(device)
+    return value.to(device) if isinstance(value, torch.Tensor) else value
 
 
 def fixed_normal(shape: tuple[int, ...], dtype: torch.dtype, seed: int = 0) -> torch.Tensor:

@@ -21,7 +21,7 @@ from sklmc.connectivity._path_evaluator import (
 from sklmc.connectivity._path_losses import PathLosses, Samples
 from sklmc.connectivity._population import Population, run_between, same_bits
 from sklmc.merging import reestimate_statistics, tracked_norms
-from sklmc.models import Inputs, interpolate_states, view
+from sklmc.models import Arrays, Inputs, interpolate_states, view
 
 LOGIT_BYTES = 2**27  # logits that one task may keep for calibration
 STATE_BYTES = 2**28  # weights that one task may hold
@@ -96,7 +96,7 @@ class PathJob:
                 local.append((a, a))
                 continue
             try:
-                aligner = clone(self.aligner).fit(models[a], models[b], inputs.given, y)
+                aligner = clone(self.aligner).fit(models[a], models[b], inputs, y)
                 moved = view(aligner.transform(models[b]), caller=self.population.caller).state
             except Exception as error:
                 if not self.catch:
@@ -116,7 +116,7 @@ class PathJob:
     def _side_samples(self) -> tuple[Inputs, np.ndarray]:
         """Return what aligner and repair see: the calibration samples where there are any."""
         at = self.samples.n_scored if self.calibration == "given" else 0
-        inputs = Inputs(*self.samples.block(at, len(self.samples.target)))
+        inputs = Arrays(*self.samples.block(at, len(self.samples.target)))
         return inputs, np.array(self.samples.target[at:])
 
     # Scores

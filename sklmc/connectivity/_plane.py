@@ -28,7 +28,7 @@ from sklmc.connectivity._population import Population
 from sklmc.merging import reestimate_statistics
 from sklmc.merging._merge import align_models
 from sklmc.models import (
-    Inputs,
+    Arrays,
     average_states,
     check_compatible,
     common_input,
@@ -230,7 +230,7 @@ class _PlaneWork:
         state = average_states(states, weights)
         n = len(self.samples.target)
         if self.repair is not None and max(weights) != 1.0:
-            inputs = Inputs(*self.samples.block(0, n))
+            inputs = Arrays(*self.samples.block(0, n))
             state = reestimate_statistics(skeleton, state, inputs)
         total, n_values = np.zeros(2), 0
         for start, stop in self.samples.spans(ROWS):

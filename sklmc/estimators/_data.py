@@ -14,7 +14,7 @@ from skorch.utils import is_dataset
 from torch.utils.data import Subset
 
 from sklmc._sklearn import check_is_fitted, validate_data
-from sklmc.models._inputs import check_tensor
+from sklmc.models._arrays import check_tensor
 
 LABELS = (str, bytes, Number, np.generic, type(None))  # what a single label may be
 

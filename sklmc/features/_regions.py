@@ -12,7 +12,7 @@ from torch import nn
 
 from sklmc.features._layers import Layer, trace_layers
 from sklmc.features._nets_on_samples import layer_reader
-from sklmc.models import Inputs, ModelView, check_finite, predict_outputs, view
+from sklmc.models import Arrays, ModelView, check_finite, predict_outputs, view
 
 ON_LINE = 1e-11  # of a unit's range over the box: nearer to zero counts as zero
 AFFINE_ERROR = 1e-6  # of the outputs' range: more than rounding makes of an affine function
@@ -232,7 +232,7 @@ def _check_affine(look: ModelView, polygons: list[np.ndarray], caller: str) -> N
     weights /= np.repeat(np.add.reduceat(weights, starts), sizes)
 
     def run(x: np.ndarray) -> np.ndarray:
-        outputs = predict_outputs(look, Inputs(torch.from_numpy(x)), batch_size=BATCH)
+        outputs = predict_outputs(look, Arrays(torch.from_numpy(x)), batch_size=BATCH)
         return outputs.flatten(1).numpy()
 
     corners = run(points)

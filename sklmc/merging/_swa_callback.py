@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from sklmc._validation import LARGEST_RATE, check_flag, check_number
 from sklmc.merging._batch_norm import reestimate_statistics, tracked_norms
-from sklmc.models import Inputs, view
+from sklmc.models import Arrays, Inputs, view
 
 ANNEAL_FROM, ANNEAL_TO = 0.5, 0.9  # parts of the epochs before averaging, as in the paper
 
@@ -257,4 +257,4 @@ def _all_inputs(net, dataset) -> Inputs:
             "StochasticWeightAveraging: batch-norm statistics need inputs that are one tensor, got "
             f"{type(batches[0]).__name__}; set update_batch_norm=False."
         )
-    return Inputs(torch.cat(batches).cpu())
+    return Arrays(torch.cat(batches).cpu())

@@ -21,7 +21,7 @@ from sklmc.models._forward import (
     first_tensor,
     read_once,
 )
-from sklmc.models._inputs import BLOCK_ROWS, Inputs
+from sklmc.models._inputs import BLOCK_ROWS, Arrays, Batches, Inputs, Items
 from sklmc.models._losses import (
     class_logits,
     is_classification,

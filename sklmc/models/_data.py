@@ -2,35 +2,37 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from sklmc._validation import check_same_length
 from sklmc.models._inputs import Inputs
 from sklmc.models._losses import per_sample_loss
-from sklmc.models._outputs import run_module
+from sklmc.models._outputs import predict_outputs
 from sklmc.models._view import ModelView
 
 PROBE_ROWS = 4  # samples that the net is run on, to see whether it takes them
 
 
 def read_data(view: ModelView, X, y=None) -> tuple[Inputs, torch.Tensor | None]:
-    """Return forward's arguments, and the target or None."""
+    """Return the samples, and the target or None; X may hold it (a Dataset, a DataLoader)."""
     inputs = view.to_input(X)
+    y = inputs.targets() if y is None else y
     if y is not None:
         return inputs, read_target(view, inputs, y)
     _probe(view, inputs, list(range(min(PROBE_ROWS, len(inputs)))))
     return inputs, None
 
 
-def read_labelled_data(view: ModelView, X, y) -> tuple[Inputs, torch.Tensor]:
-    """Return forward's arguments and the target, which must be there."""
+def read_labelled_data(view: ModelView, X, y=None) -> tuple[Inputs, torch.Tensor]:
+    """Return the samples and the target, which must be there."""
     inputs = view.to_input(X)
-    return inputs, read_target(view, inputs, y)
+    return inputs, read_target(view, inputs, inputs.targets() if y is None else y)
 
 
 def read_target(view: ModelView, inputs: Inputs, y) -> torch.Tensor:
     """Return the target, if it fits what the net gives: length, shape, range of the labels."""
-    target = view.to_target(y)
+    target = view.to_target(_join_batches(y, len(inputs)))
     if target.ndim == 0:
         raise ValueError(f"{view.caller}: 'y' must hold one value per sample, got a single number.")
     check_same_length(inputs, target, view.caller)
@@ -50,6 +52,14 @@ def read_target(view: ModelView, inputs: Inputs, y) -> torch.Tensor:
 def _probe(view: ModelView, inputs: Inputs, rows: list[int]) -> tuple[torch.Tensor, list[int]]:
     """Run a net on some samples; on all of them where it takes no fewer (nodes of a graph)."""
     try:
-        return run_module(view, inputs[rows].args).cpu(), rows
+        return predict_outputs(view, inputs[torch.tensor(rows)]), rows
     except ValueError:
-        return run_module(view, inputs.args).cpu(), list(range(len(inputs)))
+        return predict_outputs(view, inputs, batch_size=len(inputs)), list(range(len(inputs)))
+
+
+def _join_batches(y, n_samples: int):
+    """Return labels that come in batches, as X may, as one array."""
+    in_batches = isinstance(y, list) and all(getattr(part, "ndim", 0) > 0 for part in y)
+    if in_batches and len(y) != n_samples == sum(map(len, y)):
+        return np.concatenate([np.asarray(part) for part in y])
+    return y

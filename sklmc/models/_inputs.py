@@ -1,226 +1,222 @@
-"""From array-likes to the tensors that a module and a loss want."""
+"""Samples on their way through a net: in memory, read when they are needed, or whole batches."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import abc
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 import torch
-from scipy import sparse
-from torch import nn
-from torch.utils.data import DataLoader, Dataset
 
-from sklmc.exceptions import NonFiniteError
-
-SAMPLE_ROWS = 8  # rows of X that a trace sees
 BLOCK_ROWS = 1024  # default number of samples in a forward pass
+Args = tuple  # forward's arguments, in its order
 
 
-class Inputs:
-    """The samples that flow through a net: forward's arguments, one row of each for a sample.
+class Block(NamedTuple):
+    """One forward pass: its arguments, and which of its outputs belong to which samples."""
 
-    An argument of another length than the first that is longer than one (a mask that all samples
-    share, a number) goes with every block as it is.
+    args: Args
+    outputs: slice | torch.Tensor  # the outputs that count
+    samples: slice | torch.Tensor  # the samples, numbered in all, that they belong to
+
+
+class Inputs(abc.ABC):
+    """The samples that flow through a net, whatever X was.
+
+    A sample is what has one output. Rooms ask how many there are, choose some by their indices,
+    and send them through nets block by block.
     """
 
     __iter__ = None  # a row is no item: an array made of Inputs would be a mistake
 
-    def __init__(self, *args: torch.Tensor):
-        self.args = args
-        lengths = [len(part) for part in args if part.ndim]
-        self._n_samples = next((n for n in lengths if n > 1), max(lengths, default=0))
-
+    @abc.abstractmethod
     def __len__(self) -> int:
-        return self._n_samples
+        """Return the number of samples."""
 
-    @property
-    def given(self) -> torch.Tensor | tuple[torch.Tensor, ...]:
-        """What `ModelView.to_input` takes: a tensor, or a tuple of several."""
-        return self.args[0] if len(self.args) == 1 else self.args
-
+    @abc.abstractmethod
     def __getitem__(self, rows) -> Inputs:
         """Return some samples, by a slice or by their indices."""
-        return Inputs(*(part[rows] if self._has_rows(part) else part for part in self.args))
 
-    def blocks(self, size: int | None = None) -> Iterator[tuple[torch.Tensor, ...]]:
-        """Yield forward's arguments for one block of samples after the other."""
-        size = size or BLOCK_ROWS
-        for start in range(0, len(self), size):
-            yield self[start : start + size].args
+    @abc.abstractmethod
+    def passes(self, size: int | None = None) -> Iterator[Block]:
+        """Yield forward passes of `size` samples each, that cover all samples."""
 
-    def first(self, n: int) -> tuple[torch.Tensor, ...]:
+    def blocks(self, size: int | None = None) -> Iterator[Args]:
+        """Yield forward's arguments alone, where it does not matter whose outputs come out."""
+        return (block.args for block in self.passes(size))
+
+    def first(self, n: int) -> Args:
         """Return forward's arguments for the first samples."""
-        return self[:n].args
+        return next(iter(self[:n].blocks(n)))
+
+    def whole(self) -> Args:
+        """Return forward's arguments for all samples in one pass, as far as one pass can."""
+        return self.first(len(self))
 
     def spread(self, most: int) -> torch.Tensor:
         """Return rows at even distances: all of them, or `most`."""
         n_rows = min(len(self), most)
         return torch.linspace(0, len(self) - 1, n_rows, dtype=torch.float64).round().long()
 
-    def _has_rows(self, part: torch.Tensor) -> bool:
-        return part.ndim > 0 and len(part) == len(self)
+    def targets(self) -> np.ndarray | None:
+        """Return the labels that came with X as an array, or None."""
+        return None
+
+    def collect(self, run: Callable[[Args], torch.Tensor], size: int | None = None):
+        """Return ``run(args)`` of all samples, (n_samples, ...), in their order."""
+        blocks, found = [], []
+        for block in self.passes(size):
+            found.append(run(block.args)[block.outputs])
+            blocks.append(block.samples)
+        joined = torch.cat(found)
+        if all(isinstance(rows, slice) for rows in blocks):
+            return joined
+        ordered = torch.empty_like(joined)
+        ordered[torch.cat([_indices(rows) for rows in blocks])] = joined
+        return ordered
 
 
-def several_arguments(X) -> bool:
-    """Say whether X is a tuple of tensors: forward's arguments, one by one."""
-    return isinstance(X, tuple) and bool(X) and all(isinstance(p, torch.Tensor) for p in X)
+class Arrays(Inputs):
+    """Samples in memory: forward's arguments, one row of each for a sample.
 
-
-def check_input(X, caller: str) -> None:
-    """Refuse what is neither one array of samples nor a tuple of tensors, forward's arguments.
-
-    A list of rows is one array; a list of arrays with rows of their own could be batches, or
-    samples, and is not guessed at.
+    An argument of another length than the first that is longer than one (a mask that all samples
+    share, a number, None) goes with every block as it is.
     """
-    if isinstance(X, torch.Tensor):
-        check_tensor(X, caller, "X")
-    elif several_arguments(X):
-        for part in X:
-            check_tensor(part, caller, "X")
-        if X[0].ndim == 0 or len(X[0]) == 0:
-            raise ValueError(
-                f"{caller}: 'X' must hold at least one sample, but its first tensor has shape "
-                f"{tuple(X[0].shape)}."
-            )
-    elif X is None or isinstance(X, (Mapping, str, bytes, set, type, Dataset, DataLoader)):
-        raise TypeError(
-            f"{caller}: 'X' must be array-like, or a tuple of tensors (forward's arguments), got "
-            f"{type(X).__name__}."
+
+    def __init__(self, *args):
+        self.args = args
+        lengths = [len(part) for part in args if isinstance(part, torch.Tensor) and part.ndim]
+        self._n_samples = next((n for n in lengths if n > 1), max(lengths, default=0))
+
+    def __len__(self) -> int:
+        return self._n_samples
+
+    def __getitem__(self, rows) -> Arrays:
+        return Arrays(*(part[rows] if self._has_rows(part) else part for part in self.args))
+
+    def passes(self, size: int | None = None) -> Iterator[Block]:
+        size = size or BLOCK_ROWS
+        for start in range(0, len(self), size):
+            rows = slice(start, min(start + size, len(self)))
+            yield Block(self[rows].args, slice(None), rows)
+
+    def joins(self, args: Args) -> bool:
+        """Say whether a batch goes on with these samples: the same in all but its rows."""
+        other = Arrays(*args)
+        return len(args) == len(self.args) and all(
+            self._has_rows(a) and other._has_rows(b) and a.shape[1:] == b.shape[1:]
+            for a, b in zip(self.args, args)
         )
-    elif sparse.issparse(X):
-        raise TypeError(f"{caller}: 'X' is sparse; pass X.toarray().")
-    elif isinstance(X, (list, tuple)) and any(map(_holds_rows, X)):
-        raise ValueError(
-            f"{caller}: 'X' is a {type(X).__name__} of {len(X)} arrays, which could be batches or "
-            "samples; pass one array (np.concatenate(X) of batches, np.stack(X) of samples), or a "
-            "tuple of tensors for several arguments of forward."
-        )
+
+    def join(self, batches: Sequence[Args]) -> Arrays:
+        """Return these samples and those of other batches."""
+        return Arrays(*map(torch.cat, zip(self.args, *batches)))
+
+    def _has_rows(self, part) -> bool:
+        return isinstance(part, torch.Tensor) and part.ndim > 0 and len(part) == len(self)
 
 
-def check_tensor(tensor: torch.Tensor, caller: str, name: str) -> None:
-    """Refuse a tensor whose values cannot be read one by one."""
-    if tensor.is_meta:
-        raise ValueError(
-            f"{caller}: '{name}' is on the meta device and has no values; pass the data itself."
-        )
-    if tensor.layout is not torch.strided or tensor.is_nested or tensor.is_quantized:
-        kind = "quantised" if tensor.is_quantized else "nested" if tensor.is_nested else "sparse"
-        raise TypeError(f"{caller}: '{name}' is a {kind} tensor; pass a dense one.")
+class Items(Inputs):
+    """Samples that are read when they are needed: never more than a block of them in memory.
 
-
-def module_input(X, module: nn.Module, caller: str) -> torch.Tensor:
-    """Return X as a CPU tensor in the dtype that `module` computes in.
-
-    Integers stay integers where the module looks them up in an embedding.
+    `fetch` returns forward's arguments for some indices, `fetch_targets` (where X has labels in
+    it) their labels.
     """
-    tensor = (
-        X.detach().cpu() if isinstance(X, torch.Tensor) else torch.from_numpy(_array(X, caller))
-    )
-    if tensor.ndim == 0 or len(tensor) == 0:
-        raise ValueError(
-            f"{caller}: 'X' must hold at least one sample, got shape {tuple(tensor.shape)}."
+
+    def __init__(
+        self,
+        n_items: int,
+        fetch: Callable[[list[int]], Args],
+        fetch_targets: Callable[[list[int]], np.ndarray] | None = None,
+        rows: torch.Tensor | None = None,
+    ):
+        self._n_items = n_items
+        self._fetch = fetch
+        self._fetch_targets = fetch_targets
+        self._rows = torch.arange(n_items) if rows is None else rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, rows) -> Items:
+        return Items(self._n_items, self._fetch, self._fetch_targets, self._rows[rows])
+
+    def passes(self, size: int | None = None) -> Iterator[Block]:
+        size = size or BLOCK_ROWS
+        for start in range(0, len(self), size):
+            rows = slice(start, min(start + size, len(self)))
+            yield Block(self._fetch(self._rows[rows].tolist()), slice(None), rows)
+
+    def targets(self) -> np.ndarray | None:
+        if self._fetch_targets is None:
+            return None
+        parts = self._rows.split(BLOCK_ROWS)
+        return np.concatenate([self._fetch_targets(part.tolist()) for part in parts])
+
+
+class Batches(Inputs):
+    """Batches that must stay whole, as graphs whose edges point across them.
+
+    Whichever samples are chosen, the batches that hold them run as they are, and only the chosen
+    outputs count. `read` returns all batches anew; `count` says how many outputs one has.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[], Iterable[Args]],
+        count: Callable[[Args], int],
+        read_targets: Callable[[], Iterable[np.ndarray]] | None = None,
+        chosen: torch.Tensor | None = None,
+        sizes: list[int] | None = None,
+    ):
+        self._read = read
+        self._count = count
+        self._read_targets = read_targets
+        self._chosen = chosen
+        self._known_sizes = sizes
+
+    def __len__(self) -> int:
+        return sum(self._sizes()) if self._chosen is None else len(self._chosen)
+
+    def __getitem__(self, rows) -> Batches:
+        chosen = torch.arange(len(self)) if self._chosen is None else self._chosen
+        return Batches(
+            self._read, self._count, self._read_targets, chosen[rows], list(self._sizes())
         )
-    if tensor.is_complex():
-        raise ValueError(f"{caller}: 'X' must be real, got complex numbers.")
-    looks_up = any(isinstance(part, (nn.Embedding, nn.EmbeddingBag)) for part in module.modules())
-    if looks_up and not tensor.is_floating_point():
-        return tensor.long()
-    if not torch.isfinite(tensor).all():
-        raise NonFiniteError(
-            f"{caller}: 'X' contains NaN or infinity; remove or impute these values."
-        )
-    cast = tensor.to(floating_dtype(module))
-    if not torch.isfinite(cast).all():
-        raise NonFiniteError(
-            f"{caller}: 'X' holds values up to {float(tensor.abs().max()):.3g}, which are infinite "
-            f"in {str(cast.dtype).removeprefix('torch.')}, the dtype of the net; scale X."
-        )
-    return cast
+
+    def passes(self, size: int | None = None) -> Iterator[Block]:
+        starts = itertools.accumulate(self._sizes(), initial=0)
+        for args, (start, stop) in zip(self._read(), itertools.pairwise(starts)):
+            if self._chosen is None:
+                yield Block(args, slice(None), slice(start, stop))
+                continue
+            samples = ((start <= self._chosen) & (self._chosen < stop)).nonzero()[:, 0]
+            if len(samples):
+                yield Block(args, self._chosen[samples] - start, samples)
+
+    def blocks(self, size: int | None = None) -> Iterator[Args]:
+        if self._chosen is None:  # nobody asks how many outputs there are
+            return iter(self._read())
+        return super().blocks(size)
+
+    def first(self, n: int) -> Args:
+        return next(iter(self.blocks()))
+
+    def targets(self) -> np.ndarray | None:
+        if self._read_targets is None:
+            return None
+        joined = np.concatenate(list(self._read_targets()))
+        return joined if self._chosen is None else joined[self._chosen.numpy()]
+
+    def _sizes(self) -> list[int]:
+        """Return the number of outputs of each batch; each is run once to see it."""
+        if self._known_sizes is None:
+            self._known_sizes = [self._count(args) for args in self._read()]
+        return self._known_sizes
 
 
-def check_target(y, caller: str) -> None:
-    """Refuse a target that is no array of values."""
-    if isinstance(y, torch.Tensor):
-        check_tensor(y, caller, "y")
-    elif sparse.issparse(y):
-        raise TypeError(f"{caller}: 'y' is sparse; pass y.toarray().")
-    elif y is None or isinstance(y, (Mapping, str, bytes, set, Dataset, DataLoader)):
-        raise TypeError(f"{caller}: 'y' must be array-like, got {type(y).__name__}.")
-
-
-def module_target(y, caller: str) -> torch.Tensor:
-    """Return y as int64 class codes (integers, booleans) or as floats (regression)."""
-    if isinstance(y, torch.Tensor):
-        y = y.detach().cpu()
-        y = y.double() if y.is_floating_point() else y  # numpy has no bfloat16
-    values = _one_array(y, caller, "y")
-    if values.dtype.kind in "OUS":
-        raise TypeError(
-            f"{caller}: 'y' holds labels of type {values.dtype}, but a plain module knows no "
-            "classes; encode them as 0..n_classes-1 or pass a fitted NetClassifier."
-        )
-    if values.dtype.kind in "biu":
-        return torch.from_numpy(values.astype(np.int64))
-    if values.dtype.kind != "f":
-        raise TypeError(f"{caller}: 'y' must hold numbers, got dtype {values.dtype}.")
-    if not np.isfinite(values).all():
-        raise NonFiniteError(f"{caller}: 'y' contains NaN or infinity.")
-    return torch.from_numpy(values.astype(np.float64))
-
-
-def floating_dtype(module: nn.Module) -> torch.dtype:
-    """Return the dtype of the first floating parameter; float32 where there is none."""
-    for parameter in module.parameters():
-        if parameter.is_floating_point():
-            return parameter.dtype
-    return torch.float32
-
-
-def leading_width(module: nn.Module) -> int | None:
-    """Return the width of the first Linear layer where nothing with weights stands before it."""
-    for part in module.modules():
-        if next(part.parameters(recurse=False), None) is not None or isinstance(part, nn.Flatten):
-            plain = isinstance(part, nn.Linear) and type(part).forward is nn.Linear.forward
-            return part.in_features if plain else None
-    return None
-
-
-def _array(X, caller: str) -> np.ndarray:
-    """Return an array-like as a dense, owned ndarray of numbers."""
-    values = _one_array(X, caller, "X")
-    if values.dtype.kind in "OUS":
-        try:
-            values = values.astype(np.float64)
-        except (TypeError, ValueError):
-            raise ValueError(
-                f"{caller}: 'X' must hold numbers, got dtype {values.dtype}; encode text columns."
-            ) from None
-    if values.dtype.kind not in "biufc":
-        raise TypeError(f"{caller}: 'X' must hold numbers, got dtype {values.dtype}.")
-    dtype = values.dtype.newbyteorder("=")
-    if dtype.kind == "u" and dtype.itemsize > 1:
-        dtype = np.dtype(np.int64)
-    elif dtype.kind == "f" and dtype.itemsize > 8:
-        dtype = np.dtype(np.float64)
-    return np.array(values, dtype=dtype)  # torch wants writable, native memory
-
-
-def _one_array(values, caller: str, name: str) -> np.ndarray:
-    """Return an array-like as numpy sees it."""
-    if isinstance(values, (pd.DataFrame, pd.Series)):
-        return values.to_numpy()
-    try:
-        return np.asarray(values)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(
-            f"{caller}: '{name}' cannot be read as one array ({error}); pass an array whose rows "
-            "have one length."
-        ) from None
-
-
-def _holds_rows(part) -> bool:
-    """Say whether an element of a list is more than a row of numbers: an array of rows."""
-    if isinstance(part, (list, tuple)):
-        return any(getattr(inner, "ndim", 0) > 0 or _holds_rows(inner) for inner in part[:1])
-    return getattr(part, "ndim", 0) > 1
+def _indices(rows: slice | torch.Tensor) -> torch.Tensor:
+    """Return the samples of a block one by one."""
+    return torch.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows

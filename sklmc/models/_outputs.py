@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
 from sklmc._torch import single_thread, to_device, torch_defaults
-from sklmc.models._inputs import Inputs, floating_dtype, leading_width
-from sklmc.models._view import ModelView
+from sklmc.models._arrays import floating_dtype, leading_width
+from sklmc.models._inputs import Inputs
+
+if TYPE_CHECKING:
+    from sklmc.models._view import ModelView
 
 
 def run_module(
@@ -27,7 +31,7 @@ def run_module(
             else:
                 output = functional_call(view.module, dict(state), args, tie_weights=False)
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
-        shapes = ", ".join(str(tuple(arg.shape)) for arg in args)
+        shapes = ", ".join(str(tuple(arg.shape)) for arg in args if isinstance(arg, torch.Tensor))
         width = leading_width(view.original)
         hint = f" Its first linear layer takes {width} features." if width else ""
         reason = str(error).strip().splitlines()[0]
@@ -53,8 +57,7 @@ def predict_outputs(
 ) -> torch.Tensor:
     """Return a module's outputs (n_samples, ...) in eval mode, on the CPU, one thread."""
     with single_thread():
-        blocks = [run_module(view, args, state).cpu() for args in inputs.blocks(batch_size)]
-    return torch.cat(blocks)
+        return inputs.collect(lambda args: run_module(view, args, state).cpu(), batch_size)
 
 
 def count_multiply_adds(view: ModelView, inputs: Inputs) -> int:

@@ -16,23 +16,22 @@ from torch import nn
 
 from sklmc._sklearn import FrozenEstimator
 from sklmc._torch import fixed_normal, module_device
+from sklmc.models._arrays import (
+    check_target,
+    check_tensor,
+    floating_dtype,
+    leading_width,
+    module_input,
+    module_target,
+)
 from sklmc.models._copying import (
     module_with_state,
     net_with_state,
     private_copy,
     read_tensors,
 )
-from sklmc.models._inputs import (
-    SAMPLE_ROWS,
-    Inputs,
-    check_input,
-    check_target,
-    floating_dtype,
-    leading_width,
-    module_input,
-    module_target,
-    several_arguments,
-)
+from sklmc.models._inputs import Inputs
+from sklmc.models._reading import SAMPLE_ROWS, few_samples, read_inputs
 
 
 class ModelView:
@@ -77,14 +76,17 @@ class ModelView:
             else None
         )
 
-    def to_input(self, X) -> Inputs:
-        """Return forward's arguments on the CPU; a tuple of tensors holds several."""
-        check_input(X, self.caller)
-        if several_arguments(X):
-            return Inputs(*(part.detach().cpu() for part in X))
+    def to_tensor(self, X) -> torch.Tensor:
+        """Return one array-like as the module takes it, on the CPU."""
+        if isinstance(X, torch.Tensor):
+            check_tensor(X, self.caller, "X")
         if hasattr(self.net, "_model_input"):
-            return Inputs(torch.from_numpy(np.array(self.net._model_input(X))))
-        return Inputs(module_input(X, self.original, self.caller))
+            return torch.from_numpy(np.array(self.net._model_input(X)))
+        return module_input(X, self.original, self.caller)
+
+    def to_input(self, X) -> Inputs:
+        """Return the samples of X, whatever kind it is of."""
+        return read_inputs(self, X)
 
     def to_target(self, y) -> torch.Tensor:
         """Return int64 class codes or float targets: the dtype decides on the loss."""
@@ -100,16 +102,9 @@ class ModelView:
         return target.double() if target.is_floating_point() else target.long()
 
     def sample(self, X=None) -> tuple[torch.Tensor, ...]:
-        """Return forward's arguments for a trace: a few samples, at least two.
-
-        In a tuple, an argument of length one beside longer ones (a mask that all samples share)
-        stays as it is.
-        """
+        """Return forward's arguments for a trace: a few samples, at least two."""
         if X is not None:
-            check_input(X, self.caller)
-            inputs = self.to_input(X[:SAMPLE_ROWS] if _is_long(X) else X)
-            few = inputs.first(SAMPLE_ROWS)
-            return few if len(inputs) > 1 else tuple(map(_twice, few))
+            return few_samples(self, X)
         if hasattr(self.net, "_model_sample"):
             sample = torch.from_numpy(np.array(self.net._model_sample()))
             if not sample.is_floating_point():
@@ -174,17 +169,6 @@ def _holds_many(model) -> bool:
     """Say whether an estimator of another library is an ensemble: its estimator_ is a template."""
     ours = any(parent.__module__.startswith("sklmc.") for parent in type(model).__mro__)
     return hasattr(model, "estimators_") and not ours
-
-
-def _is_long(X) -> bool:
-    """Say whether X holds more samples than a trace needs, as rows that can be cut off."""
-    sized = hasattr(X, "__len__") and getattr(X, "ndim", 1) > 0
-    return sized and not several_arguments(X) and len(X) > SAMPLE_ROWS
-
-
-def _twice(part: torch.Tensor) -> torch.Tensor:
-    """Return the only sample of an argument twice; a number stays as it is."""
-    return part.expand(2, *part.shape[1:]).clone() if part.ndim else part
 
 
 def _itself(model):

@@ -64,10 +64,8 @@ LABELLED = [merge, merge_as_they_are, repaired, align, learn, score, temperature
 @pytest.mark.parametrize(
     "X, said",
     [
-        (BATCHES, "'X' is a list of 3 arrays, which could be .* pass one array .* or a tuple"),
-        ([torch.from_numpy(b) for b in BATCHES], "'X' is a list of 3 arrays"),
-        (tuple(BATCHES), "'X' is a tuple of 3 arrays"),
-        ([(b, b) for b in BATCHES], "'X' is a list of 3 arrays"),
+        (tuple(BATCHES), "(cannot run on|does not take) 'X'"),
+        ([(b, b) for b in BATCHES], "(cannot run on|does not take) 'X'"),
         (META, "'X' is on the meta device and has no values"),
         (SPARSE, "'X' is a sparse tensor; pass a dense one"),
         ((SPARSE,), "'X' is a sparse tensor; pass a dense one"),
@@ -122,8 +120,6 @@ def test_targets_that_do_not_fit_are_refused(room, y, said):
         ([[1.0, 2.0], [3.0]], "'X' cannot be read as one array .* rows"),
         (torch.quantize_per_tensor(torch.ones(2, 3), 0.1, 0, torch.quint8), "quantised tensor"),
         (torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]), "nested tensor"),
-        (torch.utils.data.TensorDataset(torch.ones(9, 3)), "got TensorDataset"),
-        (torch.utils.data.DataLoader([1, 2]), "array-like, .* got DataLoader"),
         ({1, 2}, "got set"),
         ((torch.ones(0, 3), torch.ones(0, 3)), "at least one sample"),
         ((torch.tensor(1.0),), "at least one sample"),
@@ -137,7 +133,7 @@ def test_other_things_are_refused(X, said, read):
 
 def test_fitted_nets_refuse_the_same():
     net = NetClassifier(max_epochs=1, random_state=0).fit(X, Y)
-    for bad in (BATCHES, META, SPARSE):
+    for bad in (META, SPARSE):
         with pytest.raises((TypeError, ValueError), match="f: 'X' is"):
             view(net, caller="f").to_input(bad)
     with pytest.raises(ValueError, match="f: 'y' is on the meta device"):
@@ -156,14 +152,14 @@ def test_fitted_nets_refuse_the_same():
 )
 def test_lists_of_rows_are_one_array(rows):
     inputs, target = read_data(view(chain(0), caller="f"), rows, Y.tolist())
-    assert np.array_equal(inputs.given.numpy(), X)
+    assert np.array_equal(inputs.args[0].numpy(), X)
     assert target.tolist() == Y.tolist()
 
 
 def test_rows_of_images_as_nested_lists_are_one_array():
     images = np.arange(18.0).reshape(2, 1, 3, 3)
     net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(2, 2))
-    assert view(net, caller="f").to_input(images.tolist()).given.shape == (2, 1, 3, 3)
+    assert view(net, caller="f").to_input(images.tolist()).args[0].shape == (2, 1, 3, 3)
 
 
 class Sum(nn.Module):

@@ -8,11 +8,11 @@ from scipy import sparse
 from torch import nn
 
 from sklmc.exceptions import NonFiniteError
-from sklmc.models import Inputs, view
+from sklmc.models import Arrays, view
 
 
 def tensor_of(X, module=None):
-    return view(module or nn.Linear(2, 2), caller="f").to_input(X).given
+    return view(module or nn.Linear(2, 2), caller="f").to_input(X).args[0]
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_read_only_array_is_taken():
         (np.array([[{}, 1]], dtype=object), ValueError, "must hold numbers, got dtype object"),
         (np.ones((1, 2), dtype=complex), ValueError, "must be real, got complex"),
         (sparse.csr_array(np.eye(2)), TypeError, "sparse; pass X.toarray()"),
-        ({"x": [[1, 2]]}, TypeError, "array-like, or a tuple of tensors .*got dict"),
+        ({"x": [[1, 2]]}, ValueError, "is a dict with 'x', but forward of model cannot take it"),
         (None, TypeError, "got NoneType"),
         ("text", TypeError, "got str"),
         (np.array([["2020-01-01"]], dtype="datetime64[D]"), TypeError, "got dtype datetime64"),
@@ -124,15 +124,15 @@ def test_bad_targets(y, error, said):
 
 def test_blocks_cover_all_samples_in_order():
     x, index = torch.randn(10, 2), torch.arange(10)
-    blocks = list(Inputs(x, index).blocks(4))
+    blocks = list(Arrays(x, index).blocks(4))
     assert [len(block[1]) for block in blocks] == [4, 4, 2]
     assert torch.equal(torch.cat([block[1] for block in blocks]), index)
-    assert [len(part) for (part,) in Inputs(torch.zeros(2500, 1)).blocks()] == [1024, 1024, 452]
+    assert [len(part) for (part,) in Arrays(torch.zeros(2500, 1)).blocks()] == [1024, 1024, 452]
 
 
 def test_what_all_samples_share_goes_with_every_block():
     x, mask, scale = torch.randn(10, 3), torch.ones(1, 3), torch.tensor(2.0)
-    inputs = Inputs(mask, x, scale)
+    inputs = Arrays(mask, x, scale)
     assert len(inputs) == 10
     for block in inputs.blocks(4):
         assert torch.equal(block[0], mask)
@@ -144,12 +144,6 @@ def test_what_all_samples_share_goes_with_every_block():
 
 
 def test_spread_rows_are_evenly_apart_and_hold_both_ends():
-    inputs = Inputs(torch.zeros(101, 1))
+    inputs = Arrays(torch.zeros(101, 1))
     assert inputs.spread(5).tolist() == [0, 25, 50, 75, 100]
     assert len(inputs.spread(1000)) == 101
-
-
-def test_given_is_what_came_in():
-    x, y = torch.zeros(2, 1), torch.zeros(2, 1)
-    assert Inputs(x).given is x
-    assert Inputs(x, y).given == (x, y)

@@ -82,7 +82,7 @@ class CauseSearch:
                 self._refresh_midpoint()
             if not self._scale_only():
                 self._weights()
-        layers = layer_evidence(self.look, self.given, (self.a, self.b), self.split.fit_data.given)
+        layers = layer_evidence(self.look, self.given, (self.a, self.b), self.split.fit_data)
         measures = pd.DataFrame(
             [[name, *score] for name, score in self.rows], columns=["net", *MEASURES]
         )
@@ -163,7 +163,7 @@ class CauseSearch:
         whole = self._rise(self.inner)
         if whole <= 0:
             return
-        symmetry = cached_symmetry(self.look, self.split.fit_data.given)
+        symmetry = cached_symmetry(self.look, self.split.fit_data)
         found = self._best_order(symmetry) if symmetry.groups else None
         in_order = found is None or found.reached >= MOSTLY_IN_ORDER
         if in_order and self._correlations().min() >= RELATED:
@@ -187,7 +187,7 @@ class CauseSearch:
         split = self.split
         a, b = self.look.rebuild(self.a), self.look.rebuild(self.b)
         aligner = PermutationAligner("auto", symmetry=symmetry, random_state=0)
-        aligner.fit(a, b, split.fit_data.given, split.fit_target.numpy())
+        aligner.fit(a, b, split.fit_data, split.fit_target.numpy())
         moved = symmetry.apply_state(self.b, aligner.permutation_)
         nearer = self._correlations(moved).mean() - self._correlations().mean()
         return _Order(moved, order_share(symmetry, self.a, self.b, moved), nearer)
@@ -223,7 +223,7 @@ class CauseSearch:
         share = self.weight * gain / whole
         if share >= LISTED:
             a, b = self.look.rebuild(self.a), self.look.rebuild(self.b)
-            lowest = variance_ratio(a, b, self.split.fit_data.given).ratio.min()
+            lowest = variance_ratio(a, b, self.split.fit_data).ratio.min()
             aligner = "None" if self.b is self.given[1] else "'auto'"
             self.causes.append(cause("variance_collapse", share, lowest, 1.0, aligner=aligner))
 
@@ -235,7 +235,7 @@ class CauseSearch:
         models = [self.look.rebuild(state) for state in (middle, self.a, b)]
         with warnings.catch_warnings():  # what it leaves averaged is for users who asked for it
             warnings.simplefilter("ignore", SklmcWarning)
-            mended = repair(models[0], models[1:], self.split.fit_data.given, method="renormalize")
+            mended = repair(models[0], models[1:], self.split.fit_data, method="renormalize")
         return view(mended, caller=self.look.caller).state
 
     def _share_left(self, whole: float) -> float:
@@ -249,7 +249,7 @@ class CauseSearch:
     def _correlations(self, b=None) -> np.ndarray:
         """Return the correlation of A's and B's units of one place in each hidden layer."""
         models = self.look.rebuild(self.a), self.look.rebuild(self.b if b is None else b)
-        found = list(unit_correlation(models[0], models[1], self.split.fit_data.given).values())
+        found = list(unit_correlation(models[0], models[1], self.split.fit_data).values())
         return np.nan_to_num(found[:-1] or found)
 
 

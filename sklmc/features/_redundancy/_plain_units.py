@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from sklmc.features._layers import AFFINE, weight_matrix
-from sklmc.models import Inputs, ModelView, State, predict_outputs, view
+from sklmc.models import Arrays, Inputs, ModelView, State, predict_outputs, view
 from sklmc.symmetry import PermutationSymmetry
 
 TOLERANCE = 1e-9  # largest relative change of an output that rounding may cause in float64
@@ -181,7 +181,7 @@ class _Prover:
         module = copy.deepcopy(look.module).double().cpu()
         self.look = view(module, caller=look.caller, name=look.name)
         wide = (part.double() if part.is_floating_point() else part for part in inputs.args)
-        self.inputs = Inputs(*wide)
+        self.inputs = Arrays(*wide)
         self.state = {name: self._draw(name, t) for name, t in self.look.state.items()}
         self.before = predict_outputs(self.look, self.inputs, self.state)
 

@@ -16,7 +16,7 @@ from sklmc._validation import ChecksParameters
 from sklmc.exceptions import ArchitectureMismatchError
 from sklmc.features._redundancy._plain_units import plain_units
 from sklmc.features._redundancy._unit_merger import UnitMerger
-from sklmc.models import Inputs, ModelView, check_finite, predict_outputs, view
+from sklmc.models import Arrays, Inputs, ModelView, check_finite, predict_outputs, view
 from sklmc.symmetry import PermutationSymmetry, cached_symmetry
 
 PROBE_ROWS = 256  # random samples on which the change of function is measured without X
@@ -132,7 +132,7 @@ class RedundancyReducer(ChecksParameters, BaseEstimator):
         check_finite(look.state, caller, "model")
         symmetry = cached_symmetry(look, X)
         inputs = _probe_inputs(look, X)
-        groups, skipped = plain_units(look, symmetry, Inputs(*look.sample(X)))
+        groups, skipped = plain_units(look, symmetry, Arrays(*look.sample(X)))
         merger = UnitMerger(look, inputs, self.tol, self.balance, X is not None)
         for units in groups:
             merger.reduce(units)
@@ -216,8 +216,8 @@ def _probe_inputs(look: ModelView, X) -> Inputs:
         return look.to_input(X)
     sample = look.sample()
     if len(sample) == 1 and sample[0].is_floating_point():
-        return Inputs(fixed_normal((PROBE_ROWS, *sample[0].shape[1:]), sample[0].dtype))
-    return Inputs(*sample)
+        return Arrays(fixed_normal((PROBE_ROWS, *sample[0].shape[1:]), sample[0].dtype))
+    return Arrays(*sample)
 
 
 def _without_spares(

@@ -49,7 +49,7 @@ class Subject:
         if self._given is None:
             return True
         whole, self._given = self.view.to_input(self._given), None
-        self.sample = whole.args
+        self.sample = whole.whole()
         return False
 
     @property
