@@ -300,8 +300,6 @@ class PermutationAligner(ChecksParameters, BaseEstimator):
                 )
         if X is None or not method.reads_data:
             return None, None
-        if y is not None:
-            a.check_logits()
         return read_data(a, X, y)
 
     def _problem(self, a, b, symmetry, start, inputs, target, progress) -> Problem:

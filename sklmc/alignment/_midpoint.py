@@ -10,7 +10,7 @@ from torch.func import functional_call
 
 from sklmc._torch import single_thread, to_device
 from sklmc.alignment._problem import Problem
-from sklmc.models import per_sample_loss, private_copy
+from sklmc.models import per_sample_loss, pick_output, private_copy
 
 _BATCH_NORMS = nn.modules.batchnorm._BatchNorm
 
@@ -39,7 +39,7 @@ class Midpoint:
     def outputs(self, parameters: Mapping[str, torch.Tensor], args) -> torch.Tensor:
         """Run one batch."""
         output = functional_call(self.module, dict(parameters), args, tie_weights=False)
-        return output[0] if isinstance(output, tuple) else output
+        return pick_output(self.problem.a, output)
 
     def loss(self, b: Mapping[str, torch.Tensor], inputs, target: torch.Tensor) -> float:
         """Return the mean loss halfway between A and the state `b`."""
@@ -65,9 +65,6 @@ class Midpoint:
         device = self.problem.a.device
         parameters = {name: parameters[name] for name in self._names}
         with torch.no_grad(), single_thread():
-            return torch.cat(
-                [
-                    self.outputs(parameters, to_device(args, device)).cpu()
-                    for args in inputs.blocks()
-                ]
+            return inputs.collect(
+                lambda args: self.outputs(parameters, to_device(args, device)).cpu()
             )

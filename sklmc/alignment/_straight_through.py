@@ -56,10 +56,8 @@ def match_straight_through(problem: Problem) -> Match:
     for _ in range(problem.max_iter):
         rows = torch.from_numpy(order.permutation(len(problem.target)))
         targets = problem.target[rows]
-        done = 0
-        for args in problem.inputs[rows].blocks(BATCH_SIZE):
-            target = targets[done : done + len(args[0])]
-            done += len(target)
+        for block in problem.inputs[rows].passes(BATCH_SIZE):
+            target = targets[block.samples]
             with single_thread():
                 if steps % STEPS_PER_MATCH == 0:
                     perms = _nearest(problem, free, perms)
@@ -67,7 +65,8 @@ def match_straight_through(problem: Problem) -> Match:
                 steps += 1
                 # the value is the permuted B, the gradient is the free copy's
                 through = {n: moved[n] + free[n] - free[n].detach() for n in parameters}
-                outputs = midpoint.outputs(midpoint.between(through), to_device(args, device))
+                outputs = midpoint.outputs(midpoint.between(through), to_device(block.args, device))
+                outputs = outputs[block.outputs]
                 loss = per_sample_loss(outputs, to_device(target, device), "fit").mean()
                 optimizer.zero_grad()
                 loss.backward()

@@ -74,8 +74,6 @@ def score_pairs(
     """
     seen = [see_through(model) for model in models]
     looks = [view(model, caller=how.caller, name=name) for (_, model), name in zip(seen, names)]
-    for look in looks:
-        look.check_logits()
     earlier = [steps for steps, _ in seen]
     seen_X = common_input(earlier, X, how.caller, names)
     bad = _unfit_models(looks, names, how)

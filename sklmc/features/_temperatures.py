@@ -82,8 +82,6 @@ def inverse_temperatures(model_a, model_b, X, y, *, alphas=(0.5,)):
     caller = "inverse_temperatures"
     alphas = check_inner_alphas(alphas, caller)
     nets = Nets([model_a, model_b], X, caller, ["model_a", "model_b"], 2)
-    for look in nets.looks:
-        look.check_logits()
     target = read_target(nets.looks[0], nets.data, y)
     target = target[:, 0] if target.ndim == 2 and target.shape[1] == 1 else target
     if not is_classification(target):

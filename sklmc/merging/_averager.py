@@ -230,7 +230,6 @@ class WeightAverager(SingleNet):
         self.estimators_ = align_models(members, self.aligner, X_train, y_train)
         looks = [view(net, caller="WeightAverager", name="estimator") for net in self.estimators_]
         first = looks[0]
-        first.check_logits()
         judged = held_out if len(held_out) else train
         inputs, target = first.to_input(X_train), first.to_target(y_train)
         scored = (

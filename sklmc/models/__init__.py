@@ -32,6 +32,7 @@ from sklmc.models._moments import CrossMoments, Moments, correlation
 from sklmc.models._outputs import (
     as_logits,
     count_multiply_adds,
+    pick_output,
     predict_outputs,
     run_module,
 )

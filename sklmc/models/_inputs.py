@@ -100,7 +100,7 @@ class Arrays(Inputs):
         size = size or BLOCK_ROWS
         for start in range(0, len(self), size):
             rows = slice(start, min(start + size, len(self)))
-            yield Block(self[rows].args, slice(None), rows)
+            yield Block(_fresh(self[rows].args), slice(None), rows)
 
     def joins(self, args: Args) -> bool:
         """Say whether a batch goes on with these samples: the same in all but its rows."""
@@ -188,7 +188,7 @@ class Batches(Inputs):
 
     def passes(self, size: int | None = None) -> Iterator[Block]:
         starts = itertools.accumulate(self._sizes(), initial=0)
-        for args, (start, stop) in zip(self._read(), itertools.pairwise(starts)):
+        for args, (start, stop) in zip(self._anew(), itertools.pairwise(starts)):
             if self._chosen is None:
                 yield Block(args, slice(None), slice(start, stop))
                 continue
@@ -198,7 +198,7 @@ class Batches(Inputs):
 
     def blocks(self, size: int | None = None) -> Iterator[Args]:
         if self._chosen is None:  # nobody asks how many outputs there are
-            return iter(self._read())
+            return self._anew()
         return super().blocks(size)
 
     def first(self, n: int) -> Args:
@@ -213,8 +213,17 @@ class Batches(Inputs):
     def _sizes(self) -> list[int]:
         """Return the number of outputs of each batch; each is run once to see it."""
         if self._known_sizes is None:
-            self._known_sizes = [self._count(args) for args in self._read()]
+            self._known_sizes = [self._count(args) for args in self._anew()]
         return self._known_sizes
+
+    def _anew(self) -> Iterator[Args]:
+        """Yield all batches as they were given."""
+        return map(_fresh, self._read())
+
+
+def _fresh(args: Args) -> Args:
+    """Return arguments in memory of their own: a net may write into what it gets."""
+    return tuple(part.clone() if isinstance(part, torch.Tensor) else part for part in args)
 
 
 def _indices(rows: slice | torch.Tensor) -> torch.Tensor:

@@ -7,6 +7,8 @@ from torch.nn import functional
 
 from sklmc.models._outputs import as_logits
 
+IGNORED = -100  # the code of a token without a label, as torch's losses have it
+
 
 def is_classification(target: torch.Tensor) -> bool:
     """Integer codes mean classification, floats regression."""
@@ -16,13 +18,14 @@ def is_classification(target: torch.Tensor) -> bool:
 def per_sample_loss(outputs: torch.Tensor, target: torch.Tensor, caller: str) -> torch.Tensor:
     """Return cross entropy in nats (integer target) or squared error (float target), (n,) float64.
 
-    Where a sample has several targets (tokens, outputs), its loss is their mean.
+    Where a sample has several targets (tokens, outputs), its loss is their mean. Tokens whose code
+    is -100 do not count; the mean over samples is then that over the tokens that do.
     """
     if not is_classification(target):
         return _regression_error(outputs, target, caller)
     logits, codes = class_logits(outputs, target, caller)
     loss = functional.cross_entropy(logits, codes, reduction="none")
-    return loss.reshape(len(target), -1).mean(dim=1)
+    return _by_sample(loss, target)
 
 
 def per_sample_error(outputs: torch.Tensor, target: torch.Tensor, caller: str) -> torch.Tensor:
@@ -33,7 +36,15 @@ def per_sample_error(outputs: torch.Tensor, target: torch.Tensor, caller: str) -
     wrong = (logits.argmax(dim=1) != codes).double()
     # a net whose logits are NaN predicts nothing
     wrong[torch.isnan(logits).any(dim=1)] = 1.0
-    return wrong.reshape(len(target), -1).mean(dim=1)
+    return _by_sample(wrong, target)
+
+
+def _by_sample(values: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Return the mean of each sample's values, one for each target that counts."""
+    counts = target.reshape(len(target), -1) != IGNORED
+    table = torch.zeros(counts.shape, dtype=values.dtype, device=values.device)
+    table = table.masked_scatter(counts, values)
+    return table.sum(dim=1) / counts.sum(dim=1).double().mean()
 
 
 def class_logits(
@@ -41,9 +52,9 @@ def class_logits(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return logits (rows, classes) in float64 and the code of each row.
 
-    A sample with a target has one row, a sample with several (tokens) one for each: outputs are
-    then (n, ..., classes). torch's losses have the classes on axis 1; where both readings fit y,
-    neither is taken.
+    A sample with a target has one row, a sample with several (tokens) one for each that counts:
+    outputs are then (n, ..., classes). torch's losses have the classes on axis 1; where both readings
+    fit y, neither is taken.
     """
     logits = as_logits(outputs) if target.ndim == 1 else outputs
     if target.ndim == 2 and target.shape[1] == 1 and logits.ndim == 2:
@@ -63,13 +74,17 @@ def class_logits(
             f"output{hint}."
         )
     n_classes = logits.shape[-1]
+    counts = target != IGNORED
+    if not counts.any():
+        raise ValueError(f"{caller}: no label in 'y' counts, all are {IGNORED}.")
+    logits, target = logits[counts], target[counts]
     low, high = int(target.min()), int(target.max())
     if low < 0 or high >= n_classes:
         raise ValueError(
             f"{caller}: 'y' holds label {low if low < 0 else high}, but the net has {n_classes} "
             f"outputs: labels must be 0..{n_classes - 1}. Float y means regression."
         )
-    return logits.reshape(-1, n_classes).double(), target.reshape(-1)
+    return logits.double(), target
 
 
 def _regression_error(outputs, target, caller: str) -> torch.Tensor:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -39,14 +40,42 @@ def run_module(
             f"{view.caller}: {view.name} cannot run on 'X' of shape {shapes}.{hint} "
             f"torch says: {reason}"
         ) from None
-    if isinstance(output, (tuple, list)):
-        output = output[0]
-    if not isinstance(output, torch.Tensor):
+    return pick_output(view, output)
+
+
+def pick_output(view: ModelView, output) -> torch.Tensor:
+    """Return the tensor among a module's outputs that is scored: its logits or predictions.
+
+    The first of a tuple, "logits" of a dict or an object that has them. What a criterion takes as
+    probabilities comes back as their logarithms, which are logits as good as any.
+    """
+    found = output
+    if isinstance(output, Mapping):
+        found = output.get("logits")
+    elif not isinstance(output, (torch.Tensor, tuple, list)):
+        found = getattr(output, "logits", None)
+    elif isinstance(output, (tuple, list)):
+        found = output[0] if output else None
+    if not isinstance(found, torch.Tensor):
+        fields = f" with {', '.join(map(repr, output))}" if isinstance(output, Mapping) else ""
         raise TypeError(
-            f"{view.caller}: {view.name} returns {type(output).__name__}; wrap the module so that "
-            "it returns one tensor, its logits."
+            f"{view.caller}: {view.name} returns {type(output).__name__}{fields}; wrap the module "
+            "so that it returns one tensor (or 'logits' among others)."
         )
-    return output
+    criterion = getattr(view.net, "criterion_", None)
+    if isinstance(criterion, nn.NLLLoss):
+        return _log_probabilities(found)
+    if isinstance(criterion, nn.BCELoss):
+        tiny = torch.finfo(found.dtype).tiny
+        return found.clamp_min(tiny).log() - (1.0 - found).clamp_min(tiny).log()
+    return found
+
+
+def _log_probabilities(output: torch.Tensor) -> torch.Tensor:
+    """Return the logarithms of probabilities; of what are logarithms already, as they are."""
+    if output.numel() and float(output.detach().max()) <= 0.0:
+        return output
+    return output.clamp_min(torch.finfo(output.dtype).tiny).log()
 
 
 def predict_outputs(

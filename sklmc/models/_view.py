@@ -118,17 +118,6 @@ class ModelView:
             )
         return (fixed_normal((SAMPLE_ROWS, width), floating_dtype(self.original)),)
 
-    def check_logits(self) -> None:
-        """Refuse a skorch net whose module returns probabilities where logits are needed."""
-        if self.task == "classifier" and isinstance(
-            getattr(self.net, "criterion_", None), nn.NLLLoss
-        ):
-            raise ValueError(
-                f"{self.caller}: {self.name} is trained with NLLLoss, so its module returns "
-                "probabilities; sklmc scores logits: let the module return logits and use "
-                "criterion=torch.nn.CrossEntropyLoss (as NetClassifier does)."
-            )
-
     def rebuild(self, state: Mapping[str, torch.Tensor]):
         """Return a new model of the kind that went in, holding copies of `state`'s tensors."""
         if self.net is not None:

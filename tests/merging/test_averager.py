@@ -277,11 +277,6 @@ def test_weight_on_diverged_members_only_is_refused():
             TypeError,
             r"WeightAverager got a net whose 'module' is an instance \(MLP\)",
         ),
-        (
-            {"estimator": NeuralNetClassifier(MLP, module__n_features=3, module__n_outputs=2)},
-            ValueError,
-            "trained with NLLLoss, so its module returns probabilities",
-        ),
     ],
 )
 def test_bad_parameters(parameters, error, said):

@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional
 
 from sklmc.models import class_logits, is_classification, per_sample_error, per_sample_loss
+from sklmc.models._losses import IGNORED
 
 LOGITS = torch.tensor([[2.0, 0.0, -1.0], [0.0, 1.0, 3.0]])
 
@@ -91,3 +92,26 @@ def test_rows_of_tokens_and_their_codes():
     assert torch.equal(rows.float().reshape(4, 5, 3), logits)
     assert torch.equal(flat, codes.flatten())
     assert class_logits(torch.randn(4, 1), codes[:, 0] % 2, "f")[0].shape == (4, 2)
+
+
+# tokens without a label
+
+
+def test_tokens_without_a_label_do_not_count():
+    logits = torch.randn(4, 5, 3, generator=torch.Generator().manual_seed(0))
+    target = torch.randint(0, 3, (4, 5), generator=torch.Generator().manual_seed(1))
+    target[0, 2:] = target[1, :] = target[3, 4] = IGNORED
+    counts = target != IGNORED
+    loss = per_sample_loss(logits, target, "f")
+    assert loss.shape == (4,)
+    expected = functional.cross_entropy(logits[counts].double(), target[counts])
+    torch.testing.assert_close(loss.mean(), expected)
+    wrong = (logits.argmax(-1) != target)[counts].double().mean()
+    torch.testing.assert_close(per_sample_error(logits, target, "f").mean(), wrong)
+    rows, codes = class_logits(logits, target, "f")
+    assert len(rows) == len(codes) == int(counts.sum())
+
+
+def test_all_tokens_without_a_label_are_refused():
+    with pytest.raises(ValueError, match="f: no label in 'y' counts, all are -100"):
+        per_sample_loss(torch.zeros(2, 3, 4), torch.full((2, 3), IGNORED), "f")

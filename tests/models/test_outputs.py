@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from skorch import NeuralNetClassifier
+from skorch.classifier import NeuralNetBinaryClassifier
 from torch import nn
 
 from sklmc._torch import single_thread
@@ -87,11 +89,119 @@ def test_input_that_does_not_fit_is_explained(x, said):
         predict_outputs(look, look.to_input(x))
 
 
-def test_output_that_is_no_tensor_is_refused():
-    class Mapping(nn.Linear):
-        def forward(self, x):
-            return {"logits": super().forward(x)}
+# What modules return besides a tensor
 
-    look = view(Mapping(3, 2), caller="f")
-    with pytest.raises(TypeError, match="returns dict; wrap the module so that it returns one"):
+
+class Answer(dict):
+    """A dict whose entries are attributes too, as models of texts return it."""
+
+    __getattr__ = dict.get
+
+
+class Slots:
+    """An object with logits among other things."""
+
+    def __init__(self, logits):
+        self.loss, self.logits = None, logits
+
+
+class Returning(nn.Module):
+    """Returns what `form` makes of the logits."""
+
+    def __init__(self, form):
+        super().__init__()
+        self.net, self.form = chain(0), form
+
+    def forward(self, x):
+        return self.form(self.net(x))
+
+
+FORMS = {
+    "tuple": lambda z: (z, z.sum()),
+    "list": lambda z: [z, z.sum()],
+    "dict": lambda z: {"loss": z.sum(), "logits": z},
+    "dict with attributes": lambda z: Answer(loss=None, logits=z),
+    "object": Slots,
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_logits_are_found_in_what_a_module_returns(form):
+    look, plain = view(Returning(FORMS[form]), caller="f"), view(chain(0), caller="f")
+    expected = predict_outputs(plain, plain.to_input(X))
+    assert torch.equal(predict_outputs(look, look.to_input(X)), expected)
+
+
+@pytest.mark.parametrize(
+    "form, said",
+    [
+        (lambda z: {"scores": z, "loss": z.sum()}, "net returns dict with 'scores', 'loss'; wrap"),
+        (lambda z: (), "net returns tuple; wrap the module"),
+        (lambda z: "text", "net returns str; wrap the module"),
+    ],
+)
+def test_other_outputs_are_refused(form, said):
+    look = view(Returning(form), caller="f", name="net")
+    with pytest.raises(TypeError, match=f"f: {said}"):
         predict_outputs(look, look.to_input(X))
+
+
+class Probabilities(nn.Module):
+    """Returns what skorch's default criteria take: probabilities."""
+
+    def __init__(self, binary=False):
+        super().__init__()
+        torch.manual_seed(0)
+        self.net, self.binary = nn.Linear(3, 1 if binary else 2), binary
+
+    def forward(self, x):
+        z = self.net(x)
+        return torch.sigmoid(z)[:, 0] if self.binary else torch.softmax(z, dim=1)
+
+
+def test_probabilities_for_nll_loss_count_as_logits():
+    net = NeuralNetClassifier(Probabilities).initialize()  # skorch's default is NLLLoss
+    look = view(net, caller="f")
+    outputs = predict_outputs(look, look.to_input(X))
+    logits = net.module_.net(torch.from_numpy(X)).detach()
+    torch.testing.assert_close(outputs, torch.log_softmax(logits, dim=1))
+
+
+def test_probabilities_for_binary_cross_entropy_count_as_logits():
+    net = NeuralNetBinaryClassifier(
+        Probabilities, criterion=nn.BCELoss, module__binary=True
+    ).initialize()
+    look = view(net, caller="f")
+    outputs = predict_outputs(look, look.to_input(X))
+    logits = net.module_.net(torch.from_numpy(X)).detach()[:, 0]
+    torch.testing.assert_close(outputs, logits, atol=1e-5, rtol=1e-5)
+
+
+def test_a_certain_net_has_finite_logits():
+    net = NeuralNetClassifier(Probabilities).initialize()
+    with torch.no_grad():
+        net.module_.net.weight.mul_(1e6)
+    look = view(net, caller="f")
+    assert torch.isfinite(predict_outputs(look, look.to_input(X))).all()
+
+
+class InPlace(nn.Module):
+    """Writes into its input."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = chain(0)
+
+    def forward(self, x):
+        return self.net(x.mul_(2.0))
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy, lambda x: (torch.from_numpy(x),)])
+def test_a_net_that_writes_into_its_input_reads_it_unchanged_each_time(kind):
+    rows = X.copy()
+    given = kind(rows)
+    look = view(InPlace(), caller="f")
+    inputs = look.to_input(given)
+    first = predict_outputs(look, inputs)
+    assert torch.equal(predict_outputs(look, inputs), first)
+    assert (rows == X).all()

@@ -171,14 +171,6 @@ def test_script_module_is_refused():
         view(script, caller="f")
 
 
-def test_probabilities_are_no_logits():
-    net = NeuralNetClassifier(Chain).initialize()  # skorch's default is NLLLoss
-    with pytest.raises(ValueError, match="NLLLoss, so its module returns probabilities"):
-        view(net, caller="f").check_logits()
-    view(skorch_net(0), caller="f").check_logits()
-    view(chain(0), caller="f").check_logits()
-
-
 # samples for a trace
 
 

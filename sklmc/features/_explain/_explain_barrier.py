@@ -108,8 +108,6 @@ def explain_barrier(model_a, model_b, X, y) -> BarrierReport:
     X = common_input([before_a, before_b], X, caller, names)
     looks = [view(m, caller=caller, name=n) for m, n in zip([inner_a, inner_b], names)]
     check_compatible(looks, caller, names)
-    for look in looks:
-        look.check_logits()
     data, target = read_labelled_data(looks[0], X, y)
     if len(target) < MIN_SAMPLES:
         raise ValueError(
