@@ -1,4 +1,4 @@
-"""One point of a parameter grid: its nets, and the task that trains them."""
+"""One point of a parameter grid: its nets, and the tasks that train a population."""
 
 from __future__ import annotations
 
@@ -12,19 +12,23 @@ from sklearn.metrics import log_loss, mean_squared_error, r2_score
 from skorch import NeuralNet
 
 from sklmc._torch import torch_defaults
-from sklmc.estimators._cache import read_nets, restore_net, store_net
-from sklmc.estimators._members import fit_members, inner_net, make_member
+from sklmc.estimators._cache_dir import net_versions, read_nets, restore_net, store_net
+from sklmc.estimators._members import (
+    fit_members,
+    inner_net,
+    make_member,
+    member_settings,
+    needs_seeding,
+)
+from sklmc.estimators._vectorized import plan_training
 from sklmc.models import (
     keeping,
     locked,
-    name_fingerprint,
     per_sample_error,
     per_sample_loss,
     predict_outputs,
     view,
 )
-
-_LARGEST = np.iinfo(np.int32).max
 
 
 @dataclass
@@ -57,11 +61,6 @@ class Cell:
     train_score: np.ndarray = field(repr=False)
 
 
-def cell_seeds(root: int, params: dict, n_members: int) -> list[int]:
-    """Return the seeds of a cell's members: of the root, the parameters and the index alone."""
-    return [int(name_fingerprint(root, params, index), 16) % _LARGEST for index in range(n_members)]
-
-
 @dataclass(frozen=True)
 class SpanTask:
     """Training of neighbouring members of one population; runs in any process."""
@@ -73,10 +72,9 @@ class SpanTask:
     span: range
     vectorized: bool
     must: bool
-    guard: bool
-    spawn: tuple[int, int] | None  # seed and number of the epochs that all members share
-    folder: Path | None
-    notes: dict
+    spawn: tuple[int, int] | None = None  # seed and number of the epochs that all members share
+    folder: Path | None = None
+    notes: dict = field(default_factory=dict)
 
     def run(self, X, y) -> list:
         """Return the members."""
@@ -98,7 +96,7 @@ class SpanTask:
         for member in members:
             if self.spawn is not None:
                 inner_net(member)._spawned_from = self.spawn
-        seed = self.seeds[span.start] if self.guard else None
+        seed = self.seeds[span.start] if needs_seeding(self.estimator) else None
         return fit_members(members, X, y, span, self.vectorized, self.must, seed)
 
     def _score(self, members, X, y) -> list[tuple[object, float, float]]:
@@ -135,9 +133,21 @@ class SpanTask:
             scored = self._score(self._train(group, X, y), X, y)
             for index, (net, loss, score) in zip(group, scored):
                 notes = {"seed": self.seeds[index], "train_loss": loss, "train_score": score}
-                store_net(self.folder, index, net, group, {**self.notes, **notes})
+                notes = {**self.notes, "versions": net_versions(), **notes}
+                store_net(self.folder, index, net, group, notes)
                 done.append((net, loss, score))
         return done
+
+
+def plan_population(estimator, X, y, seeds, vectorize, caller: str, **others) -> list[SpanTask]:
+    """Return the tasks that train a population: one for each span of members trained together."""
+    settings = member_settings(estimator, caller)
+    plan = plan_training(estimator, X, y, len(seeds), vectorize, caller)
+    vectorized, must = plan.chunk is not None, vectorize is True
+    return [
+        SpanTask(caller, estimator, settings, seeds, span, vectorized, must, **others)
+        for span in plan.spans(len(seeds))
+    ]
 
 
 def score_member(member, X, y, caller: str = "ModelGrid") -> tuple[float, float]:

@@ -14,8 +14,8 @@ from tqdm.auto import tqdm
 from sklmc._sklearn import BaseSearchCV, Interval, check_is_fitted, get_tags
 from sklmc._validation import ChecksParameters
 from sklmc.connectivity import LMCScorer
-from sklmc.estimators._data import readable
-from sklmc.estimators._folders import check_cache_seed
+from sklmc.estimators._cache_dir import check_cache_seed
+from sklmc.estimators._net_data import readable
 from sklmc.exceptions import SklmcWarning
 from sklmc.models import STAYS_GOOD, open_folder
 

@@ -19,7 +19,7 @@ from sklearn.linear_model import SGDClassifier
 from skorch.callbacks import LRScheduler
 
 from sklmc import ModelGrid, NetClassifier, NetRegressor
-from sklmc.estimators._cache import member_path
+from sklmc.estimators._cache_dir import member_path
 from sklmc.exceptions import SklmcWarning
 from sklmc.models import _records
 from sklmc.nets import MLP
@@ -238,7 +238,7 @@ def test_notes_that_cannot_be_written_end_in_the_same_message(moons, tmp_path, m
     def full(*args, **kwargs):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("sklmc.estimators._folders.write_json", full)
+    monkeypatch.setattr("sklmc.estimators._cache_dir.write_json", full)
     with pytest.raises(OSError, match="No space left") as caught:
         make(tmp_path).fit(*moons)
     assert "stays good in" in caught.value.__notes__[-1]

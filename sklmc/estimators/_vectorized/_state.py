@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Sequence
 
 import torch
+from torch.func import stack_module_state
 
 # Every entry of every parameter is updated by itself, so that members do not mix.
 ELEMENTWISE = (
@@ -28,17 +29,7 @@ class VectorizedState:
     """The members' tensors as one: what is (...) in a net is (n_members, ...) here."""
 
     def __init__(self, nets: Sequence):
-        modules = [net.module_ for net in nets]
-        self.parameters = {
-            name: torch.stack(
-                [dict(module.named_parameters())[name].detach() for module in modules]
-            ).requires_grad_(parameter.requires_grad)
-            for name, parameter in modules[0].named_parameters()
-        }
-        self.buffers = {
-            name: torch.stack([dict(module.named_buffers())[name] for module in modules])
-            for name, _ in modules[0].named_buffers()
-        }
+        self.parameters, self.buffers = stack_module_state([net.module_ for net in nets])
         self.optimizer = self._vectorize_optimizer(nets[0])
 
     def _vectorize_optimizer(self, net) -> torch.optim.Optimizer:

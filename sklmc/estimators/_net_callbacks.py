@@ -14,7 +14,7 @@ from skorch.exceptions import SkorchException
 
 from sklmc._torch import seeded
 from sklmc._validation import did_you_mean
-from sklmc.estimators._arguments import check_arguments
+from sklmc.estimators._parameters import check_arguments
 
 _SCORING_METHODS = ("on_batch_end", "on_epoch_end")
 _OF_VALIDATION = ("valid_loss", "valid_acc")  # in the history only where there is a validation set
@@ -74,18 +74,15 @@ class NetCallbacks:
         getattr(self, method_name)(self, **cb_kwargs)
         try:
             for _, callback in self.callbacks_:
-                method = getattr(callback, method_name)
+                around: contextlib.AbstractContextManager = contextlib.nullcontext()
                 if method_name in _SCORING_METHODS and isinstance(callback, ScoringBase):
-                    with self._user_targets(callback):
-                        method(self, **cb_kwargs)
+                    around = self._user_targets(callback)
                 elif method_name == "on_train_begin":
-                    with schedule_length(self, callback, **cb_kwargs):
-                        method(self, **cb_kwargs)
+                    around = schedule_length(self, callback, **cb_kwargs)
                 elif method_name == "on_epoch_end":
-                    with named_monitor(self, callback):
-                        method(self, **cb_kwargs)
-                else:
-                    method(self, **cb_kwargs)
+                    around = named_monitor(self, callback)
+                with around:
+                    getattr(callback, method_name)(self, **cb_kwargs)
         except KeyboardInterrupt:  # how callbacks stop a training early
             self._interrupted = False
             raise
