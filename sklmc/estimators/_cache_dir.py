@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Mapping
 from numbers import Integral
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from sklmc.estimators._net import ArrayNet
@@ -94,10 +94,10 @@ class PopulationFolders:
         """Say that the `cache_dir` also holds nets of something else."""
         if self.here is None or not self.here.exists():
             return
-        others = sum(1 for path in self.top.iterdir() if path.is_dir() and path != self.here)
-        cells = sum(1 for p in self.here.iterdir() if p.is_dir() and p not in set(folders))
-        parts = [f"{others} of other data, seeds or versions"] * (others > 0)
-        parts += [f"{cells} of other cells"] * (cells > 0)
+        others = sum(path.is_dir() and path != self.here for path in self.top.iterdir())
+        cells = sum(path.is_dir() and path not in folders for path in self.here.iterdir())
+        counts = ((others, "other data, seeds or versions"), (cells, "other cells"))
+        parts = [f"{count} of {what}" for count, what in counts if count]
         if parts:
             warnings.warn(
                 f"{self.caller}: 'cache_dir' {str(self.top)!r} also holds nets that are not of "
@@ -153,12 +153,11 @@ def store_net(folder: Path, index: int, net, span: range, notes: Mapping) -> Non
 
 def read_nets(folder: Path, span: range, seeds: list[int], caller: str) -> dict[int, Record]:
     """Return the good records of a span."""
-    records = {}
-    for index in span:
-        record = read_record(member_path(folder, index), {"seed": seeds[index]}, caller)
-        if record is not None:
-            records[index] = record
-    return records
+    records = {
+        index: read_record(member_path(folder, index), {"seed": seeds[index]}, caller)
+        for index in span
+    }
+    return {index: record for index, record in records.items() if record is not None}
 
 
 def restore_net(net, lead, record: Record) -> None:
@@ -191,10 +190,4 @@ def restore_net(net, lead, record: Record) -> None:
 
 def _jsonable(value):
     """Return histories and settings as plain lists, dicts and numbers; NaN stays a number."""
-    if isinstance(value, Mapping):
-        return {key: _jsonable(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_jsonable(part) for part in value]
-    if isinstance(value, torch.Tensor | np.ndarray | np.generic):
-        return value.tolist()
-    return value
+    return json.loads(json.dumps(value, default=lambda array: array.tolist()))

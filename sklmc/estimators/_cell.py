@@ -90,14 +90,17 @@ class SpanTask:
         with keeping(self.folder, self.caller), locked(lock):
             return self._complete(X, y)
 
+    def _make(self, index: int):
+        """Return an unfitted member."""
+        member = make_member(self.estimator, self.settings, self.seeds[index])
+        if self.spawn is not None:
+            inner_net(member)._spawned_from = self.spawn
+        return member
+
     def _train(self, span: range, X, y) -> list:
         """Train the members of a span together."""
-        members = [make_member(self.estimator, self.settings, self.seeds[i]) for i in span]
-        for member in members:
-            if self.spawn is not None:
-                inner_net(member)._spawned_from = self.spawn
         seed = self.seeds[span.start] if needs_seeding(self.estimator) else None
-        return fit_members(members, X, y, span, self.vectorized, self.must, seed)
+        return fit_members(self._make, X, y, span, self.vectorized, self.must, seed)
 
     def _score(self, members, X, y) -> list[tuple[object, float, float]]:
         """Add loss and score on the training data."""
@@ -120,7 +123,7 @@ class SpanTask:
         done = []
         lead = None
         for index in range(self.span.start, start):
-            net = make_member(self.estimator, self.settings, self.seeds[index])
+            net = self._make(index)
             if lead is None:
                 lead = clone(net)
                 lead._check_training_data(X, y, True)
@@ -168,7 +171,6 @@ def score_member(member, X, y, caller: str = "ModelGrid") -> tuple[float, float]
     return float(loss), float(member.score(X, y))
 
 
-def score_members(members: Sequence, X, y) -> tuple[np.ndarray, np.ndarray]:
-    """Return losses and scores of members."""
-    scores = np.array([score_member(member, X, y) for member in members])
-    return scores[:, 0], scores[:, 1]
+def score_members(members: Sequence, X, y) -> np.ndarray:
+    """Return losses and scores of members, of shape (2, n_members)."""
+    return np.reshape([score_member(member, X, y) for member in members], (-1, 2)).T

@@ -173,5 +173,4 @@ class DeepEnsemble(NetWrapper):
 
     def _predicting_nets(self) -> list:
         """Return the members whose weights are finite."""
-        diverged = set(self.diverged_)
-        return [net for index, net in enumerate(self.estimators_) if index not in diverged]
+        return [net for index, net in enumerate(self.estimators_) if index not in self.diverged_]

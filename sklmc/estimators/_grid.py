@@ -249,10 +249,6 @@ class ModelGrid(ChecksParameters, MetaEstimatorMixin, BaseEstimator):
         check_is_fitted(self)
         return iter(self.cells_)
 
-    def __sklearn_is_fitted__(self) -> bool:
-        """Say whether there are cells; the grid itself predicts nothing."""
-        return hasattr(self, "cells_")
-
     def summary(self, X, y) -> pd.DataFrame:
         """Return one row per cell: means and standard deviations over its members.
 
@@ -283,21 +279,16 @@ class ModelGrid(ChecksParameters, MetaEstimatorMixin, BaseEstimator):
         check_is_fitted(self)
         rows = []
         for cell, labels in zip(self.cells_, self._labels()):
-            good = [i for i in range(len(cell.estimators)) if i not in set(cell.diverged)]
-            test = np.full((2, 0), np.nan)
-            if good:
-                test = np.array(score_members([cell.estimators[i] for i in good], X, y))
-            row = {**labels, "n_estimators": len(cell.estimators)}
-            row["n_diverged"] = len(cell.diverged)
-            columns = {
-                "train_loss": cell.train_loss[good],
-                f"train_{self._score_name()}": cell.train_score[good],
-                "test_loss": test[0],
-                f"test_{self._score_name()}": test[1],
+            good = [i for i in range(len(cell.estimators)) if i not in cell.diverged]
+            row = {**labels, "n_estimators": len(cell.estimators), "n_diverged": len(cell.diverged)}
+            measured = {
+                "train": (cell.train_loss[good], cell.train_score[good]),
+                "test": score_members([cell.estimators[i] for i in good], X, y),
             }
-            for name, values in columns.items():
-                row[f"{name}_mean"] = values.mean() if len(values) else np.nan
-                row[f"{name}_std"] = values.std() if len(values) else np.nan
+            for part, columns in measured.items():
+                for name, values in zip(("loss", self._score_name()), columns):
+                    row[f"{part}_{name}_mean"] = values.mean() if good else np.nan
+                    row[f"{part}_{name}_std"] = values.std() if good else np.nan
             rows.append(row)
         return pd.DataFrame(rows)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 import torch
 from sklearn.base import clone, is_classifier, is_regressor
@@ -48,34 +48,29 @@ def needs_seeding(estimator) -> bool:
 
 def make_member(estimator, settings: list[str], seed: int):
     """Return an unfitted member with its seed."""
-    return clone(estimator).set_params(
-        **{name: seed if name.endswith("random_state") else 0 for name in settings}
-    )
+    values = {name: seed if name.endswith("random_state") else 0 for name in settings}
+    return clone(estimator).set_params(**values)
 
 
 @torch_defaults(None)
 def fit_members(
-    members: list, X, y, span: Sequence[int], vectorized: bool, must: bool, seed: int | None
+    make: Callable, X, y, span: range, vectorized: bool, must: bool, seed: int | None
 ) -> list:
-    """Train members together or one by one; `span` holds their positions.
+    """Train the members that `make` returns for the positions of a span, together or one by one.
 
     With a seed, all global generators are seeded around a single member. Members that turn out
     to differ by more than weights are trained one by one, unless that is a must.
     """
     if vectorized:
         try:
-            return fit_vectorized(members, X, y)
+            return fit_vectorized([make(index) for index in span], X, y)
         except VectorizeError:
             if must:
                 raise
-            spawned = members[0]._spawned_from
-            members = [clone(member) for member in members]
-            for member in members:
-                member._spawned_from = spawned
         except Exception as error:
             error.add_note(f"This happened in members {span[0]} to {span[-1]}, trained together.")
             raise
-    return [_fit_member(member, X, y, index, seed) for member, index in zip(members, span)]
+    return [_fit_member(make(index), X, y, index, seed) for index in span]
 
 
 def _fit_member(member, X, y, index: int, seed: int | None):

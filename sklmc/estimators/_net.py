@@ -108,13 +108,8 @@ class ArrayNet(NetCallbacks, NetData, NetParameters):
         self
             The fitted net.
         """
-        self.check_training_readiness()
-        self._check_parameters()
         new = not (self.warm_start and self.initialized_)
-        X, y = self._check_training_data(X, y, new)
-        if new:
-            self.initialize()
-        return self._train(X, y, **fit_params)
+        return self._train(X, y, new, None, **fit_params)
 
     def partial_fit(self, X, y=None, classes=None, **fit_params):
         """Train for ``max_epochs`` more, from scratch if the net is new.
@@ -139,16 +134,15 @@ class ArrayNet(NetCallbacks, NetData, NetParameters):
         self
             The net, trained further.
         """
+        return self._train(X, y, not self.initialized_, classes, **fit_params)
+
+    def _train(self, X, y, new: bool, classes, /, **fit_params):
+        """Check everything and run skorch's own training, on a net built anew if it is `new`."""
         self.check_training_readiness()
         self._check_parameters()
-        new = not self.initialized_
         X, y = self._check_training_data(X, y, new, classes=classes)
         if new:
             self.initialize()
-        return self._train(X, y, **fit_params)
-
-    def _train(self, X, y, **fit_params):
-        """Run skorch's own training on checked data."""
         with torch_defaults(self._torch_dtype()), seeded(self.seed_), single_thread():
             super().partial_fit(X, y, **fit_params)
         self._set_training(False)

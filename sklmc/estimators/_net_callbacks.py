@@ -52,8 +52,8 @@ class NetCallbacks:
             Names and values.
         """
         settings = super().get_params_for(prefix)
-        if prefix.startswith("callbacks__"):
-            return _schedule_settings(settings, type(self).__name__)
+        if prefix.startswith("callbacks__") and isinstance(settings.get("policy"), str):
+            settings["policy"] = _find(settings["policy"], type(self).__name__)
         return settings
 
     def notify(self, method_name, **cb_kwargs):
@@ -163,14 +163,6 @@ def _find(policy: str, caller: str):
     )
 
 
-def _schedule_settings(settings: dict, caller: str) -> dict:
-    """Return settings of a callback with a schedule in place of its name."""
-    policy = settings.get("policy")
-    if not isinstance(policy, str):
-        return settings
-    return {**settings, "policy": _find(policy, caller)}
-
-
 def _check_schedules(net) -> None:
     """Refuse schedules that get an argument that they do not take, or lack one."""
     caller = type(net).__name__
@@ -199,18 +191,16 @@ def _check_schedules(net) -> None:
 def _found_schedules(net) -> Iterator[None]:
     """Let scheduling callbacks find torch's schedules under their names, for a while."""
     named = [
-        callback
+        (callback, callback.policy, _find(callback.policy, type(net).__name__))
         for _, callback in net._uniquely_named_callbacks()
         if isinstance(callback, LRScheduler) and isinstance(callback.policy, str)
     ]
-    names = [callback.policy for callback in named]
-    found = [_find(name, type(net).__name__) for name in names]
-    for callback, policy in zip(named, found):
+    for callback, _, policy in named:
         callback.policy = policy
     try:
         yield
     finally:
-        for callback, policy, name in zip(named, found, names):
+        for callback, name, policy in named:
             if callback.policy is policy:  # or else callbacks__..._policy has set it anew
                 callback.policy = name
 

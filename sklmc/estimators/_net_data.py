@@ -109,11 +109,15 @@ def readable(values, caller: str, name: str):
         return (values.float() if values.dtype is torch.bfloat16 else values).numpy()
     if isinstance(values, pd.DataFrame) and name == "X":
         for column, part in values.items():
-            if not pd.api.types.is_numeric_dtype(part.dtype) and not _reads_as_numbers(part):
+            if pd.api.types.is_numeric_dtype(part.dtype):
+                continue
+            try:
+                part.astype(float)
+            except (TypeError, ValueError):
                 raise ValueError(
                     f"{caller}: column {column!r} of '{name}' holds no numbers (dtype "
                     f"{part.dtype}); encode it."
-                )
+                ) from None
     if scipy.sparse.issparse(values) and name == "y":
         raise TypeError(f"{caller}: 'y' is sparse; pass y.toarray().")
     kind = getattr(getattr(values, "dtype", None), "kind", "")
@@ -122,17 +126,6 @@ def readable(values, caller: str, name: str):
     if name == "y" and kind == "O" and not all(isinstance(v, LABELS) for v in np.ravel(values)):
         raise TypeError(f"{caller}: 'y' must hold numbers or text, got other objects.")
     return values
-
-
-def _reads_as_numbers(column: pd.Series) -> bool:
-    """Say whether a column of objects or text can be cast."""
-    if column.dtype.kind in ("m", "M"):
-        return False
-    try:
-        column.astype(float)
-    except (TypeError, ValueError):
-        return False
-    return True
 
 
 def _plain(X) -> np.ndarray:
@@ -189,9 +182,4 @@ def array_batches(iterator, dataset, options: dict) -> ArrayBatches | None:
 def may_leave_one(iterator_options: dict, n_samples: int) -> bool:
     """Say whether the last batch of a pass would hold a single sample."""
     size = iterator_options["batch_size"]
-    return (
-        "drop_last" not in iterator_options
-        and size > 1
-        and n_samples > size
-        and n_samples % size == 1
-    )
+    return "drop_last" not in iterator_options and n_samples > size and n_samples % size == 1

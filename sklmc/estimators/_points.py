@@ -58,9 +58,8 @@ def with_params(estimator, params: dict):
     """Return a clone with the parameters of one cell, all names checked before any training."""
     population = clone(estimator)
     known = population.get_params(deep=True)
-    nets = {f"{key}__": part for key, part in known.items() if isinstance(part, ArrayNet)}
-    if isinstance(population, ArrayNet):
-        nets[""] = population
+    parts = {**{f"{name}__": part for name, part in known.items()}, "": population}
+    nets = {prefix: part for prefix, part in parts.items() if isinstance(part, ArrayNet)}
     for name in params:
         if name in ("random_state", "verbose"):
             raise ValueError(

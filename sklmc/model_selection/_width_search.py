@@ -223,6 +223,10 @@ class WidthSearchCV(ChecksParameters, BaseSearchCV):
         X, y = readable(X, "WidthSearchCV", "X"), readable(y, "WidthSearchCV", "y")
         if is_classifier(self.estimator) and y is not None:
             y = column_or_1d(y, warn=True)
+        scoring = self.scoring
+        if scoring is None:
+            calibration = "crossfit" if is_classifier(self.estimator) else None
+            scoring = LMCScorer(aligner="weight", calibration=calibration, error_score=np.nan)
         widths = self._widths()
         with tqdm(total=len(widths), desc="WidthSearchCV", disable=self.verbose < 1) as bar:
             search = _Widening(
@@ -230,7 +234,7 @@ class WidthSearchCV(ChecksParameters, BaseSearchCV):
                 [{self.param_name: width} for width in widths],
                 lambda results: self._look(results, bar),
                 ["neg_barrier", self._score_name(), self._refit_key()],
-                scoring=self._scorer(),
+                scoring=scoring,
                 refit=self._refit_key(),
                 cv=self.cv,
                 n_jobs=self.n_jobs,
@@ -295,13 +299,6 @@ class WidthSearchCV(ChecksParameters, BaseSearchCV):
                 widths.append(round(width))
             width *= self.factor
         return widths
-
-    def _scorer(self):
-        """Return what scores a population."""
-        if self.scoring is not None:
-            return self.scoring
-        calibration = "crossfit" if is_classifier(self.estimator) else None
-        return LMCScorer(aligner="weight", calibration=calibration, error_score=np.nan)
 
     def _score_name(self) -> str:
         """Return the score that skill is read from."""

@@ -65,13 +65,22 @@ def test_second_fit_trains_nothing_and_gives_the_same(vectorize, moons, tmp_path
             assert net.predict(moons[0]).tolist() == twin.predict(moons[0]).tolist()
 
 
-def test_restored_nets_train_on_where_they_ended(moons, tmp_path):
-    first = make(tmp_path).fit(*moons)
-    second = make(tmp_path).fit(*moons)
-    for one, other in zip(first, second):
-        for net, twin in zip(one.estimators, other.estimators):
+def train_on(grid, moons):
+    for cell in grid:
+        for net in cell.estimators:
             net.partial_fit(*moons)
-            twin.partial_fit(*moons)
+    return grid
+
+
+def test_restored_nets_train_on_where_they_ended(moons, tmp_path):
+    first = train_on(make(tmp_path).fit(*moons), moons)
+    second = train_on(make(tmp_path).fit(*moons), moons)
+    assert bits(first) == bits(second)
+
+
+def test_restored_nets_of_a_spawn_train_on_through_shared_epochs(moons, tmp_path):
+    first = train_on(make(tmp_path).spawn(20).fit(*moons), moons)
+    second = train_on(make(tmp_path).spawn(20).fit(*moons), moons)
     assert bits(first) == bits(second)
 
 

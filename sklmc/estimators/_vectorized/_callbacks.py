@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -104,17 +104,15 @@ class Pass:
     prefix: str
     sizes: list[int]  # samples of each batch
     losses: np.ndarray  # (n_batches, n_members)
-    extras: list[dict] = field(default_factory=list)  # what else each batch leaves
+    extras: list[dict]  # what else each batch leaves
     accuracy: np.ndarray | None = None  # (n_members,)
 
     def rows(self) -> Iterator[list[dict]]:
         """Yield the history's batches of each member."""
         loss, size = f"{self.prefix}_loss", f"{self.prefix}_batch_size"
         for member in self.losses.T.tolist():
-            batches = [{loss: value, size: n} for value, n in zip(member, self.sizes)]
-            for batch, extra in zip(batches, self.extras):
-                batch.update(extra)
-            yield batches
+            parts = zip(member, self.sizes, self.extras)
+            yield [{loss: value, size: n, **extra} for value, n, extra in parts]
 
     def mean(self) -> list[float]:
         """Return the mean loss of each member, batches weighted by their size."""
@@ -159,11 +157,10 @@ def record_epoch(
 def _record_score(row: dict, callback, name: str, score: float) -> None:
     """Write a score and whether it is the best so far, as skorch's scoring callbacks do."""
     row[name] = score
-    if callback.lower_is_better is not None:
-        lower = callback.lower_is_better
-        best = score < callback.best_score_ if lower else score > callback.best_score_
-        if best:
-            callback.best_score_ = score
+    best = callback._is_best_score(score)
+    if best:
+        callback.best_score_ = score
+    if best is not None:
         row[f"{name}_best"] = bool(best)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import random
-from collections import OrderedDict
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,8 +18,6 @@ _N_SAMPLES = 4  # of the watched pass: batch norm needs two
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _SKIPPED = ("_parameters", "_buffers", "_modules", "training")
-_PLAIN = (int, str, bool, type(None))
-_HOLDERS = (dict, OrderedDict, set)  # a module has a dozen, of hooks, that are empty
 
 
 def chain_layers(module: nn.Module, X: np.ndarray) -> Layers | None:
@@ -68,7 +65,8 @@ def _watch(module: nn.Module, X: np.ndarray) -> Layers | None:
     names = [[call.path for call, _ in row] for row in rows]
     if names[0] != names[1] or not all(_is_whole(row) for row in rows):
         return None
-    layers = [(_prefix(call), call.module) for call, _ in rows[0] if not _does_nothing(call)]
+    calls = [call for call, _ in rows[0] if not _does_nothing(call)]
+    layers = [(f"{call.path}." if call.path else "", call.module) for call in calls]
     if type(layers[0][1]) is nn.Flatten:
         layers = layers[1:]
     fits = bool(layers) and all(_fits(layer) for _, layer in layers)
@@ -105,11 +103,6 @@ def _is_whole(row: Sequence[tuple[Call, torch.Tensor]]) -> bool:
 def _does_nothing(call: Call) -> bool:
     """Say whether a layer hands on what it gets."""
     return type(call.module) is nn.Identity
-
-
-def _prefix(call: Call) -> str:
-    """Return what the names of a layer's tensors begin with."""
-    return f"{call.path}." if call.path else ""
 
 
 def _fits(layer: nn.Module) -> bool:
@@ -161,11 +154,7 @@ def read_settings(module: nn.Module) -> list[tuple]:
 
 
 def _frozen(value) -> object:
-    """Return a value that can be compared: itself, its bytes, or its type if it has none."""
-    if type(value) in _PLAIN:
-        return type(value), value
-    if type(value) in _HOLDERS and not value:
-        return type(value), None
+    """Return what can be compared of a value: its bytes, or its type if it has none."""
     try:
         return pickle.dumps(value)
     except (pickle.PicklingError, TypeError, AttributeError):

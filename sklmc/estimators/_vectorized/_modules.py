@@ -18,23 +18,15 @@ def vectorize_net(
     lead, state: VectorizedState, chain: Layers | None
 ) -> VectorizedChain | VectorizedModule:
     """Return what computes losses and gradients of all members that are like `lead`."""
-    if chain is not None:
-        return VectorizedChain(chain, state.parameters, state.buffers, _column_loss(lead))
-    return VectorizedModule(copy.deepcopy(lead.module_), state.parameters, state.buffers, lead)
+    return VectorizedModule(lead, state) if chain is None else VectorizedChain(lead, state, chain)
 
 
 class VectorizedModule:
     """Members of one module, mapped over by torch; gradients by autograd."""
 
-    def __init__(
-        self,
-        module: nn.Module,
-        parameters: Mapping[str, torch.Tensor],
-        buffers: Mapping[str, torch.Tensor],
-        net,
-    ):
-        self.module, self.net = module, net
-        self.parameters, self.buffers = dict(parameters), dict(buffers)
+    def __init__(self, net, state: VectorizedState):
+        self.module, self.net = copy.deepcopy(net.module_), net
+        self.parameters, self.buffers = state.parameters, state.buffers
         self._map = vmap(self._one, randomness="error")
 
     def _one(self, parameters, buffers, x, target):
@@ -239,20 +231,11 @@ class _BatchNorm(_Norm):
 
 
 class VectorizedChain:
-    """Members of one chain, trained step by step; gradients land in ``parameters[...].grad``.
+    """Members of one chain, trained step by step; gradients land in ``parameters[...].grad``."""
 
-    `loss` is a function of outputs (M, n_outputs, n_samples) and targets (M, n_samples, ...)
-    that returns the losses of the members and, if asked, the gradient of the outputs.
-    """
-
-    def __init__(
-        self,
-        layers: Layers,
-        parameters: Mapping[str, torch.Tensor],
-        buffers: Mapping[str, torch.Tensor],
-        loss: Callable,
-    ):
-        self.loss = loss
+    def __init__(self, net, state: VectorizedState, layers: Layers):
+        self.loss = _column_loss(net)
+        parameters = state.parameters
         for parameter in parameters.values():
             parameter.grad = torch.zeros_like(parameter)
         weighty = [name for name, layer in layers if type(layer) is nn.Linear]
@@ -267,7 +250,7 @@ class VectorizedChain:
             elif type(layer) is nn.LayerNorm:
                 made = _LayerNorm(layer, weight, bias)
             else:
-                made = _BatchNorm(layer, weight, bias, buffers, name)
+                made = _BatchNorm(layer, weight, bias, state.buffers, name)
             self.layers.append(made)
 
     def _forward(self, x: torch.Tensor, training: bool) -> torch.Tensor:

@@ -20,7 +20,7 @@ from sklmc.estimators._vectorized._callbacks import is_followed
 from sklmc.estimators._vectorized._detection import chain_layers, check_alike, generator_states
 from sklmc.estimators._vectorized._modules import vectorize_net
 from sklmc.estimators._vectorized._state import ELEMENTWISE, VectorizedState
-from sklmc.estimators._vectorized._training import adopt
+from sklmc.estimators._vectorized._training import adopt, split_batches
 from sklmc.models import Call, Watcher, view
 
 # The rule of vectorize="auto", from timing both ways on one core (Sapphire Rapids, 2 MB of L2,
@@ -135,22 +135,15 @@ class _Probe:
             return f"'callbacks' holds {foreign[0]!r}, which must see each net by itself"
         if list(net.criterion_.parameters()):
             return "'criterion' has weights of its own"
-        sizes = set()
-        for seed in (0, 1):
-            with seeded(seed):
-                parts = net.get_split_datasets(self.X, self.y)
-            sizes.add(tuple(None if part is None else len(part) for part in parts))
-            for part, training in zip(parts, (True, False)):
-                if part is None:
-                    continue
-                batches = net.get_iterator(part, training=training)
-                if not isinstance(batches, ArrayBatches):
-                    which = "iterator_train" if training else "iterator_valid"
+        splits = [split_batches(net, self.X, self.y, seed) for seed in (0, 1)]
+        for split in splits:
+            for batches, which in zip(split, ("iterator_train", "iterator_valid")):
+                if not isinstance(batches, ArrayBatches | None):
                     return f"'{which}' (or 'dataset', or 'train_split') makes batches of its own"
-                if training:
-                    self.batches = batches
-        if len(sizes) > 1:
+        sizes = [[len(part.indices) for part in split if part is not None] for split in splits]
+        if sizes[0] != sizes[1]:
             return "'train_split' cuts pieces of different sizes"
+        self.batches = splits[0][0]
         return self._try_step()
 
     def _try_step(self) -> str | None:

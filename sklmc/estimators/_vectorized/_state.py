@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Sequence
 
 import torch
@@ -36,7 +35,6 @@ class VectorizedState:
         """Return an optimizer like that of a net (which has no state yet) over all members."""
         names = {id(parameter): name for name, parameter in net.module_.named_parameters()}
         kind = type(net.optimizer_)
-        takes = inspect.signature(kind).parameters
         groups = [
             {
                 "params": [self.parameters[names[id(parameter)]] for parameter in group["params"]],
@@ -44,14 +42,7 @@ class VectorizedState:
             }
             for group in net.optimizer_.param_groups
         ]
-        settings = {
-            key: value
-            for key, value in net.optimizer_.defaults.items()
-            if key in takes and key not in _HOW
-        }
-        if kind in _FUSED:
-            settings["fused"] = True
-        return kind(groups, **settings)
+        return kind(groups, fused=True) if kind in _FUSED else kind(groups)
 
     def keep(self, positions: Sequence[int]) -> None:
         """Drop all members but those at `positions`."""

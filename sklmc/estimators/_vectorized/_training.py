@@ -113,7 +113,7 @@ class _Run:
     def __init__(self, nets: Sequence, X: np.ndarray, y: np.ndarray):
         self.nets, self.data = list(nets), (X, y)
         lead = self.nets[0]
-        splits = [_split(net, X, y) for net in self.nets]
+        splits = [split_batches(net, X, y, net.seed_) for net in self.nets]
         self.feed, self.valid = (
             None if parts[0] is None else _Feed(parts, module_device(lead.module_))
             for parts in zip(*splits)
@@ -136,7 +136,7 @@ class _Run:
             self.clipping.apply(parameters)
             optimizer.step()
             extras.append(self.schedules.advance("batch"))
-        passes = [Pass("train", self.feed.sizes, _as_array(losses), extras)]
+        passes = [Pass("train", self.feed.sizes, torch.stack(losses).cpu().numpy(), extras)]
         if self.valid is not None:
             passes.append(self._validate())
         rates = self.schedules.advance("epoch")
@@ -153,10 +153,9 @@ class _Run:
             losses.append(loss)
             if classifies:
                 hits.append(_labels(self.nets[0], outputs) == target)
-        done = Pass("valid", self.valid.sizes, _as_array(losses))
-        if classifies:
-            done.accuracy = torch.cat(hits, 1).double().mean(1).cpu().numpy()
-        return done
+        accuracy = torch.cat(hits, 1).double().mean(1).cpu().numpy() if classifies else None
+        values = torch.stack(losses).cpu().numpy()
+        return Pass("valid", self.valid.sizes, values, [{}] * len(losses), accuracy)
 
     def finish(self, positions: Sequence[int]) -> None:
         """Make members at `positions` ordinary fitted nets, and go on without them."""
@@ -177,19 +176,14 @@ class _Run:
             self.vectorized = vectorize_net(self.nets[0], self.state, self.chain)
 
 
-def _split(net, X, y) -> tuple:
+def split_batches(net, X, y, seed: int) -> tuple:
     """Return a net's batches for training, and for validation or None."""
-    with seeded(net.seed_):
-        train, valid = net.get_split_datasets(X, y)
-    return (
-        net.get_iterator(train, training=True),
-        None if valid is None else net.get_iterator(valid, training=False),
+    with seeded(seed):
+        parts = net.get_split_datasets(X, y)
+    return tuple(
+        None if part is None else net.get_iterator(part, training=training)
+        for part, training in zip(parts, (True, False))
     )
-
-
-def _as_array(losses: list[torch.Tensor]) -> np.ndarray:
-    """Return the losses of a pass, (n_batches, n_members)."""
-    return torch.stack(losses).cpu().numpy()
 
 
 def _labels(net, outputs: torch.Tensor) -> torch.Tensor:
