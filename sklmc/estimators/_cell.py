@@ -16,7 +16,6 @@ from sklmc.estimators._cache_dir import net_versions, read_nets, restore_net, st
 from sklmc.estimators._members import (
     fit_members,
     inner_net,
-    make_member,
     member_settings,
     needs_seeding,
 )
@@ -85,14 +84,17 @@ class SpanTask:
     def run_and_score(self, X, y) -> list[tuple[object, float, float]]:
         """Return each member with its loss and score on the training data."""
         if self.folder is None:
-            return self._score(self._train(self.span, X, y), X, y)
+            members = self._train(self.span, X, y)
+            return [(member, *score_member(member, X, y, self.caller)) for member in members]
         lock = self.folder / f"{self.span.start:05d}.lock"
         with keeping(self.folder, self.caller), locked(lock):
             return self._complete(X, y)
 
     def _make(self, index: int):
-        """Return an unfitted member."""
-        member = make_member(self.estimator, self.settings, self.seeds[index])
+        """Return an unfitted member with its seed, silent."""
+        seed = self.seeds[index]
+        values = {name: seed if name.endswith("random_state") else 0 for name in self.settings}
+        member = clone(self.estimator).set_params(**values)
         if self.spawn is not None:
             inner_net(member)._spawned_from = self.spawn
         return member
@@ -101,10 +103,6 @@ class SpanTask:
         """Train the members of a span together."""
         seed = self.seeds[span.start] if needs_seeding(self.estimator) else None
         return fit_members(self._make, X, y, span, self.vectorized, self.must, seed)
-
-    def _score(self, members, X, y) -> list[tuple[object, float, float]]:
-        """Add loss and score on the training data."""
-        return [(member, *score_member(member, X, y, self.caller)) for member in members]
 
     @torch_defaults(None)
     def _complete(self, X, y) -> list[tuple[object, float, float]]:
@@ -133,8 +131,8 @@ class SpanTask:
         width = len(self.span) if self.vectorized else 1
         for first in range(start, self.span.stop, width):
             group = range(first, min(first + width, self.span.stop))
-            scored = self._score(self._train(group, X, y), X, y)
-            for index, (net, loss, score) in zip(group, scored):
+            for index, net in zip(group, self._train(group, X, y)):
+                loss, score = score_member(net, X, y, self.caller)
                 notes = {"seed": self.seeds[index], "train_loss": loss, "train_score": score}
                 notes = {**self.notes, "versions": net_versions(), **notes}
                 store_net(self.folder, index, net, group, notes)
@@ -161,8 +159,7 @@ def score_member(member, X, y, caller: str = "ModelGrid") -> tuple[float, float]
         loss = float(per_sample_loss(outputs, target, caller).mean())
         if is_classifier(member):
             return loss, 1.0 - float(per_sample_error(outputs, target, caller).mean())
-        finite = np.isfinite(loss)
-        return loss, float(r2_score(target, outputs)) if finite else float("nan")
+        return loss, float(r2_score(target, outputs)) if np.isfinite(loss) else float("nan")
     if not is_classifier(member):
         return float(mean_squared_error(y, member.predict(X))), float(member.score(X, y))
     if not hasattr(member, "predict_proba"):

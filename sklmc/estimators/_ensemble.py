@@ -152,13 +152,9 @@ class DeepEnsemble(NetWrapper):
             home = PopulationFolders(self.cache_dir, X, y, int(self.random_state), "DeepEnsemble")
             folder = home.make(self.estimator, {}, {}, ("DeepEnsemble", vectorized))
             tasks = [replace(task, folder=folder) for task in tasks]
+        jobs = (delayed(task.run)(X, y) for task in tasks)
         members = run_parallel(
-            (delayed(task.run)(X, y) for task in tasks),
-            self.n_estimators,
-            self.n_jobs,
-            self.verbose,
-            "DeepEnsemble",
-            last_loss,
+            jobs, self.n_estimators, self.n_jobs, self.verbose, "DeepEnsemble", last_loss
         )
         self.diverged_ = report_diverged(members, "DeepEnsemble")
         self.estimators_ = members

@@ -281,7 +281,7 @@ class ModelGrid(ChecksParameters, MetaEstimatorMixin, BaseEstimator):
         for cell, labels in zip(self.cells_, self._labels()):
             good = [i for i in range(len(cell.estimators)) if i not in cell.diverged]
             row = {**labels, "n_estimators": len(cell.estimators), "n_diverged": len(cell.diverged)}
-            measured = {
+            measured: dict = {
                 "train": (cell.train_loss[good], cell.train_score[good]),
                 "test": score_members([cell.estimators[i] for i in good], X, y),
             }

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Iterable
 
 import torch
-from sklearn.base import clone, is_classifier, is_regressor
+from sklearn.base import is_classifier, is_regressor
 from sklearn.pipeline import Pipeline
 from skorch import NeuralNet
 from torch import nn
@@ -44,12 +44,6 @@ def needs_seeding(estimator) -> bool:
     """Say whether the net is a plain skorch net, whose only seeds are torch's global ones."""
     net = inner_net(estimator)
     return isinstance(net, NeuralNet) and "random_state" not in net.get_params(deep=False)
-
-
-def make_member(estimator, settings: list[str], seed: int):
-    """Return an unfitted member with its seed."""
-    values = {name: seed if name.endswith("random_state") else 0 for name in settings}
-    return clone(estimator).set_params(**values)
 
 
 @torch_defaults(None)

@@ -136,7 +136,7 @@ class ArrayNet(NetCallbacks, NetData, NetParameters):
         """
         return self._train(X, y, not self.initialized_, classes, **fit_params)
 
-    def _train(self, X, y, new: bool, classes, /, **fit_params):
+    def _train(self, X, y, new, classes, /, **fit_params):
         """Check everything and run skorch's own training, on a net built anew if it is `new`."""
         self.check_training_readiness()
         self._check_parameters()

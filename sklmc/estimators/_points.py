@@ -91,19 +91,16 @@ def label_points(points: Sequence[Mapping]) -> list[dict]:
     to make it. Different values that would read alike are numbered in the order of the points:
     "Net", "Net (2)".
     """
-    known: dict[tuple[str, object], list] = {}
+    known: dict[tuple[str, object], dict] = {}  # values that read alike, and their numbers
     labelled = []
     for params in points:
         row = {}
         for name, value in params.items():
             label = _label(value)
             if not _is_plain(value):
-                same = known.setdefault((name, label), [])
-                key = identity(value)
-                if key not in same:
-                    same.append(key)
-                place = same.index(key) + 1
-                label = label if place == 1 else f"{label} ({place})"
+                same = known.setdefault((name, label), {})
+                number = same.setdefault(identity(value), len(same) + 1)
+                label = label if number == 1 else f"{label} ({number})"
             row[name] = label
         labelled.append(row)
     return labelled

@@ -171,11 +171,8 @@ def check_net(estimator, caller: str) -> None:
 
 def _mean(predictions: Iterable[np.ndarray]) -> np.ndarray:
     """Average arrays in float64, one after the other; the result has their own float type."""
-    total, count, dtype = None, 0, None
+    total, count = np.zeros(()), 0
     for prediction in predictions:
-        if total is None:
-            total = np.zeros(prediction.shape)
-            dtype = prediction.dtype if prediction.dtype.kind == "f" else total.dtype
-        total += prediction
-        count += 1
+        total, count = total + prediction.astype(np.float64), count + 1
+    dtype = prediction.dtype if prediction.dtype.kind == "f" else np.float64
     return (total / count).astype(dtype, copy=False)

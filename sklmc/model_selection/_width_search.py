@@ -48,9 +48,9 @@ class _Widening(BaseSearchCV):
                     f"again: {one['fit_error'].strip()}"
                 )
         self.lost.update(id(one) for one in out if not isinstance(one["test_scores"], dict))
-        found = [one for one in out if id(one) not in self.lost]
+        scored = next((one for one in out if id(one) not in self.lost), {})
         for part in ("test_scores", "train_scores"):
-            keys = list(found[0][part]) if found and part in found[0] else self.keys
+            keys = list(scored.get(part, self.keys))
             for one in out:
                 if id(one) in self.lost and part in one:
                     one[part] = dict.fromkeys(keys, self.error_score)
