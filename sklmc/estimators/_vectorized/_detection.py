@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import random
+from collections import OrderedDict
 from collections.abc import Sequence
 
 import numpy as np
@@ -155,6 +156,8 @@ def read_settings(module: nn.Module) -> list[tuple]:
 
 def _frozen(value) -> object:
     """Return what can be compared of a value: its bytes, or its type if it has none."""
+    if type(value) in (OrderedDict, dict, set) and not value:  # a module has a dozen, of hooks
+        return type(value), None
     try:
         return pickle.dumps(value)
     except (pickle.PicklingError, TypeError, AttributeError):
