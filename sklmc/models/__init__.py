@@ -35,18 +35,6 @@ from sklmc.models._outputs import (
     predict_outputs,
     run_module,
 )
-from sklmc.models._pipelines import common_input, see_through, transform
-from sklmc.models._records import (
-    STAYS_GOOD,
-    Record,
-    keeping,
-    locked,
-    open_folder,
-    read_record,
-    versions,
-    write_json,
-    write_record,
-)
 from sklmc.models._states import (
     State,
     average_models,
@@ -58,5 +46,18 @@ from sklmc.models._states import (
     interpolate_models,
     interpolate_states,
 )
-from sklmc.models._storage import read_state, state_fingerprint, write_state
-from sklmc.models._view import ModelView, view
+from sklmc.models._storage import (
+    STAYS_GOOD,
+    Record,
+    keeping,
+    locked,
+    open_folder,
+    read_record,
+    read_state,
+    state_fingerprint,
+    versions,
+    write_json,
+    write_record,
+    write_state,
+)
+from sklmc.models._view import ModelView, common_input, see_through, transform, view

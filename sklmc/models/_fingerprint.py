@@ -26,6 +26,7 @@ from sklmc.models._code import (
     loaded_names,
     used_names,
 )
+from sklmc.models._storage import raw_bytes
 
 _BUILTIN = (
     types.BuiltinFunctionType,
@@ -198,9 +199,7 @@ class _Contents(_Names):
         """Return dtype, shape and digest of a tensor."""
         if tensor.is_meta or tensor.layout is not torch.strided or tensor.is_quantized:
             raise Unreadable(f"a tensor on {tensor.device} of layout {tensor.layout} has no bytes")
-        plain = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
-        content = plain.reshape(-1).view(torch.uint8).numpy().tobytes()
-        digest = hashlib.sha256(content).hexdigest()
+        digest = hashlib.sha256(raw_bytes(tensor)).hexdigest()
         return ["tensor", str(tensor.dtype), list(tensor.shape), digest]
 
     def array(self, array: np.ndarray):
