@@ -13,8 +13,7 @@ from sklmc._validation import check_models, check_option, check_weights
 from sklmc.alignment import check_aligner, make_aligner
 from sklmc.exceptions import StaleStatisticsWarning
 from sklmc.merging._batch_norm import tracked_norms
-from sklmc.merging._repair import needs_repair, repair_state
-from sklmc.merging._repair_methods import METHODS
+from sklmc.merging._repair import METHODS, needs_repair, repair_state
 from sklmc.models import ModelView, average_states, check_compatible, read_data, view
 
 

@@ -20,6 +20,7 @@ from sklmc.models._forward import (
     find_chain,
     first_tensor,
     read_once,
+    tensors_in,
 )
 from sklmc.models._inputs import BLOCK_ROWS, Inputs
 from sklmc.models._losses import (

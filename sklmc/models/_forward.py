@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -246,18 +246,18 @@ class Reader:
         found[call.name] = self._seen[key][1]
 
 
+def tensors_in(value) -> Iterator[torch.Tensor]:
+    """Yield a tensor, or the tensors inside nested tuples, lists and dicts."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, (tuple, list, dict)):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from tensors_in(part)
+
+
 def first_tensor(value) -> torch.Tensor | None:
     """Return a tensor, or the first tensor in a (nested) tuple, list or dict."""
-    if isinstance(value, torch.Tensor):
-        return value
-    if isinstance(value, dict):
-        value = tuple(value.values())
-    if isinstance(value, (tuple, list)):
-        for part in value:
-            found = first_tensor(part)
-            if found is not None:
-                return found
-    return None
+    return next(tensors_in(value), None)
 
 
 def read_once(
