@@ -10,7 +10,7 @@ import json
 import logging
 import pickle
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -61,10 +61,9 @@ def fingerprint(*values) -> str:
         If a value holds something without such a description: a lock, an open file, ``eval``.
     """
     try:
-        text = json.dumps([_Contents().read(value) for value in values], sort_keys=True)
+        return _digest([_Contents().read(value) for value in values])
     except RecursionError:
         raise Unreadable("it is nested too deeply to be read") from None
-    return hashlib.sha256(text.encode()).hexdigest()[:40]
 
 
 def name_fingerprint(*values) -> str:
@@ -72,8 +71,12 @@ def name_fingerprint(*values) -> str:
 
     They outlive a new version of the code, and seeds are made of them.
     """
-    text = json.dumps([_Names().read(value) for value in values], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:40]
+    return _digest([_Names().read(value) for value in values])
+
+
+def _digest(described: list) -> str:
+    """Return 40 hexadecimal digits of what JSON can hold."""
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:40]
 
 
 class _Names:
@@ -171,14 +174,17 @@ class _Contents(_Names):
             return super().read(value)
         if inspect.isroutine(value) or isinstance(value, staticmethod | classmethod | property):
             return self.code(value)
+        foreign = isinstance(value, (Mapping, *_EXACT)) and type(value) not in _EXACT
+        return self._read_once(value, self.object if foreign else super().read, value)
+
+    def _read_once(self, value, read: Callable, *arguments):
+        """Read a value, or say that it is being read already."""
         if id(value) in self._open:
             return ["again", self._open[id(value)]]
         self._alive.append(value)
         self._open[id(value)] = len(self._open)
         try:
-            if isinstance(value, (Mapping, *_EXACT)) and type(value) not in _EXACT:
-                return self.object(value)
-            return super().read(value)
+            return read(*arguments)
         finally:
             del self._open[id(value)]
 
@@ -277,9 +283,7 @@ class _Contents(_Names):
             value = cell.cell_contents
         except ValueError:
             return ["empty"]
-        if isinstance(value, types.ModuleType):
-            return self._module(value, names)
-        return self.read(value)
+        return self._reach(value, names)
 
     def _globals(self, function: types.FunctionType, names: set[str]) -> list:
         """Return the globals that a function of the user's names, and the modules it imports."""
@@ -289,14 +293,16 @@ class _Contents(_Names):
         found = []
         for name in sorted(loaded_names(function.__code__)):
             if name in around:
-                value = around[name]
-                is_module = isinstance(value, types.ModuleType)
-                found.append([name, self._module(value, names) if is_module else self.read(value)])
+                found.append([name, self._reach(around[name], names)])
             elif name in ("eval", "exec", "globals", "__import__"):
                 raise Unreadable(f"{function.__qualname__} calls {name}, which can read anything")
-        for module in imported_modules(function):
-            found.append([module.__name__, self._module(module, names)])
-        return found
+        imported = imported_modules(function)
+        return [*found, *([module.__name__, self._module(module, names)] for module in imported)]
+
+    def _reach(self, value, names: set[str]):
+        """Return what code that uses these names can see of a value."""
+        is_module = isinstance(value, types.ModuleType)
+        return self._module(value, names) if is_module else self.read(value)
 
     def _module(self, module: types.ModuleType, names: set[str] | None):
         """Return the name of a library's module; of the user's, the attributes that are used."""
@@ -304,15 +310,12 @@ class _Contents(_Names):
             return ["module", module.__name__, library_version(module.__name__)]
         if names is None:
             raise Unreadable(f"what is used of the module {module.__name__!r} is not known")
-        if id(module) in self._open:
-            return ["again", self._open[id(module)]]
-        self._open[id(module)] = len(self._open)
-        found = []
-        for name in sorted(names & vars(module).keys()):
-            value = vars(module)[name]
-            is_module = isinstance(value, types.ModuleType)
-            found.append([name, self._module(value, names) if is_module else self.read(value)])
-        del self._open[id(module)]
+        return self._read_once(module, self._members, module, names)
+
+    def _members(self, module: types.ModuleType, names: set[str]) -> list:
+        """Return the attributes of a module that are used."""
+        used = sorted(names & vars(module).keys())
+        found = [[name, self._reach(vars(module)[name], names)] for name in used]
         return ["module", module.__name__, found]
 
     def object(self, value):

@@ -27,9 +27,8 @@ def check_state(state: State, caller: str) -> None:
 def check_finite(state: State, caller: str, name: str) -> None:
     """Refuse weights that are NaN or infinite, naming the first such tensor."""
     for tensor_name, tensor in state.items():
-        continuous = tensor.is_floating_point() or tensor.is_complex()
-        if continuous and not torch.isfinite(tensor).all():
-            bad = int((~torch.isfinite(tensor)).sum())
+        bad = int((~torch.isfinite(tensor)).sum())
+        if bad:
             raise NonFiniteError(
                 f"{caller}: tensor {tensor_name!r} of '{name}' holds {bad} values that are NaN or "
                 "infinite; the net has diverged: train it again with a lower learning rate."
