@@ -20,13 +20,12 @@ from sklmc.models import (
     ModelView,
     State,
     as_logits,
-    check_compatible,
     fit_inverse_temperature,
     is_classification,
     per_sample_loss,
     predict_outputs,
     read_data,
-    view,
+    view_compatible,
 )
 
 MOST_SAMPLES = 10_000  # of refit and renormalize; more gain next to nothing
@@ -174,16 +173,12 @@ def repair(model, models, X, *, y=None, weights=None, method="auto"):
     models = check_models(models, caller)
     weights = check_weights(weights, len(models), caller)
     names = ["model", *(f"models[{i}]" for i in range(len(models)))]
-    looks = [
-        view(one, caller=caller, name=name)
-        for one, name in zip([model, *models], names, strict=True)
-    ]
-    check_compatible(looks, caller, names)
+    merged, *ends = view_compatible([model, *models], caller, names)
     if X is None:
         raise ValueError(f"{caller}: 'X' is None; pass samples of the data (labels not needed).")
-    merged, ends = looks[0], [look.state for look in looks[1:]]
     inputs, target = read_data(merged, X, y)
-    state, _ = repair_state(merged, merged.state, ends, inputs, target, weights, method)
+    states = [end.state for end in ends]
+    state, _ = repair_state(merged, merged.state, states, inputs, target, weights, method)
     return merged.rebuild(state)
 
 

@@ -42,10 +42,10 @@ from sklmc.models._states import (
     average_states,
     check_compatible,
     check_finite,
-    check_same_tensors,
     check_state,
     interpolate_models,
     interpolate_states,
+    view_compatible,
 )
 from sklmc.models._storage import (
     STAYS_GOOD,
