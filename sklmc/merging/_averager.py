@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Callable
 from numbers import Integral, Real
@@ -324,17 +325,16 @@ def fit_weights(loss: Callable[[np.ndarray], float], n_models: int) -> np.ndarra
     step = 0.5
     while step >= SMALLEST_STEP and n_models > 1:
         moved = False
-        for giver in range(n_models):
-            for taker in range(n_models):
-                amount = min(step, weights[giver])
-                if giver == taker or amount <= 0:
-                    continue
-                trial = weights.copy()
-                trial[giver] -= amount
-                trial[taker] += amount
-                value = loss(trial)
-                if value < least:
-                    weights, least, moved = trial, value, True
+        for giver, taker in itertools.permutations(range(n_models), 2):
+            amount = min(step, weights[giver])
+            if amount <= 0:
+                continue
+            trial = weights.copy()
+            trial[giver] -= amount
+            trial[taker] += amount
+            value = loss(trial)
+            if value < least:
+                weights, least, moved = trial, value, True
         if not moved:
             step /= 2
     return weights

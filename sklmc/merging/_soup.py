@@ -11,12 +11,7 @@ from sklearn.metrics import check_scoring
 from sklearn.model_selection import ParameterGrid
 from tqdm.auto import tqdm
 
-from sklmc._sklearn import (
-    FrozenEstimator,
-    HasMethods,
-    Interval,
-    StrOptions,
-)
+from sklmc._sklearn import FrozenEstimator, HasMethods, Interval, StrOptions
 from sklmc.alignment import ALIGNER_NAMES, check_aligner
 from sklmc.estimators import ModelGrid
 from sklmc.estimators._seeds import resolve_seed

@@ -23,19 +23,9 @@ from sklmc.models._forward import (
     tensors_in,
 )
 from sklmc.models._inputs import BLOCK_ROWS, Inputs
-from sklmc.models._losses import (
-    class_logits,
-    is_classification,
-    per_sample_error,
-    per_sample_loss,
-)
+from sklmc.models._losses import class_logits, is_classification, per_sample_error, per_sample_loss
 from sklmc.models._moments import CrossMoments, Moments, correlation
-from sklmc.models._outputs import (
-    as_logits,
-    count_multiply_adds,
-    predict_outputs,
-    run_module,
-)
+from sklmc.models._outputs import as_logits, count_multiply_adds, predict_outputs, run_module
 from sklmc.models._states import (
     State,
     average_models,

@@ -7,6 +7,7 @@ LLFC and the other measures of features, activation matching, repairs, the fast 
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -93,7 +94,9 @@ class Watcher:
         for path, module in self._look.module.named_modules():
             if self._modules is None or path in self._modules:
                 self._handles += [
-                    module.register_forward_pre_hook(self._entering(path), with_kwargs=True),
+                    module.register_forward_pre_hook(
+                        functools.partial(self._entering, path), with_kwargs=True
+                    ),
                     module.register_forward_hook(self._leaving),
                 ]
         return self
@@ -139,11 +142,8 @@ class Watcher:
         self._looking = False
         return found
 
-    def _entering(self, path: str):
-        def hook(module, args, kwargs):
-            self._open.append(self._begin(path, path, module, None, args, kwargs))
-
-        return hook
+    def _entering(self, path: str, module, args, kwargs) -> None:
+        self._open.append(self._begin(path, path, module, None, args, kwargs))
 
     def _leaving(self, module, args, output):
         return self._end(self._open.pop(), output)
@@ -177,7 +177,7 @@ class Reading:
     outputs: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
-class Reader:
+class Reader(Watcher):
     """Reads what goes into and comes out of named calls of a net, inside a ``with`` block.
 
     `inputs` and `outputs` name calls; a path stands for every call of its module or function
@@ -197,33 +197,23 @@ class Reader:
         self._inputs, self._outputs = frozenset(inputs), frozenset(outputs)
         names = {name.split(":")[0] for name in self._inputs | self._outputs}
         modules = None if any(name.endswith("()") for name in names) else names
-        self._watcher = Watcher(
-            look,
-            self._see_input,
-            self._see_output,
-            modules=modules,
-            functions=None if modules is not None else functions,
+        functions = None if modules is not None else functions
+        super().__init__(
+            look, self._see_input, self._see_output, modules=modules, functions=functions
         )
         self._reading = Reading()
         self._copying = False  # whether some operation writes into what is read
         # by identity and version: originals stay alive within a block, so that ids are theirs
         self._seen: dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor]] = {}
 
-    def __enter__(self) -> Reader:
-        self._watcher.__enter__()
-        return self
-
-    def __exit__(self, *error) -> None:
-        self._watcher.__exit__(*error)
-        self._seen.clear()
-
     def run(self, args: tuple[torch.Tensor, ...], state: State | None = None) -> Reading:
         """Run one block, with other weights if `state` is given."""
         reading = self._reading = Reading()
-        self._seen.clear()
-        self._watcher.run(args, state)
-        changed = any(tensor._version != key[1] for key, (tensor, _) in self._seen.items())
-        self._seen.clear()
+        try:
+            super().run(args, state)
+            changed = any(tensor._version != key[1] for key, (tensor, _) in self._seen.items())
+        finally:
+            self._seen.clear()
         if changed and not self._copying:
             self._copying = True
             return self.run(args, state)

@@ -20,12 +20,7 @@ from torch import nn
 
 from sklmc._sklearn import FrozenEstimator
 from sklmc._torch import fixed_normal, module_device
-from sklmc.models._copying import (
-    module_with_state,
-    net_with_state,
-    private_copy,
-    read_tensors,
-)
+from sklmc.models._copying import module_with_state, net_with_state, private_copy, read_tensors
 from sklmc.models._inputs import (
     SAMPLE_ROWS,
     Inputs,
