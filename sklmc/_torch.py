@@ -56,9 +56,8 @@ def plain_attention() -> contextlib.AbstractContextManager[None]:
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Seed torch, numpy and random for a block and put every generator back afterwards."""
-    with _lock:
-        torch_state = torch.get_rng_state()
-        cuda_states = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with _lock, torch.random.fork_rng(devices):
         numpy_state = np.random.get_state()
         python_state = random.getstate()
         try:
@@ -72,9 +71,6 @@ def seeded(seed: int) -> Iterator[None]:
             random.seed(seed)
             yield
         finally:
-            torch.set_rng_state(torch_state)
-            if cuda_states is not None:
-                torch.cuda.set_rng_state_all(cuda_states)
             np.random.set_state(numpy_state)
             random.setstate(python_state)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
@@ -70,33 +71,26 @@ class _Job:
 
 def _jobs(sites: Sequence[Site | Norm]) -> list[_Job]:
     """Put layers in the order in which they are fitted: each after all that its rows need."""
-    meeting: dict[int, list[Site]] = {}
+    meeting: dict[int, list[Site]] = defaultdict(list)
     for site in sites:
         if isinstance(site, Site) and site.addition is not None:
-            meeting.setdefault(site.addition, []).append(site)
+            meeting[site.addition].append(site)
     jobs = []
     for site in sites:
         if isinstance(site, Norm):
             jobs.append(_Job((), site))
             continue
         partners = meeting.get(site.addition, [site])
-        if len(partners) == 1:
-            jobs.append(_Job((site,)))
-        elif all(one.groups == 1 and one.kind == site.kind for one in partners):
-            if site is partners[-1]:
-                jobs.append(_Job(tuple(partners)))
-        elif site is partners[-1]:  # grouped: one after the other
-            jobs.append(_Job((site,)))
-        else:
+        at_once = all(one.groups == 1 and one.kind == site.kind for one in partners)
+        if site is partners[-1]:
+            jobs.append(_Job(tuple(partners) if at_once else (site,)))
+        elif not at_once:  # one after the other: the last answers for the stream
             jobs.append(_Job((dataclasses.replace(site, addition=None),)))
     return sorted(jobs, key=lambda job: job.read)
 
 
 def _targets(
-    look: ModelView,
-    endpoints: Sequence[tuple[State, float]],
-    jobs: Sequence[_Job],
-    inputs: Inputs,
+    look: ModelView, endpoints: Sequence[tuple[State, float]], jobs: Sequence[_Job], inputs: Inputs
 ) -> dict[int, list[torch.Tensor]]:
     """Return the mean outputs of the end points, by job and block: one pass for each end point."""
     targets: dict[int, list[torch.Tensor]] = {

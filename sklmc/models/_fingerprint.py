@@ -92,12 +92,10 @@ class _Names:
             return [type(value).__name__, str(value)]
         if isinstance(value, pd.DataFrame):
             return self.frame(value)
-        if isinstance(value, pd.Series):
-            return self.array(value.to_numpy())
         if isinstance(value, torch.Tensor):
             return self.tensor(value)
-        if isinstance(value, np.ndarray):
-            return self.array(value)
+        if isinstance(value, np.ndarray | pd.Series):
+            return self.array(np.asarray(value))
         if isinstance(value, Mapping):
             pairs = [[self.read(key), self.read(part)] for key, part in self.items(value)]
             return ["mapping", sorted(pairs, key=repr)]

@@ -103,9 +103,14 @@ class ModelView:
         """
         if X is not None:
             check_input(X, self.caller)
-            inputs = self.to_input(X[:SAMPLE_ROWS] if _is_long(X) else X)
+            sized = hasattr(X, "__len__") and getattr(X, "ndim", 1) > 0 and not several_arguments(X)
+            inputs = self.to_input(X[:SAMPLE_ROWS] if sized and len(X) > SAMPLE_ROWS else X)
             few = inputs.first(SAMPLE_ROWS)
-            return few if len(inputs) > 1 else tuple(map(_twice, few))
+            if len(inputs) > 1:
+                return few
+            return tuple(
+                part.expand(2, *part.shape[1:]).clone() if part.ndim else part for part in few
+            )
         if hasattr(self.net, "_model_sample"):
             sample = torch.from_numpy(np.array(self.net._model_sample()))
             if not sample.is_floating_point():
@@ -176,17 +181,6 @@ def _holds_many(model) -> bool:
     """Say whether an estimator of another library is an ensemble: its estimator_ is a template."""
     ours = any(parent.__module__.startswith("sklmc.") for parent in type(model).__mro__)
     return hasattr(model, "estimators_") and not ours
-
-
-def _is_long(X) -> bool:
-    """Say whether X holds more samples than a trace needs, as rows that can be cut off."""
-    sized = hasattr(X, "__len__") and getattr(X, "ndim", 1) > 0
-    return sized and not several_arguments(X) and len(X) > SAMPLE_ROWS
-
-
-def _twice(part: torch.Tensor) -> torch.Tensor:
-    """Return the only sample of an argument twice; a number stays as it is."""
-    return part.expand(2, *part.shape[1:]).clone() if part.ndim else part
 
 
 # Attributes that tell what was handed in instead of a model, and what to hand in.
