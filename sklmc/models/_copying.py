@@ -72,8 +72,7 @@ def net_with_state(net: NeuralNet, state: Mapping[str, torch.Tensor]) -> NeuralN
         memo[id(net.history_)] = History()
     new = net.__class__.__new__(net.__class__)
     memo[id(net)] = new
-    for name, value in vars(net).items():
-        new.__dict__[name] = copy.deepcopy(value, memo)
+    vars(new).update(copy.deepcopy(vars(net), memo))
     return new
 
 

@@ -161,14 +161,12 @@ def view(model, *, caller: str, name: str = "model") -> ModelView:
             raise _no_model(inner, caller, name)
         around.append((inner, attribute))
         inner = getattr(inner, attribute)
-    net, module = (None, inner) if isinstance(inner, nn.Module) else (inner, None)
-    if net is not None:
-        module = getattr(net, "module_", None)
-        if not isinstance(module, nn.Module):
-            raise NotFittedError(
-                f"{caller}: '{name}' is a {type(inner).__name__} that is not fitted; call fit "
-                "first."
-            )
+    net = None if isinstance(inner, nn.Module) else inner
+    module = inner if net is None else getattr(net, "module_", None)
+    if not isinstance(module, nn.Module):
+        raise NotFittedError(
+            f"{caller}: '{name}' is a {type(inner).__name__} that is not fitted; call fit first."
+        )
     if isinstance(module, torch.jit.ScriptModule):
         raise TypeError(
             f"{caller}: '{name}' is a TorchScript module, whose weights cannot be replaced; pass "
