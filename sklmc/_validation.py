@@ -202,7 +202,7 @@ def check_names(names, caller: str, name: str) -> list[str]:
     """Return one name, or several, as a list of str."""
     if isinstance(names, str):
         return [names]
-    listed = [None]
+    listed: list = [None]
     if isinstance(names, Iterable) and not isinstance(names, (bytes, Mapping, type)):
         listed = list(names)
     if not all(isinstance(one, str) for one in listed):

@@ -22,8 +22,9 @@ def hold_out(X, y, fraction: float | None, estimator, seed: int) -> tuple[tuple,
     Where none is, what was trained on judges.
     """
     train, kept = split_rows(y, fraction, is_classifier(estimator), check_random_state(seed))
-    parts = (train, kept if len(kept) else train)
-    return *((_safe_indexing(X, rows), _safe_indexing(y, rows)) for rows in parts), kept
+    judging = kept if len(kept) else train
+    to_train = _safe_indexing(X, train), _safe_indexing(y, train)
+    return to_train, (_safe_indexing(X, judging), _safe_indexing(y, judging)), kept
 
 
 def split_rows(

@@ -227,11 +227,11 @@ class _Flow:
         if step.func is not functional.batch_norm or given.get("training"):
             return None
         tensors = [given.get(key) for key in _NORM_TENSORS]
-        names = [self._own_name(tensor) for tensor in tensors]
+        mean, variance, scale, shift = names = [self._own_name(tensor) for tensor in tensors]
         foreign = any(name is None and one is not None for name, one in zip(names, tensors))
-        if foreign or None in names[:2]:
+        if foreign or mean is None or variance is None:
             return None
-        return Norm(step.index, *names, float(given.get("eps", 1e-5)))
+        return Norm(step.index, mean, variance, scale, shift, float(given.get("eps", 1e-5)))
 
     def _only_reader(self, number: int) -> _Step | None:
         """Return the call that alone reads a value."""

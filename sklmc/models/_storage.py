@@ -18,7 +18,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from filelock import FileLock
 from safetensors import SafetensorError, safe_open
@@ -88,10 +87,10 @@ def read_state(path, caller: str = "read_state") -> tuple[dict[str, torch.Tensor
         ) from None
 
 
-def raw_bytes(tensor: torch.Tensor) -> np.ndarray:
+def raw_bytes(tensor: torch.Tensor) -> memoryview:
     """Return the bytes of a dense tensor, in the order of its elements."""
     plain = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
-    return plain.reshape(-1).view(torch.uint8).numpy()
+    return plain.reshape(-1).view(torch.uint8).numpy().data
 
 
 def state_fingerprint(state: Mapping[str, torch.Tensor]) -> str:
