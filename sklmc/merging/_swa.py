@@ -136,15 +136,13 @@ class SWAEnsembler(NetWrapper):
         check_net(inner, "SWAEnsembler")
         X, y = check_rows(X, y, "SWAEnsembler")
         seed = resolve_seed(self.random_state)
+        # a plain skorch net has no seed of its own
+        plain = "random_state" not in inner.get_params(deep=False)
         if frozen:
             view(inner, caller="SWAEnsembler", name="estimator")  # must be fitted
             net = copy.deepcopy(inner)
         else:
-            net = clone(inner).set_params(verbose=0)
-            if "random_state" in net.get_params(deep=False):
-                net.set_params(random_state=seed)
-        # a plain skorch net has no seed of its own
-        plain = "random_state" not in net.get_params(deep=False)
+            net = clone(inner).set_params(verbose=0, **({} if plain else {"random_state": seed}))
         with seeded(seed) if plain else contextlib.nullcontext(), single_thread():
             if not frozen:
                 net.fit(X, y)

@@ -21,7 +21,7 @@ from skorch.callbacks import LRScheduler
 from sklmc import ModelGrid, NetClassifier, NetRegressor
 from sklmc.estimators._cache_dir import member_path
 from sklmc.exceptions import SklmcWarning
-from sklmc.models import _records
+from sklmc.models import _storage
 from sklmc.nets import MLP
 from tests.disks import full_disk
 from tests.estimators.test_grid import NET, WIDTHS, bits
@@ -180,7 +180,7 @@ def test_nets_of_anything_else_are_left_alone(what, moons, tmp_path, monkeypatch
 
         net.set_params(module=Other)
     else:
-        monkeypatch.setattr(_records, "FORMAT", 2)
+        monkeypatch.setattr(_storage, "FORMAT", 2)
     expected = "of other cells" if what in ("epochs", "module") else "of other data"
     with pytest.warns(SklmcWarning, match=expected):
         make(tmp_path, **options).set_params(estimator=net).fit(X, y)
@@ -214,7 +214,7 @@ def test_cache_stores_nets_only(moons, tmp_path):
 
 
 def test_full_disk_keeps_what_is_finished(moons, tmp_path, monkeypatch):
-    original, count = _records.write_state, 0
+    original, count = _storage.write_state, 0
 
     def full(path, *args):
         nonlocal count
@@ -223,7 +223,7 @@ def test_full_disk_keeps_what_is_finished(moons, tmp_path, monkeypatch):
             raise OSError(errno.ENOSPC, "No space left on device")
         original(path, *args)
 
-    monkeypatch.setattr(_records, "write_state", full)
+    monkeypatch.setattr(_storage, "write_state", full)
     with pytest.raises(OSError, match="No space left") as caught:
         make(tmp_path).fit(*moons)
     assert "stays good" in caught.value.__notes__[-1]
