@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from numbers import Integral
 
 import numpy as np
@@ -14,15 +15,9 @@ from sklmc._sklearn import Interval, StrOptions, check_is_fitted
 from sklmc._validation import ChecksParameters, check_names, did_you_mean
 from sklmc.alignment._methods import METHODS
 from sklmc.alignment._problem import Match, Problem
-from sklmc.alignment._similarity import similarity_frame
+from sklmc.alignment._weight import similarity_frame
 from sklmc.exceptions import SymmetryError
-from sklmc.models import (
-    ModelView,
-    check_compatible,
-    read_data,
-    state_fingerprint,
-    view,
-)
+from sklmc.models import ModelView, check_compatible, read_data, state_fingerprint, view
 from sklmc.symmetry import PermutationSymmetry, cached_symmetry
 
 WAYS_OUT = {"X": "pass samples as the nets take them", "y": "pass labels"}
@@ -247,10 +242,15 @@ class PermutationAligner(ChecksParameters, BaseEstimator):
             permutation = symmetry.permutation(dict(found))
             match = Match({}, [np.nan], getattr(self.method, "__name__", "callable"))
         else:
+            problem = self._problem(a, b, symmetry, start, inputs, target)
             with tqdm(desc=caller, disable=self.verbose < 1, unit="gain") as bar:
-                match = METHODS[self.method].match(
-                    self._problem(a, b, symmetry, start, inputs, target, _progress(bar))
-                )
+
+                def show(what: str, value: float) -> None:
+                    bar.set_description(what, refresh=False)
+                    bar.set_postfix(objective=f"{value:.6g}", refresh=False)
+                    bar.update()
+
+                match = METHODS[self.method].match(replace(problem, progress=show))
             permutation = symmetry.permutation(match.perms).compose(start)
         record = {
             "method": match.method,
@@ -304,7 +304,7 @@ class PermutationAligner(ChecksParameters, BaseEstimator):
             a.check_logits()
         return read_data(a, X, y)
 
-    def _problem(self, a, b, symmetry, start, inputs, target, progress) -> Problem:
+    def _problem(self, a, b, symmetry, start, inputs, target) -> Problem:
         """Return what a method works on."""
         caller = type(self).__name__
         frozen = check_names(self.freeze, caller, "freeze")
@@ -330,7 +330,6 @@ class PermutationAligner(ChecksParameters, BaseEstimator):
             max_iter=self.max_iter,
             random_state=self.random_state,
             n_jobs=self.n_jobs,
-            progress=progress if self.verbose else None,
         )
 
     def transform(self, model):
@@ -392,14 +391,3 @@ class PermutationAligner(ChecksParameters, BaseEstimator):
         tags.no_validation = True
         tags.non_deterministic = False
         return tags
-
-
-def _progress(bar) -> Callable[[str, float], None]:
-    """Return a callback that moves a progress bar on."""
-
-    def show(what: str, value: float) -> None:
-        bar.set_description(what, refresh=False)
-        bar.set_postfix(objective=f"{value:.6g}", refresh=False)
-        bar.update()
-
-    return show
