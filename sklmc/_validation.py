@@ -112,6 +112,16 @@ class ChecksParameters:
         check_constraints(self._parameter_constraints, params, type(self).__name__)
 
 
+class TakesModels(ChecksParameters):
+    """Mixin of estimators that are fitted to models: no table X is looked at."""
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.no_validation = True
+        return tags
+
+
 def _options(constraint) -> list[str]:
     """Return the words that a constraint of scikit-learn's names."""
     return sorted(constraint.options) if isinstance(constraint, StrOptions) else []

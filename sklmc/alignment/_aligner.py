@@ -12,7 +12,7 @@ from sklearn.utils.metadata_routing import UNUSED
 from tqdm.auto import tqdm
 
 from sklmc._sklearn import Interval, StrOptions, check_is_fitted
-from sklmc._validation import ChecksParameters, check_names, did_you_mean
+from sklmc._validation import TakesModels, check_names, did_you_mean
 from sklmc.alignment._methods import METHODS
 from sklmc.alignment._problem import Match, Problem
 from sklmc.alignment._weight import similarity_frame
@@ -23,7 +23,7 @@ from sklmc.symmetry import PermutationSymmetry, cached_symmetry
 WAYS_OUT = {"X": "pass samples as the nets take them", "y": "pass labels"}
 
 
-class PermutationAligner(ChecksParameters, BaseEstimator):
+class PermutationAligner(TakesModels, BaseEstimator):
     """Re-base a model B onto a model A by permuting B's hidden units.
 
     A net computes the same function after its hidden units are permuted. Among all these copies
@@ -384,10 +384,3 @@ class PermutationAligner(ChecksParameters, BaseEstimator):
             B with its hidden units permuted.
         """
         return self.fit(model_a, model_b, X, y).transform(model_b)
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array = False
-        tags.no_validation = True
-        tags.non_deterministic = False
-        return tags

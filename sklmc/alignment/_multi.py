@@ -19,7 +19,7 @@ from sklmc._sklearn import (
     check_random_state,
     delayed,
 )
-from sklmc._validation import ChecksParameters, check_models, check_option
+from sklmc._validation import TakesModels, check_models, check_option
 from sklmc.alignment._aligner import PermutationAligner
 from sklmc.alignment._methods import METHODS
 from sklmc.alignment._tensor_pairs import block_pairs
@@ -30,7 +30,7 @@ from sklmc.symmetry import cached_symmetry
 ALIGNER_NAMES = (*METHODS, "merge_many")  # what other rooms take as `aligner`
 
 
-class MultiAligner(ChecksParameters, BaseEstimator):
+class MultiAligner(TakesModels, BaseEstimator):
     """Bring any number of models into one common frame by permuting their hidden units.
 
     Every model gets one permutation; moving from model j's frame to model i's is
@@ -333,13 +333,6 @@ class MultiAligner(ChecksParameters, BaseEstimator):
                 f"the fit, in the same order; got {len(models)}."
             )
         return [view(m, caller=caller, name=f"models[{i}]") for i, m in enumerate(models)]
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array = False
-        tags.no_validation = True
-        tags.non_deterministic = False
-        return tags
 
 
 def inner_product(a, b, symmetry) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import hashlib
+import itertools
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +20,6 @@ from tqdm.auto import tqdm
 
 from sklmc._sklearn import Parallel, delayed
 from sklmc._validation import check_same_length
-from sklmc.connectivity._pairwise_score import PairwiseScore
 from sklmc.connectivity._path_job import (
     Curves,
     PathJob,
@@ -37,13 +37,12 @@ from sklmc.merging import tracked_norms
 from sklmc.models import (
     ModelView,
     check_compatible,
-    common_input,
     is_classification,
     open_folder,
     read_labelled_data,
-    see_through,
     transform,
     view,
+    view_through,
 )
 
 GRID = "LMCScorer.grid"  # the caller that messages about cells name
@@ -72,12 +71,9 @@ def score_pairs(
 
     Returns their curves in the order of `pairs`, whether they classify, and the variance of y.
     """
-    seen = [see_through(model) for model in models]
-    looks = [view(model, caller=how.caller, name=name) for (_, model), name in zip(seen, names)]
+    looks, earlier, seen_X = view_through(models, X, how.caller, names)
     for look in looks:
         look.check_logits()
-    earlier = [steps for steps, _ in seen]
-    seen_X = common_input(earlier, X, how.caller, names)
     bad = _unfit_models(looks, names, how)
     good = [index for index in range(len(looks)) if index not in bad]
     look = looks[good[0]]
@@ -331,19 +327,6 @@ def _cell_frame(scorer, cell, X, y, folder) -> pd.DataFrame:
 
 def _lost_cell(scorer, n_models: int, reason: str) -> pd.DataFrame:
     """Return the frame of a cell of which nothing is known."""
-    alphas = alpha_grid(scorer.n_alphas)
-    first, second = np.triu_indices(n_models, 1)
-    nothing = np.full((len(first), len(alphas)), np.nan)
-    extra = nothing if scorer.calibration is not None else None
-    return PairwiseScore(
-        n_models=n_models,
-        alphas=alphas,
-        loss=nothing,
-        error=nothing,
-        calibrated_loss=extra,
-        inverse_temperature=extra,
-        metric=scorer.metric,
-        baseline=scorer.baseline,
-        failures=dict.fromkeys(zip(first.tolist(), second.tolist()), reason),
-        error_score=float(scorer.error_score),
-    ).to_frame()
+    pairs = list(itertools.combinations(range(n_models), 2))
+    nothing = np.full((4, len(pairs), len(alpha_grid(scorer.n_alphas))), np.nan)
+    return scorer._to_score(n_models, nothing, dict.fromkeys(pairs, reason)).to_frame()

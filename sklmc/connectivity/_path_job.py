@@ -139,9 +139,8 @@ class PathJob:
             evaluator.load(samples.block(start, stop))
             losses.start_block(start, stop)
             for at in range(0, len(ends), plan.group):
-                losses.add_ends(
-                    slice(at, at + plan.group), evaluator.ends(ends[at : at + plan.group])
-                )
+                some = slice(at, at + plan.group)
+                losses.add("ends", some, evaluator.ends(ends[some]))
             for at in range(0, len(pairs), plan.group):
                 whole = range(at, min(at + plan.group, len(pairs)))
                 group = [k for k in whole if pairs[k][0] != pairs[k][1]]
@@ -149,7 +148,7 @@ class PathJob:
                     outputs = evaluator.between(
                         [pairs[k] for k in group], [overrides[k] for k in group]
                     )
-                    losses.add_inner(group, outputs)
+                    losses.add("inner", group, outputs)
                 if tick is not None:
                     tick(len(whole) * (stop - start) / len(samples.target))
         return Curves(losses.curves([(rows[a], rows[b]) for a, b in pairs]), failures)

@@ -31,10 +31,9 @@ from sklmc.models import (
     Inputs,
     average_states,
     check_compatible,
-    common_input,
     run_module,
-    see_through,
     view,
+    view_through,
 )
 
 ROWS = 1024  # samples in a block
@@ -175,9 +174,7 @@ def loss_plane(
     check_jobs(n_jobs, caller)
     check_verbose(verbose, caller)
     names = [f"models[{k}]" for k in range(3)]
-    seen = [see_through(model) for model in models]
-    X = common_input([earlier for earlier, _ in seen], X, caller, names)
-    inner = [view(model, caller=caller, name=name) for (_, model), name in zip(seen, names)]
+    inner, _, X = view_through(models, X, caller, names)
     check_compatible(inner, caller, names)
     samples, classify = check_samples(inner[0], X, y)
     aligned = align_models([one.model for one in inner], aligner, X, y)

@@ -35,7 +35,7 @@ from sklmc.models._outputs import (
     predict_outputs,
     run_module,
 )
-from sklmc.models._pipelines import common_input, see_through, transform
+from sklmc.models._pipelines import see_through, transform, view_through
 from sklmc.models._records import (
     STAYS_GOOD,
     Record,

@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 
 from sklmc._sklearn import FrozenEstimator
+from sklmc.models._view import ModelView, view
 
 
 def see_through(model) -> tuple[tuple[Pipeline, ...], object]:
@@ -31,7 +32,17 @@ def transform(earlier: Sequence[Pipeline], X):
     return X
 
 
-def common_input(all_earlier: Sequence[tuple[Pipeline, ...]], X, caller: str, names):
+def view_through(
+    models: Sequence, X, caller: str, names: Sequence[str]
+) -> tuple[list[ModelView], list[tuple[Pipeline, ...]], object]:
+    """Return views of models, the transformers in front of each, and what all of them see of X."""
+    seen = [see_through(model) for model in models]
+    looks = [view(model, caller=caller, name=name) for (_, model), name in zip(seen, names)]
+    earlier = [steps for steps, _ in seen]
+    return looks, earlier, None if X is None else _common_input(earlier, X, caller, names)
+
+
+def _common_input(all_earlier: Sequence[tuple[Pipeline, ...]], X, caller: str, names):
     """Return what all models see of X; refuse models whose transformers disagree.
 
     A net between two nets has an input of its own only if both get the same.

@@ -9,7 +9,7 @@ import pandas as pd
 
 from sklmc._validation import check_array, check_models, check_number, check_option
 from sklmc.connectivity import PairwiseScore
-from sklmc.models import ModelView, check_compatible, common_input, see_through, view
+from sklmc.models import ModelView, check_compatible, view_through
 
 LARGEST = float(np.finfo(np.float32).max)
 QUANTITIES = {  # attribute of a PairwiseScore: what its colour bar is called
@@ -37,11 +37,8 @@ def split_pair(models, X, caller: str) -> tuple[list | None, list[ModelView], ob
     """Return labels, views of two models of one architecture, and what both see of X."""
     labels, models = split_models(models, caller, 2)
     names = name_models(labels, 2)
-    seen = [see_through(model) for model in models]
-    pair = [view(inner, caller=caller, name=name) for (_, inner), name in zip(seen, names)]
+    pair, _, X = view_through(models, X, caller, names)
     check_compatible(pair, caller, names)
-    if X is not None:
-        X = common_input([earlier for earlier, _ in seen], X, caller, names)
     return labels, pair, X
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sklmc.features import feature_similarity
-from sklmc.models import see_through, transform, view
+from sklmc.models import view_through
 from sklmc.plotting._checks import (
     check_frame,
     check_keywords,
@@ -77,9 +77,7 @@ class FeatureSimilarityDisplay:
         """
         caller = "FeatureSimilarityDisplay.from_model"
         check_layer(layer, caller)
-        earlier, inner = see_through(model)
-        inner = view(inner, caller=caller, name="model")
-        X = None if X is None else transform(earlier, X)
+        (inner,), _, X = view_through([model], X, caller, ["model"])
         return cls.from_frame(feature_similarity(inner, X=X, on=on, layers=layer), layer=layer)
 
     @classmethod

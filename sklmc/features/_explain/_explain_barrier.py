@@ -5,7 +5,7 @@ from __future__ import annotations
 from sklmc.features._explain._barrier_report import BarrierReport
 from sklmc.features._explain._cause_search import CauseSearch
 from sklmc.features._explain._split_samples import SplitSamples
-from sklmc.models import check_compatible, common_input, read_labelled_data, see_through, view
+from sklmc.models import check_compatible, read_labelled_data, view, view_through
 
 MIN_SAMPLES = 40
 
@@ -103,10 +103,8 @@ def explain_barrier(model_a, model_b, X, y) -> BarrierReport:
     ['not_aligned']
     """
     caller = "explain_barrier"
-    (before_a, inner_a), (before_b, inner_b) = see_through(model_a), see_through(model_b)
     names = ["model_a", "model_b"]
-    X = common_input([before_a, before_b], X, caller, names)
-    looks = [view(m, caller=caller, name=n) for m, n in zip([inner_a, inner_b], names)]
+    looks, _, X = view_through([model_a, model_b], X, caller, names)
     check_compatible(looks, caller, names)
     for look in looks:
         look.check_logits()
