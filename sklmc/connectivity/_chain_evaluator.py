@@ -12,32 +12,23 @@ from sklmc.connectivity._path_evaluator import Overrides, PathEvaluator
 from sklmc.models import ModelView, find_chain, read_once
 
 # Activations are laid out (..., units, samples): sums over units then run over whole rows.
-POINTWISE = (
-    nn.CELU,
-    nn.ELU,
-    nn.GELU,
-    nn.Hardsigmoid,
-    nn.Hardswish,
-    nn.Hardtanh,
-    nn.LeakyReLU,
-    nn.LogSigmoid,
-    nn.Mish,
-    nn.ReLU,
-    nn.ReLU6,
-    nn.SELU,
-    nn.SiLU,
-    nn.Sigmoid,
-    nn.Softplus,
-    nn.Softsign,
-    nn.Tanh,
+NOT_POINTWISE = (
+    "GLU",
+    "LogSoftmax",
+    "MultiheadAttention",
+    "PReLU",
+    "Softmax",
+    "Softmax2d",
+    "Softmin",
+)
+POINTWISE = tuple(
+    getattr(nn, name) for name in nn.modules.activation.__all__ if name not in NOT_POINTWISE
 )
 NOTHING = (nn.AlphaDropout, nn.Dropout, nn.Identity)  # in eval mode
 CACHE_BYTES = 5 * 2**18  # what the activations of one call may take: about a core's own cache
 MIN_ROWS, MAX_ROWS = 128, 2048
 GROUP_OUTPUTS = 2**18  # outputs whose losses are worked out in one go
-WEIGHT_SHARE = (
-    4  # rows are at least this many times (weights / units): interpolating them costs too
-)
+WEIGHT_SHARE = 4  # rows are at least so many times weights / units: interpolating costs too
 
 
 class ChainEvaluator(PathEvaluator):
@@ -46,8 +37,6 @@ class ChainEvaluator(PathEvaluator):
     The first layer's outputs are computed once per net; weights of the other layers are
     interpolated for all alphas of a pair at once.
     """
-
-    name = "chain"
 
     def __init__(self, skeleton, states, alphas, classify, layers: Sequence[str]):
         super().__init__(skeleton, states[:1], alphas, classify)

@@ -86,11 +86,8 @@ def score_pairs(
         "aligner": how.aligner,
         "repair": how.repair,
     }
-    curves = Curves(np.full((4, len(pairs), len(how.alphas)), np.nan), failures={})
-    for k, pair in enumerate(pairs):
-        reason = bad.get(pair[1], bad.get(pair[0]))
-        if reason is not None:
-            curves.failures[k] = reason
+    failures = {k: bad.get(b, bad.get(a)) for k, (a, b) in enumerate(pairs) if a in bad or b in bad}
+    curves = Curves(np.full((4, len(pairs), len(how.alphas)), np.nan), failures)
     todo = [k for k in range(len(pairs)) if k not in curves.failures]
 
     def compute() -> Curves:
@@ -189,41 +186,36 @@ def _distinct(looks, good) -> tuple[dict[int, int], list[int]]:
         digest = hashlib.blake2b(digest_size=16)
         for tensor in looks[k].state.values():
             digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-        key = digest.digest()
-        if key not in by_content:
-            by_content[key] = len(kept)
+        place[k] = by_content.setdefault(digest.digest(), len(kept))
+        if place[k] == len(kept):
             kept.append(k)
-        place[k] = by_content[key]
     return place, kept
 
 
 def _run(job: PathJob, pairs, how: Settings) -> Curves:
     """Run a job's tasks and put what they find into rows, one for each pair."""
-    curves = Curves(np.full((4, len(pairs), len(how.alphas)), np.nan), failures={})
-    where: dict[tuple[int, int], list[int]] = {}
-    for row, pair in enumerate(pairs):
-        where.setdefault(pair, []).append(row)
+    distinct = list(dict.fromkeys(pairs))
     n_jobs = joblib.effective_n_jobs(how.n_jobs)
-    tasks = cut_into_tasks(list(where), job.plan, 1 if n_jobs == 1 else TASKS_PER_JOB * n_jobs)
-    bar = tqdm(total=len(where), desc="paths", unit="pair", disable=how.verbose < 1)
-    with bar:
+    tasks = cut_into_tasks(distinct, job.plan, 1 if n_jobs == 1 else TASKS_PER_JOB * n_jobs)
+    found = []
+    with tqdm(total=len(distinct), desc="paths", unit="pair", disable=how.verbose < 1) as bar:
         if n_jobs == 1 or len(tasks) == 1:
-            found = [job.run(task, lambda share: bar.update(share)) for task in tasks]
+            found += [job.run(task, bar.update) for task in tasks]
         else:
             packed = job.pack()
-            found = []
             parallel = Parallel(n_jobs=how.n_jobs, return_as="generator")
             for task, done in zip(tasks, parallel(delayed(packed.run)(task) for task in tasks)):
                 found.append(done)
                 bar.update(len(task))
         bar.n = bar.total
+    values, reasons = {}, {}
     for task, done in zip(tasks, found):
-        for k, pair in enumerate(task):
-            for row in where[pair]:
-                curves.values[:, row] = done.values[:, k]
-                if k in done.failures:
-                    curves.failures[row] = done.failures[k]
-    return curves
+        values.update(zip(task, done.values.swapaxes(0, 1)))
+        reasons.update({task[k]: reason for k, reason in done.failures.items()})
+    nothing = np.empty((0, 4, len(how.alphas)))
+    stacked = np.array([values[pair] for pair in pairs]) if pairs else nothing
+    failures = {row: reasons[pair] for row, pair in enumerate(pairs) if pair in reasons}
+    return Curves(stacked.swapaxes(0, 1), failures)
 
 
 def _report(curves: Curves, pairs, names, how: Settings) -> None:

@@ -12,22 +12,19 @@ from sklearn.base import clone
 
 from sklmc._torch import single_thread
 from sklmc.connectivity._chain_evaluator import ChainEvaluator, chain_layers
-from sklmc.connectivity._path_evaluator import (
-    PathEvaluator,
-    SplitEvaluator,
-    first_weight_layer,
-    values_last,
-)
+from sklmc.connectivity._path_evaluator import PathEvaluator, SplitEvaluator, first_weight_layer
 from sklmc.connectivity._path_losses import PathLosses, Samples
-from sklmc.connectivity._population import Population, run_between, same_bits
+from sklmc.connectivity._population import Population, same_bits
 from sklmc.merging import reestimate_statistics, tracked_norms
 from sklmc.models import Inputs, interpolate_states, view
 
 LOGIT_BYTES = 2**27  # logits that one task may keep for calibration
 STATE_BYTES = 2**28  # weights that one task may hold
+EVALUATORS = {"chain": ChainEvaluator, "split": SplitEvaluator, "plain": PathEvaluator}
 MAX_SIDE = {"chain": 64, "split": 8, "plain": 64}  # nets on each side of a task's pairs
 AGREEMENT = 1e-4  # relative difference of float32 outputs beyond which the plain evaluator is taken
 PROBE_ROWS = 16
+PROBE_ALPHA = 0.375
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,7 +157,7 @@ class PathJob:
         skeleton = self.population.skeleton()
         inputs, _ = self._side_samples()
         names = [
-            f"{name}.{buffer}" if name else buffer
+            f"{name}.{buffer}".removeprefix(".")
             for norms in tracked_norms(skeleton.module).values()
             for name in norms
             for buffer in ("running_mean", "running_var")
@@ -197,23 +194,23 @@ def make_plan(job: PathJob) -> Plan:
         chain = chain_layers(skeleton, a, args, first) if first is not None else None
         candidates = [("chain", tuple(chain))] if chain and not norms else []
         candidates += [("split", (first,))] if first is not None else []
+        wanted = _run_between(PathEvaluator(skeleton, (a, b), [PROBE_ALPHA], job.classify), args)
         for candidate in candidates:
-            if _agrees(*candidate, skeleton, (a, b), args, job.classify):
+            if _agrees(*candidate, skeleton, (a, b), args, wanted, job.classify):
                 name, layers = candidate
                 break
         evaluator = make_evaluator(name, layers, skeleton, (a, b), inner, job.classify)
         rows = min(evaluator.rows(args), len(job.samples.target))
-        output = values_last(run_between(skeleton, a, b, 0.5, args).cpu(), job.classify)
     state_bytes = sum(tensor.numel() * tensor.element_size() for tensor in a.values())
     copies = 2 if job.aligner is None else 2 * MAX_SIDE[name]
     side = max(1, min(MAX_SIDE[name], STATE_BYTES // max(1, copies * state_bytes)))
     most = side * side
     if job.calibration:
-        one = len(inner) * output.numel() // len(args[0]) * output.element_size()
+        one = len(inner) * wanted.numel() // len(args[0]) * wanted.element_size()
         one *= len(job.samples.target)
         most = max(1, min(most, LOGIT_BYTES // max(1, one)))
         side = min(side, max(1, round(most**0.5)))
-    group = evaluator.group(rows, output.numel() // len(args[0]))
+    group = evaluator.group(rows, wanted.numel() // len(args[0]))
     return Plan(name, layers, rows, group, side, max(group, most // group * group))
 
 
@@ -229,11 +226,7 @@ def cut_into_tasks(
 
 def make_evaluator(name, layers, skeleton, states, alphas, classify: bool) -> PathEvaluator:
     """Build an evaluator by its name."""
-    if name == "chain":
-        return ChainEvaluator(skeleton, states, alphas, classify, layers)
-    if name == "split":
-        return SplitEvaluator(skeleton, states, alphas, classify, layers[0])
-    return PathEvaluator(skeleton, states, alphas, classify)
+    return EVALUATORS[name](skeleton, states, alphas, classify, layers)
 
 
 def takes_all_models(aligner) -> bool:
@@ -241,14 +234,18 @@ def takes_all_models(aligner) -> bool:
     return "models" in inspect.signature(aligner.fit).parameters
 
 
-def _agrees(name, layers, skeleton, states, args, classify: bool) -> bool:
+def _run_between(evaluator: PathEvaluator, args) -> torch.Tensor:
+    """Return the outputs of the net at an evaluator's only alpha between its only two nets."""
+    evaluator.load(args)
+    return evaluator.between([(0, 1)], [None])[0, 0]
+
+
+def _agrees(name, layers, skeleton, states, args, wanted: torch.Tensor, classify: bool) -> bool:
     """Prove an evaluator on a few samples: does it compute what the plain one computes?"""
-    alpha = 0.375
-    wanted = values_last(run_between(skeleton, states[0], states[1], alpha, args).cpu(), classify)
     try:
-        evaluator = make_evaluator(name, layers, skeleton, states, [alpha], classify)
-        evaluator.load(args)
-        seen = evaluator.between([(0, 1)], [None])[0, 0]
+        seen = _run_between(
+            make_evaluator(name, layers, skeleton, states, [PROBE_ALPHA], classify), args
+        )
     except (AttributeError, IndexError, RuntimeError, TypeError, ValueError):
         return False
     scale = wanted.abs().max().clamp(min=torch.finfo(wanted.dtype).tiny)
