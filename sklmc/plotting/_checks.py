@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from sklmc._validation import check_array, check_models, check_number, check_option
-from sklmc.connectivity import PairwiseScore
+from sklmc.connectivity import PairwiseScore, check_scorer
 from sklmc.models import ModelView, check_compatible, view_through
 
 LARGEST = float(np.finfo(np.float32).max)
@@ -25,7 +25,16 @@ def split_models(models, caller: str, n: int | None = None) -> tuple[list | None
     models = check_models(models if labels is None else list(models.values()), caller)
     if n is not None and len(models) != n:
         raise ValueError(f"{caller}: 'models' must hold {n} models, got {len(models)}.")
-    return None if labels is None else check_labels(labels, caller, len(models), "models"), models
+    return check_labels(labels, caller, len(models), "models", optional=True), models
+
+
+def score_models(
+    models, X, y, scorer, caller: str, n: int | None = None, **defaults
+) -> tuple[list | None, PairwiseScore]:
+    """Return labels and scores of models; `defaults` are those of the scorer."""
+    scorer = check_scorer(scorer, caller, **defaults)
+    labels, models = split_models(models, caller, n)
+    return labels, scorer.pairwise(models, X, y)
 
 
 def name_models(labels: list | None, n: int) -> list[str]:
@@ -122,8 +131,12 @@ def check_text(value, caller: str, name: str) -> str:
     return value
 
 
-def check_labels(labels, caller: str, n: int, name: str = "labels") -> list:
-    """Return n labels, as many as there are things to be named."""
+def check_labels(
+    labels, caller: str, n: int, name: str = "labels", optional: bool = False
+) -> list | None:
+    """Return n labels, as many as there are things to be named; None only if that is optional."""
+    if labels is None and optional:
+        return None
     if isinstance(labels, (str, bytes, Mapping, Set, type)) or not isinstance(labels, Iterable):
         raise TypeError(f"{caller}: '{name}' must be a list of {n} names, got {labels!r}.")
     labels = list(labels)

@@ -9,7 +9,7 @@ import pandas as pd
 
 from sklmc._validation import check_array, check_flag, check_mapping, check_names
 from sklmc.plotting._checks import check_frame, check_keywords, check_text
-from sklmc.plotting._style import add_legend, draw_band, line_style, new_axes
+from sklmc.plotting._style import add_legend, draw_band, draw_line, new_axes
 
 MOST_TICKS = 8  # names of widths at column width
 
@@ -213,9 +213,9 @@ class WidthCurveDisplay:
         self.ax_, self.figure_ = new_axes(caller, ax)
         self.lines_, self.bands_ = [], []
         for index, (label, curve) in enumerate(self.curves.items()):
-            keywords = {"label": label, "marker": "os^Dv<>"[index % 7], "markersize": 4}
-            keywords |= {"linewidth": 1.5, **line_style(index)}
-            (line,) = self.ax_.plot(self.x, curve["center"], **{**keywords, **(line_kw or {})})
+            style = {"label": label, "marker": "os^Dv<>"[index % 7], "markersize": 4}
+            style["linewidth"] = 1.5
+            line = draw_line(self.ax_, self.x, curve["center"], index, line_kw, **style)
             self.lines_.append(line)
             if "low" in curve:
                 band = draw_band(self.ax_, line, self.x, curve["low"], curve["high"], band_kw)
