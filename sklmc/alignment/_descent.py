@@ -31,10 +31,6 @@ class DescentResult:
     def objective(self) -> float:
         return self.objective_path[-1]
 
-    @property
-    def n_iter(self) -> int:
-        return len(self.objective_path) - 1
-
 
 class CoordinateDescent:
     """Maximise ``sum <a, g b>`` over g, one group of permutations after the other.

@@ -204,7 +204,9 @@ class MultiAligner(TakesModels, BaseEstimator):
         path = [mean_inner_product(moved, symmetry)]
         if self.method == "merge_many":
             groups = [g for g in symmetry.groups if g.name not in set(aligner.freeze)]
-            permutations, path = self._merge_many(states, moved, permutations, symmetry, groups)
+            permutations, path = self._merge_many(
+                states, moved, permutations, symmetry, groups, path
+            )
         self.symmetry_ = symmetry
         self.permutations_ = permutations
         self.objective_path_ = np.asarray(path)
@@ -212,10 +214,10 @@ class MultiAligner(TakesModels, BaseEstimator):
         self.n_iter_ = len(path) - 1
         return self
 
-    def _merge_many(self, states, moved, permutations, symmetry, groups):
+    def _merge_many(self, states, moved, permutations, symmetry, groups, path):
         """Align each model to the mean of the others, round after round, until none moves."""
         rng = check_random_state(self.random_state)
-        permutations, path = list(permutations), [mean_inner_product(moved, symmetry)]
+        permutations = list(permutations)
         rounds = tqdm(
             range(self.max_iter), desc="merge_many", disable=self.verbose < 1, unit="round"
         )

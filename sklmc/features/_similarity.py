@@ -16,7 +16,6 @@ from sklmc.models import (
     ModelView,
     Moments,
     check_compatible,
-    check_finite,
     correlation,
     view,
 )
@@ -111,7 +110,7 @@ def feature_similarity(model_a, model_b=None, X=None, *, on="weight", layers=Non
 
 def cosine_matrix(u: torch.Tensor, v: torch.Tensor) -> np.ndarray:
     """Return the cosine of every row of u (m, d) with every row of v (n, d); NaN for zero rows."""
-    u, v = (_unit_rows(part.double()) for part in (u, v))
+    u, v = (part / part.norm(dim=1, keepdim=True) for part in (u.double(), v.double()))
     return (u @ v.T).clamp(-1.0, 1.0).numpy()
 
 
@@ -131,20 +130,12 @@ def incoming_weights(layer: torch.nn.Module) -> torch.Tensor:
     return torch.cat([matrix, layer.bias.detach().double().cpu()[:, None]], dim=1)
 
 
-def _unit_rows(matrix: torch.Tensor) -> torch.Tensor:
-    """Scale rows to length one; zero rows become NaN."""
-    size = matrix.norm(dim=1, keepdim=True)
-    return torch.where(size > 0, matrix / size, torch.nan)
-
-
 def _of_weights(models, layers, caller: str) -> dict[str, tuple[np.ndarray, ...]]:
     """Return cosines of incoming weights: within A, within B, between."""
     looks = [view(m, caller=caller, name=name) for m, name in zip(models, NAMES)]
-    check_finite(looks[0].state, caller, NAMES[0])
     check_compatible(looks, caller, NAMES[: len(looks)])
-    names = _affine_names(looks[0], layers, caller)
     found: dict[str, tuple[np.ndarray, ...]] = {}
-    for name in names:
+    for name in _affine_names(looks[0], layers, caller):
         parts = [incoming_weights(look.module.get_submodule(name)) for look in looks]
         u, v = parts[0], parts[-1]
         found[name] = (cosine_matrix(u, u), cosine_matrix(v, v), cosine_matrix(u, v))

@@ -103,14 +103,11 @@ def depth_of_tensors(look: ModelView, args: tuple[torch.Tensor, ...]) -> dict[st
 
 def _nearest(name: str, begun: dict[str, int], last: int) -> int:
     """Return when the module that holds a tensor began, or the nearest module around it."""
-    path = name.rpartition(".")[0]
-    if path in begun:
-        return begun[path]
-    while path:
-        path = path.rpartition(".")[0]
-        if path and path in begun:  # weights of a part that its owner uses without calling it
+    path = name
+    while path := path.rpartition(".")[0]:
+        if path in begun:  # around it: weights of a part that its owner uses without calling it
             return begun[path]
-    return last
+    return last if "." in name else begun.get("", last)
 
 
 def _count(layer, look: ModelView, args, caller: str) -> int:
