@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from sklmc._torch import single_thread
-from sklmc.alignment._descent import CoordinateDescent, DescentResult
+from sklmc.alignment._descent import CoordinateDescent
 from sklmc.alignment._problem import Match, Problem
 from sklmc.alignment._tensor_pairs import MomentPair
 from sklmc.alignment._weight import match_by_weight
@@ -50,20 +50,9 @@ STATISTICS = {"correlation": UnitMoments.correlation, "moment": lambda sums: sum
 
 
 def match_by_activation(problem: Problem) -> Match:
-    """Match activations; groups that cannot be watched, and all with `refine`, by their weights."""
-    result, unseen = match_activations(problem)
-    perms = result.perms
-    remaining = [g for g in problem.groups if problem.refine or g.name in unseen]
-    if remaining:
-        rest = replace(problem, groups=remaining, n_init=1)
-        perms = rest.go_on(perms, partial(match_by_weight, one_sided=False)).perms
-    return Match(perms, result.objective_path, "activation")
+    """Maximise the summed similarity of what matched units answer.
 
-
-def match_activations(problem: Problem) -> tuple[DescentResult, set[str]]:
-    """Return the permutations that maximise the summed similarity of matched units.
-
-    The second part of the result names the groups that could not be watched: they do not move.
+    Groups that cannot be watched, and all with `refine`, are matched by their weights afterwards.
     """
     places, moments = stream_moments(problem)
     names = {group.name for group in problem.symmetry.groups}
@@ -75,8 +64,13 @@ def match_activations(problem: Problem) -> tuple[DescentResult, set[str]]:
     with single_thread():
         descent = CoordinateDescent(pairs, problem.groups)
         result = descent.run(start, problem.max_iter, one_sided=False, progress=report)
-    seen = {name for pair in pairs for name in pair.free}
-    return result, {group.name for group in problem.groups} - seen
+    seen = set().union(*(pair.free for pair in pairs))
+    remaining = [g for g in problem.groups if problem.refine or g.name not in seen]
+    perms = result.perms
+    if remaining:
+        rest = replace(problem, groups=remaining, n_init=1)
+        perms = rest.go_on(perms, partial(match_by_weight, one_sided=False)).perms
+    return Match(perms, result.objective_path, "activation")
 
 
 def stream_moments(problem: Problem) -> tuple[list[WatchedUnits], list[UnitMoments]]:

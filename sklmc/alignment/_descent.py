@@ -71,6 +71,13 @@ class CoordinateDescent:
             group.name: [i for i, pair in enumerate(self.pairs) if group.name in pair.free]
             for group in self.groups
         }
+        # blocks that one group, on one dim, is all that moves
+        self._alone = {
+            name: [
+                i for i in of if self.pairs[i].free == {name} and len(self.pairs[i].dims(name)) == 1
+            ]
+            for name, of in self._blocks.items()
+        }
         self._children = {
             group.name: [g.name for g in self.groups if group.name in g.within]
             for group in self.groups
@@ -225,27 +232,20 @@ class CoordinateDescent:
 
         Blocks that no other group moves are summed once: their sum only changes its columns.
         """
-        alone = [i for i in blocks if self._is_alone(name, i)]
-        shared = [self._gram(name, i) for i in blocks if i not in alone]
-        if len(alone) > 1 and len(alone) == sum(
-            self._is_alone(name, i) for i in self._blocks[name]
-        ):
+        alone = [i for i in blocks if i in self._alone[name]]
+        kept = [i for i in blocks if i not in alone]
+        if len(alone) > 1 and len(alone) == len(self._alone[name]):
             key = (name, ALONE)
             if key not in self._grams:
                 self._grams[key] = reduce(np.add, (self._compute_gram(name, i) for i in alone))
-            shared.append(self._grams[key])
+            grams = [*(self._gram(name, i) for i in kept), self._grams[key]]
         else:
-            shared += [self._gram(name, i) for i in alone]
+            grams = [self._gram(name, i) for i in kept + alone]
         size = self.perms[name].shape[-1]
         total = np.zeros((*self.perms[name].shape[:-1], size, size))
-        for gram in shared:
+        for gram in grams:
             total += gram
         return total
-
-    def _is_alone(self, name: str, index: int) -> bool:
-        """Whether one group, on one dim, is all that moves a block."""
-        pair = self.pairs[index]
-        return pair.free == {name} and len(pair.dims(name)) == 1
 
     def _gram(self, name: str, index: int) -> np.ndarray:
         """Return the Gram matrix of one block for one group, from the cache where it is fresh."""

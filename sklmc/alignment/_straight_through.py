@@ -40,7 +40,9 @@ def match_straight_through(problem: Problem) -> Match:
     def value_of(perms) -> float:
         return -midpoint.loss(problem.move_state(perms), problem.inputs, problem.target)
 
-    starts = _starts(problem)
+    states = problem.a.state, problem.state_b
+    by_weight = match_weights(*states, problem.symmetry, groups=problem.groups)
+    starts = [by_weight.perms, problem.identity()]  # weight matching first: it wins ties
     values = [value_of(start) for start in starts]
     for start, value in zip(starts, values):
         if problem.is_solved(start):
@@ -58,11 +60,8 @@ def match_straight_through(problem: Problem) -> Match:
     steps = waited = 0
     for _ in range(problem.max_iter):
         rows = torch.from_numpy(order.permutation(len(problem.target)))
-        targets = problem.target[rows]
-        done = 0
-        for args in problem.inputs[rows].blocks(BATCH_SIZE):
-            target = targets[done : done + len(args[0])]
-            done += len(target)
+        batches = problem.inputs[rows].blocks(BATCH_SIZE)
+        for args, target in zip(batches, problem.target[rows].split(BATCH_SIZE)):
             with single_thread():
                 if steps % STEPS_PER_MATCH == 0:
                     perms = _nearest(problem, free, perms)
@@ -104,13 +103,6 @@ def cost_per_row(problem: Problem) -> float:
     return 3 * count_multiply_adds(problem.b, problem.inputs) + match / (
         BATCH_SIZE * STEPS_PER_MATCH
     )
-
-
-def _starts(problem: Problem) -> list[dict[str, np.ndarray]]:
-    """Return where a run may begin, weight matching first: it wins ties."""
-    states = problem.a.state, problem.state_b
-    by_weight = match_weights(*states, problem.symmetry, groups=problem.groups)
-    return [by_weight.perms, problem.identity()]
 
 
 def _nearest(problem: Problem, free, perms):

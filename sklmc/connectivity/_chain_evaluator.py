@@ -195,14 +195,11 @@ def _permuted_copies(weights) -> list[tuple[int, torch.Tensor] | None]:
         table = weight if bias is None else torch.cat([weight, bias[:, None]], dim=1)
         rows = [row.tobytes() for row in table.cpu().contiguous().view(torch.uint8).numpy()]
         where = {row: unit for unit, row in enumerate(rows)}
-        source = seen.get(frozenset(where)) if len(where) == len(rows) else None
-        if source is None:
-            if len(where) == len(rows):
-                seen[frozenset(where)] = (k, where)
-            found.append(None)
-        else:
-            order = torch.tensor([source[1][row] for row in rows], device=weight.device)
-            found.append((source[0], order))
+        source, units = k, where
+        if len(where) == len(rows):  # equal units could not be told apart
+            source, units = seen.setdefault(frozenset(where), (k, where))
+        order = torch.tensor([units[row] for row in rows], device=weight.device)
+        found.append(None if source == k else (source, order))
     return found
 
 

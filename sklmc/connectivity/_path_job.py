@@ -89,25 +89,19 @@ class PathJob:
         models = [skeleton.rebuild(state) for state in states]
         states, local = list(states), []
         for index, (a, b) in enumerate(pairs):
-            if a == b:
-                local.append((a, a))
-                continue
-            try:
-                aligner = clone(self.aligner).fit(models[a], models[b], inputs.given, y)
-                moved = view(aligner.transform(models[b]), caller=self.population.caller).state
-            except Exception as error:
-                if not self.catch:
-                    raise
-                failures[index] = f"{type(error).__name__}: {error}"
-                local.append((a, a))
-                continue
-            if same_bits(moved, states[a]):
-                local.append((a, a))
-            elif same_bits(moved, states[b]):
-                local.append((a, b))
-            else:
+            moved = states[a]
+            if a != b:
+                try:
+                    aligner = clone(self.aligner).fit(models[a], models[b], inputs.given, y)
+                    moved = view(aligner.transform(models[b]), caller=self.population.caller).state
+                except Exception as error:
+                    if not self.catch:
+                        raise
+                    failures[index] = f"{type(error).__name__}: {error}"
+            place = next((k for k in (a, b) if same_bits(moved, states[k])), len(states))
+            if place == len(states):
                 states.append(moved)
-                local.append((a, len(states) - 1))
+            local.append((a, place))
         return local, states
 
     def _side_samples(self) -> tuple[Inputs, np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import os
 from numbers import Integral, Real
@@ -13,8 +14,7 @@ from sklearn.base import BaseEstimator
 
 from sklmc._sklearn import HasMethods, Interval, StrOptions
 from sklmc._validation import ChecksParameters, check_models
-from sklmc.alignment import check_aligner, make_aligner
-from sklmc.connectivity._pair_scoring import Settings, score_grid, score_pairs
+from sklmc.connectivity._pair_scoring import score_grid, score_pairs
 from sklmc.connectivity._pairwise_score import PairwiseScore
 from sklmc.connectivity._path_score import BASELINES, CURVES, PathScore, alpha_grid
 from sklmc.models import see_through, transform
@@ -215,10 +215,10 @@ class LMCScorer(ChecksParameters, BaseEstimator):
         TypeError
             If something is no model.
         """
-        models = [model_a, model_b]
-        curves, _, _ = self._score(
-            "LMCScorer.path", models, [(0, 1)], X, y, ["model_a", "model_b"], error_score="raise"
-        )
+        strict = copy.copy(self)
+        strict.error_score = "raise"
+        models, names = [model_a, model_b], ["model_a", "model_b"]
+        curves, _, _ = strict._score("LMCScorer.path", models, [(0, 1)], X, y, names)
         return PathScore(**self._fields(curves.values[:, 0]))
 
     def pairwise(self, models, X, y) -> PairwiseScore:
@@ -363,7 +363,7 @@ class LMCScorer(ChecksParameters, BaseEstimator):
             **dict(zip(known, values)),
         }
 
-    def _score(self, caller: str, models, pairs, X, y, names, error_score=None, folder=None):
+    def _score(self, caller: str, models, pairs, X, y, names, folder=None):
         """Check what the constructor stored and score some pairs."""
         self._validate_params()
         if isinstance(self.calibration, tuple) and len(self.calibration) != 2:
@@ -371,21 +371,7 @@ class LMCScorer(ChecksParameters, BaseEstimator):
                 f"{caller}: 'calibration' must be the pair (X_cal, y_cal), got a tuple of "
                 f"{len(self.calibration)}."
             )
-        aligner = check_aligner(self.aligner, caller)
-        if isinstance(aligner, str):
-            aligner = make_aligner(aligner)
-        how = Settings(
-            caller=caller,
-            alphas=alpha_grid(self.n_alphas),
-            aligner=aligner,
-            repair=self.repair,
-            calibration=self.calibration,
-            error_score=self.error_score if error_score is None else error_score,
-            n_jobs=self.n_jobs,
-            verbose=self.verbose,
-            folder=folder,
-        )
-        return score_pairs(models, pairs, X, y, names, how)
+        return score_pairs(models, pairs, X, y, names, caller, self, folder)
 
 
 def check_scorer(scorer, caller: str, **defaults) -> LMCScorer:

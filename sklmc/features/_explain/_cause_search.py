@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -158,14 +157,6 @@ def explain_barrier(model_a, model_b, X, y) -> BarrierReport:
     return search.run()
 
 
-class _Order(NamedTuple):
-    """Another order of B's units: B's state, how far its own order reaches, how much nearer."""
-
-    moved: dict
-    reached: float
-    nearer: float
-
-
 class CauseSearch:
     """The search for causes: one step after another, each leaving the pair as it mended it.
 
@@ -284,11 +275,11 @@ class CauseSearch:
             return
         symmetry = cached_symmetry(self.look, self.split.fit_data.given)
         found = self._best_order(symmetry) if symmetry.groups else None
-        in_order = found is None or found.reached >= MOSTLY_IN_ORDER
+        in_order = found is None or found[1] >= MOSTLY_IN_ORDER
         if in_order and self._correlations().min() >= RELATED:
             self._variance(whole)
         if found is not None:
-            self._order(found, whole)
+            self._order(*found, whole)
         if not self.renormalized:
             self._variance(whole)
         share = self._share_left(whole)
@@ -301,21 +292,20 @@ class CauseSearch:
             related = self._correlations().mean()
             self.causes.append(cause("different_features", share, related, RELATED))
 
-    def _best_order(self, symmetry: PermutationSymmetry) -> _Order:
-        """Align B with A."""
+    def _best_order(self, symmetry: PermutationSymmetry) -> tuple[dict, float, float]:
+        """Align B with A: its state, how far B's own order reaches, how much nearer this is."""
         split = self.split
         a, b = self.look.rebuild(self.a), self.look.rebuild(self.b)
         aligner = PermutationAligner("auto", symmetry=symmetry, random_state=0)
         aligner.fit(a, b, split.fit_data.given, split.fit_target.numpy())
         moved = symmetry.apply_state(self.b, aligner.permutation_)
         nearer = self._correlations(moved).mean() - self._correlations().mean()
-        return _Order(moved, order_share(symmetry, self.a, self.b, moved), nearer)
+        return moved, order_share(symmetry, self.a, self.b, moved), nearer
 
-    def _order(self, found: _Order, whole: float) -> None:
+    def _order(self, moved, reached: float, nearer: float, whole: float) -> None:
         """Take the better order of B's units where that helps."""
         if self._share_left(whole) < LISTED:
             return
-        moved, reached, nearer = found
         score = self._note("midpoint, aligned", self._middle(moved))
         gain = self._gain(score)
         if gain <= 0 or (reached > IN_ORDER and nearer < NEARER):

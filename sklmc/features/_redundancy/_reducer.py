@@ -139,13 +139,10 @@ class RedundancyReducer(TakesModels, BaseEstimator):
         self.symmetry_ = symmetry
         self.skipped_ = skipped
         self.units_ = merger.to_frame()
-        kept = {units.name: merger.kept[units.name] for units in groups}
-        self.n_units_ = {name: len(units) for name, units in kept.items()}
+        self.n_units_ = {name: len(kept) for name, kept in merger.kept.items()}
         order = {
-            units.name: np.concatenate(
-                [kept[units.name], np.setdiff1d(np.arange(units.size), kept[units.name])]
-            )
-            for units in groups
+            name: np.r_[kept, np.setdiff1d(np.arange(symmetry.group(name).size), kept)]
+            for name, kept in merger.kept.items()
         }
         state = symmetry.apply_state(merger.state, order)
         if self.shrink:
