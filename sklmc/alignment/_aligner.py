@@ -316,21 +316,11 @@ class PermutationAligner(TakesModels, BaseEstimator):
                     f"groups are {', '.join(map(repr, known)) or 'none'}."
                     f"{did_you_mean(name, known)}"
                 )
-        return Problem(
-            a=a,
-            b=b,
-            symmetry=symmetry,
-            state_b=symmetry.apply_state(b.state, start),
-            groups=[group for group in symmetry.groups if group.name not in frozen],
-            inputs=inputs,
-            target=target,
-            statistic=self.statistic,
-            refine=self.refine,
-            n_init=self.n_init,
-            max_iter=self.max_iter,
-            random_state=self.random_state,
-            n_jobs=self.n_jobs,
-        )
+        groups = [group for group in symmetry.groups if group.name not in frozen]
+        settings = ("statistic", "refine", "n_init", "max_iter", "random_state", "n_jobs")
+        own = {name: getattr(self, name) for name in settings}
+        state_b = symmetry.apply_state(b.state, start)
+        return Problem(a, b, symmetry, state_b, groups, inputs, target, **own)
 
     def transform(self, model):
         """Return a copy of a model with its hidden units permuted as B's were.

@@ -107,8 +107,7 @@ def cost_per_row(problem: Problem) -> float:
 
 def _nearest(problem: Problem, free, perms):
     """Return the permutations of B nearest to the free weights, searched from the present ones."""
-    target = {name: free[name].detach() if name in free else tensor for name, tensor in
-              problem.state_b.items()}  # fmt: skip
+    target = problem.state_b | {name: tensor.detach() for name, tensor in free.items()}
     with single_thread():
         pairs = block_pairs(target, problem.state_b, problem.symmetry)
         descent = CoordinateDescent(pairs, problem.groups)
@@ -165,9 +164,5 @@ class Midpoint:
         device = self.problem.a.device
         parameters = {name: parameters[name] for name in self._names}
         with torch.no_grad(), single_thread():
-            return torch.cat(
-                [
-                    self.outputs(parameters, to_device(args, device)).cpu()
-                    for args in inputs.blocks()
-                ]
-            )
+            batches = (to_device(args, device) for args in inputs.blocks())
+            return torch.cat([self.outputs(parameters, batch).cpu() for batch in batches])

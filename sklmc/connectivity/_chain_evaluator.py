@@ -120,7 +120,9 @@ class ChainEvaluator(PathEvaluator):
         """Run all steps on x (batch, units, rows), which is overwritten if it is our own."""
         for layer, part in self.steps:
             if isinstance(part, nn.Linear):
-                x, own = _linear(x, weights[f"{layer}.weight"], weights.get(f"{layer}.bias")), True
+                weight, bias = weights[f"{layer}.weight"], weights.get(f"{layer}.bias")
+                x = torch.bmm(weight, x) if bias is None else torch.baddbmm(bias, weight, x)
+                own = True
             elif isinstance(part, nn.LayerNorm):
                 x, own = _layer_norm(x, part, layer, weights, own), True
             elif isinstance(part, nn.BatchNorm1d):
@@ -207,11 +209,6 @@ def _column_stack(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
     """Stack a tensor of all nets; vectors become columns, to go with (units, rows)."""
     stack = torch.stack(list(tensors))
     return stack if stack.ndim == 3 else stack[:, :, None]
-
-
-def _linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    """Return weight @ x + bias for batches of (out, in) and (in, rows)."""
-    return torch.bmm(weight, x) if bias is None else torch.baddbmm(bias, weight, x)
 
 
 def _layer_norm(

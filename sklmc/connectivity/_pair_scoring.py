@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import inspect
 import itertools
 import warnings
 from collections.abc import Sequence
@@ -20,13 +21,7 @@ from tqdm.auto import tqdm
 from sklmc._sklearn import Parallel, delayed
 from sklmc._validation import check_same_length
 from sklmc.alignment import check_aligner, make_aligner
-from sklmc.connectivity._path_job import (
-    Curves,
-    PathJob,
-    cut_into_tasks,
-    make_plan,
-    takes_all_models,
-)
+from sklmc.connectivity._path_job import Curves, PathJob, cut_into_tasks, make_plan
 from sklmc.connectivity._path_losses import Samples
 from sklmc.connectivity._path_score import alpha_grid
 from sklmc.connectivity._population import Population
@@ -105,7 +100,7 @@ def score_pairs(
 
 def _compute(looks, good, pairs, X, y, names, caller: str, scorer, *, aligner, **shared) -> Curves:
     """Return the curves of pairs of good models, all moved at once where the aligner does so."""
-    if aligner is not None and takes_all_models(aligner):
+    if aligner is not None and "models" in inspect.signature(aligner.fit).parameters:
         moved = clone(aligner).fit([looks[k].model for k in good], X, y)
         moved = moved.transform([looks[k].model for k in good])
         looks = list(looks)

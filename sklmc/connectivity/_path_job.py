@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -146,18 +145,17 @@ class PathJob:
 
     def _reestimate(self, pairs, states) -> list:
         """Return, for each pair and inner alpha, the batch-norm statistics estimated anew."""
-        if self.repair is None:
-            return [None] * len(pairs)
         skeleton = self.population.skeleton()
-        inputs, _ = self._side_samples()
+        tracked = {} if self.repair is None else tracked_norms(skeleton.module)
         names = [
             f"{name}.{buffer}".removeprefix(".")
-            for norms in tracked_norms(skeleton.module).values()
+            for norms in tracked.values()
             for name in norms
             for buffer in ("running_mean", "running_var")
         ]
         if not names:
             return [None] * len(pairs)
+        inputs, _ = self._side_samples()
         found: list = []
         for a, b in pairs:
             at_alphas = []
@@ -221,11 +219,6 @@ def cut_into_tasks(
 def make_evaluator(name, layers, skeleton, states, alphas, classify: bool) -> PathEvaluator:
     """Build an evaluator by its name."""
     return EVALUATORS[name](skeleton, states, alphas, classify, layers)
-
-
-def takes_all_models(aligner) -> bool:
-    """Say whether an aligner brings many models into one frame at once."""
-    return "models" in inspect.signature(aligner.fit).parameters
 
 
 def _run_between(evaluator: PathEvaluator, args) -> torch.Tensor:

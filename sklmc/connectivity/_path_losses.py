@@ -97,7 +97,10 @@ class PathLosses:
                 logits = self.logits["inner"] if whole else self.logits["inner"][moving]
                 found = self._calibrate(logits.flatten(0, 1))
                 inner[2:, moving] = found.reshape(2, len(moving), -1)
-        return np.stack([_assemble(pairs, ends[k], inner[k]) for k in range(4)])
+        a, b = np.array(pairs).T
+        first, last = ends[:, a, None], ends[:, b, None]
+        inner = np.where((a == b)[:, None], first, inner)  # a net and itself: one value throughout
+        return np.concatenate([first, inner, last], axis=2)
 
     def _calibrate(self, logits: torch.Tensor) -> np.ndarray:
         """Return calibrated loss and inverse temperature (2, n_nets) of logits (n_nets, ...)."""
@@ -112,15 +115,6 @@ class PathLosses:
             other = (logits[..., n:], target[n:]) if self.calibration == "given" else None
             result = calibrate(scored, wanted, other)
         return torch.stack(result).numpy()
-
-
-def _assemble(pairs, end: np.ndarray, inner: np.ndarray) -> np.ndarray:
-    """Put end points around inner values; a net and itself have the same value throughout."""
-    table = np.empty((len(pairs), inner.shape[1] + 2))
-    for k, (a, b) in enumerate(pairs):
-        table[k, 0], table[k, -1] = end[a], end[b]
-        table[k, 1:-1] = end[a] if a == b else inner[k]
-    return table
 
 
 def block_sums(

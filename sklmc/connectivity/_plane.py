@@ -193,17 +193,9 @@ def loss_plane(
     found = Parallel(n_jobs=n_jobs, return_as="generator")(delayed(work.run)(row) for row in rows)
     bar = tqdm(found, total=len(rows), desc="plane", unit="row", disable=verbose < 1)
     *grid, ends = list(bar)
-    values = np.array(grid)  # (n_points, n_points, 2)
-    ends = np.array(ends)
-    return LossPlane(
-        x=x,
-        y=across,
-        loss=values[..., 0],
-        error=values[..., 1],
-        positions=positions,
-        model_loss=ends[:, 0],
-        model_error=ends[:, 1],
-    )
+    loss, error = np.moveaxis(np.array(grid), -1, 0)  # (n_points, n_points) each
+    model_loss, model_error = np.array(ends).T
+    return LossPlane(x, across, loss, error, positions, model_loss, model_error)
 
 
 @dataclasses.dataclass

@@ -8,7 +8,7 @@ import torch
 from scipy.cluster.hierarchy import leaves_list, linkage
 
 from sklmc._validation import check_names, check_option
-from sklmc.features._layers import AFFINE, Layer, choose_layers, weight_matrix
+from sklmc.features._layers import AFFINE, choose_layers, weight_matrix
 from sklmc.features._nets_on_samples import Nets
 from sklmc.features._preactivations import by_unit
 from sklmc.models import (
@@ -166,16 +166,12 @@ def _of_activations(models, X, layers, caller: str) -> dict[str, tuple[np.ndarra
     for readings in nets.read(outputs=chosen):
         for layer in chosen:
             cross, own = sums[layer.name]
-            units = _units(readings, layer)
+            outputs = [reading.outputs[layer.name] for reading in readings]
+            units = torch.cat([by_unit(one, layer.unit_axis) for one in outputs])
             cross.add(units, units)
             own.add(units)
     found = {name: correlation(cross, own, own).numpy() for name, (cross, own) in sums.items()}
     return {name: _blocks(matrix, len(models)) for name, matrix in found.items()}
-
-
-def _units(readings, layer: Layer) -> torch.Tensor:
-    """Return the units of all nets below each other (n_units, n_values)."""
-    return torch.cat([by_unit(one.outputs[layer.name], layer.unit_axis) for one in readings])
 
 
 def _blocks(correlation: np.ndarray, n_nets: int) -> tuple[np.ndarray, ...]:

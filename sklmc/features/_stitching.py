@@ -92,12 +92,10 @@ def depth_of_tensors(look: ModelView, args: tuple[torch.Tensor, ...]) -> dict[st
 
     with Watcher(look, before) as watcher:
         watcher.run(args)
-    depths: dict[str, int] = {}
     first: dict[int, int] = {}
     for name, tensor in named_tensors(look.module):
         found = max(1, _nearest(name, begun, depth))
         first[id(tensor)] = min(found, first.get(id(tensor), found))
-        depths[name] = found
     return {name: first[id(tensor)] for name, tensor in named_tensors(look.module)}
 
 

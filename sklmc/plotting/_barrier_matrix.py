@@ -150,11 +150,8 @@ class BarrierMatrixDisplay:
             self.ax_.set_xticks(range(n), labels, rotation=90)
             self.ax_.set_yticks(range(n), labels)
         else:
-            step = max(1, -(-n // 10))
-            self.ax_.set_xticks(range(0, n, step))
-            self.ax_.set_yticks(range(0, n, step))
-            self.ax_.set_xlabel("model")
-            self.ax_.set_ylabel("model")
+            ticks = range(0, n, max(1, -(-n // 10)))
+            self.ax_.set(xticks=ticks, yticks=ticks, xlabel="model", ylabel="model")
         if n <= 6 if annotate is None else annotate:
             middle = 0.5 * (self.image_.norm.vmin + self.image_.norm.vmax)
             for (i, j), value in np.ndenumerate(self.matrix):

@@ -200,9 +200,7 @@ class ClusterDisplay:
         look, bar_kw = {"aspect": "auto", **(image_kw or {})}, {"label": self.name, "ax": ax}
         self.image_, self.colorbar_ = draw_matrix(self.ax_, matrix, top, look, bar_kw)
         self.ax_.yaxis.tick_right()
-        step = max(1, -(-n // 25))
-        shown = range(0, n, step)
+        shown = range(0, n, max(1, -(-n // 25)))
         self.ax_.set_yticks(shown, [str(labels[order[k]]) for k in shown], fontsize=6)
-        self.ax_.set_xticks([])
-        self.ax_.set_xlabel("model")
+        self.ax_.set(xticks=[], xlabel="model")
         return self

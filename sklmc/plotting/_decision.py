@@ -9,7 +9,7 @@ from sklmc._validation import check_array, check_flag, check_integer
 from sklmc.features import LinearRegions, check_bounds, linear_regions
 from sklmc.models import as_logits, predict_outputs, view_through
 from sklmc.plotting._checks import check_keywords, check_labels
-from sklmc.plotting._style import COLORS, new_axes, pyplot
+from sklmc.plotting._style import COLORS, new_axes
 
 
 class DecisionRegionDisplay:
@@ -145,7 +145,6 @@ class DecisionRegionDisplay:
         check_keywords(caller, surface_kw=surface_kw, line_kw=line_kw, point_kw=point_kw)
         self._check_numbers(caller)
         self.ax_, self.figure_ = new_axes(caller, ax, height=3.0)
-        pyplot(caller)
         from matplotlib.collections import LineCollection
         from matplotlib.colors import ListedColormap
 
