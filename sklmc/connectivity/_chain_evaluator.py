@@ -200,8 +200,11 @@ def _permuted_copies(weights) -> list[tuple[int, torch.Tensor] | None]:
         source, units = k, where
         if len(where) == len(rows):  # equal units could not be told apart
             source, units = seen.setdefault(frozenset(where), (k, where))
-        order = torch.tensor([units[row] for row in rows], device=weight.device)
-        found.append(None if source == k else (source, order))
+        if source == k:
+            found.append(None)
+        else:
+            order = torch.tensor([units[row] for row in rows], device=weight.device)
+            found.append((source, order))
     return found
 
 
