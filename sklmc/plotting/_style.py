@@ -36,7 +36,7 @@ def add_legend(ax, n_lines: int) -> None:
     """Add a legend where there is something to tell apart; above the axes if it is long."""
     if n_lines < 2:
         return
-    look = {"fontsize": "small"}
+    look: dict[str, object] = {"fontsize": "small"}
     if n_lines > 2:
         look = {"fontsize": "x-small", "loc": "lower left", "bbox_to_anchor": (-0.05, 1.0)}
         look |= {"ncols": 2, "columnspacing": 1.0}
