@@ -204,9 +204,7 @@ class MultiAligner(TakesModels, BaseEstimator):
         path = [mean_inner_product(moved, symmetry)]
         if self.method == "merge_many":
             groups = [g for g in symmetry.groups if g.name not in set(aligner.freeze)]
-            permutations, path = self._merge_many(
-                states, moved, permutations, symmetry, groups, path
-            )
+            self._merge_many(states, moved, permutations, path, symmetry, groups)
         self.symmetry_ = symmetry
         self.permutations_ = permutations
         self.objective_path_ = np.asarray(path)
@@ -214,10 +212,12 @@ class MultiAligner(TakesModels, BaseEstimator):
         self.n_iter_ = len(path) - 1
         return self
 
-    def _merge_many(self, states, moved, permutations, symmetry, groups, path):
-        """Align each model to the mean of the others, round after round, until none moves."""
+    def _merge_many(self, states, moved, permutations, path, symmetry, groups) -> None:
+        """Align each model to the mean of the others, round after round, until none moves.
+
+        `moved`, `permutations` and the objective's `path` are brought up to date.
+        """
         rng = check_random_state(self.random_state)
-        permutations = list(permutations)
         rounds = tqdm(
             range(self.max_iter), desc="merge_many", disable=self.verbose < 1, unit="round"
         )
@@ -237,7 +237,6 @@ class MultiAligner(TakesModels, BaseEstimator):
             if n_moved == 0 or value <= path[-1]:
                 break
             path.append(value)
-        return permutations, path
 
     def transform(self, models):
         """Return copies of the models in the common frame.

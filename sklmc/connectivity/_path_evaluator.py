@@ -117,9 +117,7 @@ class SplitEvaluator(PathEvaluator):
 
     def _inner(self, a: int, b: int, k: int, overrides: Overrides) -> torch.Tensor:
         """Interpolate the first layer's output and run the rest."""
-        first, second = (
-            {name: self.states[end][name] for name in self.rest_names} for end in (a, b)
-        )
+        first, second = ({n: self.states[end][n] for n in self.rest_names} for end in (a, b))
         state = interpolate_states(first, second, self.alphas[k])
         self.handed_on[:] = [torch.lerp(self.first[a], self.first[b], self.alphas[k])]
         return run_module(self.rest, self.args, state | (overrides[k] if overrides else {}))

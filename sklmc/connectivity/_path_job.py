@@ -230,9 +230,8 @@ def _run_between(evaluator: PathEvaluator, args) -> torch.Tensor:
 def _agrees(name, layers, skeleton, states, args, wanted: torch.Tensor, classify: bool) -> bool:
     """Prove an evaluator on a few samples: does it compute what the plain one computes?"""
     try:
-        seen = _run_between(
-            make_evaluator(name, layers, skeleton, states, [PROBE_ALPHA], classify), args
-        )
+        evaluator = make_evaluator(name, layers, skeleton, states, [PROBE_ALPHA], classify)
+        seen = _run_between(evaluator, args)
     except (AttributeError, IndexError, RuntimeError, TypeError, ValueError):
         return False
     scale = wanted.abs().max().clamp(min=torch.finfo(wanted.dtype).tiny)
