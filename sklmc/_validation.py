@@ -120,6 +120,16 @@ class ChecksParameters:
         check_constraints(self._parameter_constraints, params, type(self).__name__)
 
 
+class TakesModels(ChecksParameters):
+    """Mixin of estimators that are fitted to models: no table X is looked at."""
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.no_validation = True
+        return tags
+
+
 def check_same_length(X, y, caller: str) -> None:
     """Refuse X and y of different length."""
     n_x, n_y = _num_samples(X), _num_samples(y)

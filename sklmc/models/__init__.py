@@ -26,6 +26,7 @@ from sklmc.models._inputs import BLOCK_ROWS, Inputs
 from sklmc.models._losses import class_logits, is_classification, per_sample_error, per_sample_loss
 from sklmc.models._moments import CrossMoments, Moments, correlation
 from sklmc.models._outputs import as_logits, count_multiply_adds, predict_outputs, run_module
+from sklmc.models._pipelines import see_through, transform, view_through
 from sklmc.models._states import (
     State,
     average_models,
@@ -51,4 +52,4 @@ from sklmc.models._storage import (
     write_record,
     write_state,
 )
-from sklmc.models._view import ModelView, common_input, see_through, transform, view
+from sklmc.models._view import ModelView, view

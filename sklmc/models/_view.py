@@ -1,19 +1,15 @@
-"""One look at whatever counts as a model: its module, its tensors, its task.
-
-A Pipeline counts as its last step, seen through the earlier ones.
-"""
+"""One look at whatever counts as a model: its module, its tensors, its task."""
 
 from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
-from sklearn.pipeline import Pipeline
 from skorch import NeuralNet, NeuralNetClassifier, NeuralNetRegressor
 from skorch.classifier import NeuralNetBinaryClassifier
 from torch import nn
@@ -206,43 +202,3 @@ def _no_model(model, caller: str, name: str) -> Exception:
         f"{caller}: '{name}' must be a fitted skorch net, a fitted sklmc estimator or a "
         f"torch.nn.Module, got {kind}."
     )
-
-
-def see_through(model) -> tuple[tuple[Pipeline, ...], object]:
-    """Return the fitted transformers in front of a model, and the model itself."""
-    earlier: list[Pipeline] = []
-    while True:
-        if isinstance(model, FrozenEstimator) and isinstance(model.estimator, Pipeline):
-            model = model.estimator
-        elif isinstance(model, Pipeline):
-            if len(model.steps) > 1:
-                earlier.append(model[:-1])
-            model = model.steps[-1][1]
-        else:
-            return tuple(earlier), model
-
-
-def transform(earlier: Sequence[Pipeline], X):
-    """Send X through the transformers in front of a model."""
-    for steps in earlier:
-        X = steps.transform(X)
-    return X
-
-
-def common_input(all_earlier: Sequence[tuple[Pipeline, ...]], X, caller: str, names):
-    """Return what all models see of X; refuse models whose transformers disagree.
-
-    A net between two nets has an input of its own only if both get the same.
-    """
-    first = transform(all_earlier[0], X)
-    for earlier, name in zip(all_earlier[1:], names[1:]):
-        if not earlier and not all_earlier[0]:
-            continue
-        seen = transform(earlier, X)
-        if not np.array_equal(first, seen):
-            raise ValueError(
-                f"{caller}: the earlier steps of the Pipelines '{names[0]}' and '{name}' turn 'X' "
-                "into different inputs, so that no net between them has an input; fit the "
-                "transformers on the same data, or pass transformed X and the last steps."
-            )
-    return first
