@@ -12,7 +12,6 @@ from sklmc.symmetry._algebra._labels import Labels
 from sklmc.symmetry._algebra._leaves import UNIT, Axis, Leaf, Reason, axis_size
 from sklmc.symmetry._labelling._parts import Parted, borders, cut_stretches
 from sklmc.symmetry._rules import Labelled, Operation, find_rule, operation_name
-from sklmc.symmetry._rules._position import everything_fixed
 from sklmc.symmetry._tracing._graph import Graph, flatten, live_nodes, module_path, written_bases
 
 MAX_PASSES = 50
@@ -243,8 +242,8 @@ class _Pass:
         rule = find_rule(op.node.target)
         if rule is None or any(0 in tensor.shape for tensor in op.tensors):
             if all(self.labels.is_fixed(axis) for t in op.tensors for axis in t.axes):
-                return everything_fixed(op, "made of what is fixed")
-            return everything_fixed(op, "no rule for this operation")
+                return op.fix_all("made of what is fixed")
+            return op.fix_all("no rule for this operation")
         return rule(op)
 
     def _checked(self, op: Operation, result):
