@@ -11,11 +11,10 @@ from sklmc._validation import check_mapping, check_seed
 from sklmc.exceptions import SymmetryError
 from sklmc.models import ModelView, check_state, view
 from sklmc.symmetry._axes_to_perm import axes_to_perm, claim_from_axes
-from sklmc.symmetry._groups._blocks import Block
+from sklmc.symmetry._groups._blocks import Block, FrozenAxis, Structure
 from sklmc.symmetry._groups._group import PermutationGroup
 from sklmc.symmetry._groups._mover import Mover
 from sklmc.symmetry._groups._permutation import Permutation
-from sklmc.symmetry._groups._structure import FrozenAxis, Structure
 from sklmc.symmetry._proof._origin import GraphOrigin, Origin
 from sklmc.symmetry._proof._trial import function_change
 from sklmc.symmetry._spec import arguments_from_dict, symmetry_to_dict
