@@ -13,18 +13,11 @@ from sklmc.symmetry._rules import (
     _reductions,
     _shapes,
 )
-from sklmc.symmetry._rules._registry import (
-    RULES,
-    Labelled,
-    Operation,
-    find_rule,
-    operation_name,
-    register_rule,
-)
+from sklmc.symmetry._rules._registry import RULES, Labelled, register_rule
 
 FAMILIES = (
     *(_contraction, _convolution, _indexing, _norms, _pointwise),
     *(_position, _recurrent, _reductions, _shapes),
 )
 
-__all__ = ["RULES", "Labelled", "Operation", "find_rule", "operation_name", "register_rule"]
+__all__ = ["RULES", "Labelled", "register_rule"]

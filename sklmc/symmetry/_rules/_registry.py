@@ -70,7 +70,7 @@ class Operation:
     @property
     def tensors(self) -> list[Labelled]:
         """All tensor arguments, in order."""
-        return [value for value in flatten(self.arguments) if isinstance(value, Labelled)]
+        return labels_in(self.arguments)
 
     def shape(self, index: int | None = None) -> tuple[int, ...]:
         """Shape of the result (of the result at `index` where there are several)."""
@@ -218,6 +218,11 @@ def pair(
         **({outer_role: first} if outer > 1 else {}),
         **({inner_role: second} if inner > 1 else {}),
     }
+
+
+def labels_in(value) -> list[Labelled]:
+    """Return all labels of tensors in nested tuples, lists and dicts."""
+    return [part for part in flatten(value) if isinstance(part, Labelled)]
 
 
 def operation_name(target) -> str:
