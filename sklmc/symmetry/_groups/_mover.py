@@ -22,7 +22,7 @@ class TensorPlan:
 
     groups: frozenset[str]  # the groups that move something in it
     axes: tuple[tuple[int, int], ...] | None  # (axis, number of its MovedAxis); None: by block
-    is_large: bool = False  # a matrix that is moved some rows at a time
+    at_once: bool = True  # False: a part at a time, by block or because it is large
 
 
 @dataclass(frozen=True)
@@ -102,26 +102,34 @@ class Mover:
                 if device not in indices:
                     indices[device] = self._indices(arrays, device)
                 along = indices[device]
-            found[name] = self._moved(name, tensor, arrays, along)
+            plan = self.plans[name]
+            if plan.at_once:
+                for dim, number in plan.axes:
+                    index = along[number]
+                    if index is not None:
+                        tensor = tensor.index_select(dim, index)
+                found[name] = tensor
+            else:
+                found[name] = self._by_parts(name, tensor, arrays, along)
         return found
 
     def tensor(self, name: str, tensor: torch.Tensor, arrays) -> torch.Tensor:
         """Return one tensor of the state with its units in their new places."""
         return self.state({name: tensor}, arrays)[name]
 
-    def _moved(self, name: str, tensor: torch.Tensor, arrays, along) -> torch.Tensor:
-        """Move a tensor axis by axis, a large matrix some rows at a time, or block by block."""
+    def _by_parts(self, name: str, tensor: torch.Tensor, arrays, along) -> torch.Tensor:
+        """Move a tensor block by block, or a large matrix some rows at a time."""
         plan = self.plans[name]
+        if plan.groups.isdisjoint(arrays):
+            return tensor
         if plan.axes is None:
-            if plan.groups.isdisjoint(arrays):
-                return tensor
             return _gather(tensor, self.blocks[name], self.groups, arrays)
-        moves = [(dim, along[number]) for dim, number in plan.axes if along[number] is not None]
-        if plan.is_large and len(moves) == 2:
-            return _select_both(tensor, rows=moves[1][1], columns=moves[0][1])
-        for dim, index in moves:
-            tensor = tensor.index_select(dim, index)
-        return tensor
+        columns, rows = (along[number] for _, number in plan.axes)
+        if rows is None:
+            return tensor.index_select(1, columns)
+        if columns is None:
+            return tensor.index_select(0, rows)
+        return _select_both(tensor, rows, columns)
 
     def _indices(self, arrays, device: torch.device) -> list[torch.Tensor | None]:
         """Return an index array for every kind of axis, None where nothing moves along it."""
@@ -144,12 +152,12 @@ class Mover:
                     and np.array_equal(other.positions, axis.positions)
                 )
                 if not same or self._depends_on_others(axis):
-                    return TensorPlan(moving, None)
+                    return TensorPlan(moving, None, at_once=False)
             if any(name in moving for axis in parts.values() for name in axis.factors):
                 axes.append((dim, self._number(list(parts.values()))))
         entries = sum(math.prod(axis.positions.size for axis in block.axes) for block in blocks)
         large_matrix = entries > LARGE and [dim for dim, _ in axes] == [1, 0]
-        return TensorPlan(moving, tuple(axes), is_large=large_matrix)
+        return TensorPlan(moving, tuple(axes), at_once=not large_matrix)
 
     def _depends_on_others(self, axis: BlockAxis) -> bool:
         """Say whether a permutation on this axis depends on an index of another axis."""

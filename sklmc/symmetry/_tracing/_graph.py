@@ -82,16 +82,16 @@ class Walk:
         graph = module.graph
         if graph not in self._steps:
             self._steps[graph] = _steps(graph)
-        for node, done in self._steps[graph]:
-            if node.op == "get_attr":
-                values[node] = self.attribute(node, operator.attrgetter(node.target)(module))
-            elif node.op == "call_function":
+        for node, kind, done in self._steps[graph]:
+            if kind in ("call_function", "wrapper"):
                 args, kwargs = torch.fx.node.map_arg(self.arguments(node), values.__getitem__)
-                if is_wrapper(node):
+                if kind == "wrapper":
                     values[node] = self._enter(node, args)
                 else:
                     values[node] = self.call(node, args, kwargs)
-            elif node.op == "output":
+            elif kind == "get_attr":
+                values[node] = self.attribute(node, operator.attrgetter(node.target)(module))
+            elif kind == "output":
                 return torch.fx.node.map_arg(node.args[0], values.__getitem__)
             for used in done:
                 values.pop(used, None)
@@ -106,22 +106,25 @@ class Walk:
         return outputs[0] if single and isinstance(outputs, (list, tuple)) else outputs
 
 
-def _steps(graph: torch.fx.Graph) -> list[tuple[torch.fx.Node, list[torch.fx.Node]]]:
-    """Return the live nodes, each with the values that nobody needs after it."""
+def _steps(graph: torch.fx.Graph) -> list[tuple[torch.fx.Node, str, list[torch.fx.Node]]]:
+    """Return the live nodes, each with its kind and the values that nobody needs after it.
+
+    A wrapper only sets a mode (autocast, no gradients) around a graph inside it.
+    """
     live = live_nodes(graph)
     last: dict[torch.fx.Node, torch.fx.Node] = {}
-    found: dict[torch.fx.Node, list[torch.fx.Node]] = {n: [] for n in graph.nodes if n in live}
-    for node in found:
+    done: dict[torch.fx.Node, list[torch.fx.Node]] = {n: [] for n in graph.nodes if n in live}
+    for node in done:
         last.update(dict.fromkeys(node.all_input_nodes, node))
     for used, node in last.items():
-        found[node].append(used)
-    return list(found.items())
+        done[node].append(used)
+    return [(node, _kind(node), unneeded) for node, unneeded in done.items()]
 
 
-def is_wrapper(node: torch.fx.Node) -> bool:
-    """Say whether a node only sets a mode (autocast, no gradients) around a graph inside it."""
-    target = node.target
-    return isinstance(target, torch._ops.HigherOrderOperator) and target.name() in _WRAPPERS
+def _kind(node: torch.fx.Node) -> str:
+    """Return what torch calls the kind of a node, or that it is a wrapper."""
+    higher = isinstance(node.target, torch._ops.HigherOrderOperator)
+    return "wrapper" if higher and node.target.name() in _WRAPPERS else node.op
 
 
 def bind(node: torch.fx.Node, args: tuple, kwargs: dict) -> dict:
