@@ -21,30 +21,24 @@ def recurrent(op: Operation):
     feature = x.axes[-1]
     states: list[tuple[Axis, Axis]] = []
     for layer in range(n_layers):
-        outputs = []
         for direction in range(directions):
             start = (layer * directions + direction) * per_cell
             cell = params[start : start + per_cell]
             states.append(_cell(op, feature, cell, projected))
-            outputs.append(states[-1][0])
-        feature = tuple(segment for axis in outputs for segment in axis)
+        feature = tuple(segment for hidden, _ in states[-directions:] for segment in hidden)
     # an lstm has a hidden state and a cell state, others a hidden state only
     finals = [_states(op, list(parts)) for parts in list(zip(*states))[: len(op.outputs) - 1]]
     batch = [axis for d, axis in enumerate(x.axes[:-1]) if d != time]
     samples = {d: axis for d, axis in enumerate(batch) if axis != UNIT}
-    for (layer, unit), given in zip(finals, _given_states(op), strict=False):
+    for final, given in zip(finals, _given_states(op), strict=False):
         names = ["layer", *range(given.ndim - 2), "unit"]
-        units = {"layer": layer, "unit": unit}
-        op.join(given.roles(names), samples, {r: a for r, a in units.items() if a != UNIT})
+        own = {role: axis for role, axis in zip(("layer", "unit"), final) if axis != UNIT}
+        op.join(given.roles(names), samples, own)
     lead = [steps if d == time else axis for d, axis in enumerate(x.axes[:-1])]
-    result = Labelled((*lead, feature), op.shape(0))
-    return [
-        result,
-        *(
-            Labelled((layer, *batch, unit), op.shape(1 + k))
-            for k, (layer, unit) in enumerate(finals)
-        ),
-    ]
+    found = [Labelled((*lead, feature), op.shape(0))]
+    for first, last in finals:
+        found.append(Labelled((first, *batch, last), op.shape(len(found))))
+    return found
 
 
 def _given_states(op: Operation) -> list[Labelled]:
