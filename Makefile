@@ -1,6 +1,6 @@
 # make demo      the main job: train, align, merge, compare; a table and figures in demo_output/
 # make test      every test and doctest that belongs to a change
-# make nightly   all tests, the long ones included, then the tests against the built wheel
+# make nightly   all tests, the long ones included, then mutants, then the tests against the built wheel
 # make lint      ruff, mypy, direction of imports, docstrings
 # make bench     every benchmarks/bench_*.py
 # make docs      docs/_build/html
@@ -56,6 +56,7 @@ test: $(READY)-test
 
 nightly: $(READY)-test $(READY)-zoo wheel-test
 	$(PYTEST) -m ""
+	$(BIN)/python -m tests.mutation.sample --n 400 --seed 0 --jobs $(WORKERS)
 
 # Build sdist and wheel, then run the tests of the sdist against the installed wheel.
 wheel-test: $(READY)-test
