@@ -1,8 +1,8 @@
 """Runs tests of a copy of the checkout, each time in a fork that has torch imported already.
 
 Started as a script, with the copy as working directory. Reads one request a line,
-`{"module", "tests", "timeout"}`, and answers with one line, `{"status", "by", "seconds"}`. Nothing of
-sklmc or its tests is imported here, so that each fork imports what the copy holds at that moment.
+`{"module", "tests", "timeout"}`, and answers with one line, `{"status", "by", "seconds"}`. Nothing
+of sklmc or its tests is imported here, so that each fork imports what the copy then holds.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 from coverage import CoverageData
@@ -20,11 +20,11 @@ MOST_TESTS = 20
 MOST_SECONDS = 10.0  # of all tests of a mutant, as measured while lines were traced
 
 
-def gather(root: Path, cache: Path, jobs: int, paths: Iterable[str] = ()) -> None:
+def gather(root: Path, folder: Path, jobs: int, paths: Iterable[str] = ()) -> None:
     """Run the tests under coverage; with `paths` only those, added to what is known."""
-    paths, times = list(paths), cache / "times.json"
+    paths, times = list(paths), folder / "times.json"
     known = json.loads(times.read_text(encoding="utf-8")) if paths else {}
-    cache.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     one_thread = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     command = [sys.executable, "-m", "pytest", "-q", "-n", str(jobs), "--dist", "worksteal"]
     command += ["-p", "no:cacheprovider", "--ignore", "tests/mutation"]
@@ -38,17 +38,17 @@ def gather(root: Path, cache: Path, jobs: int, paths: Iterable[str] = ()) -> Non
             **os.environ,
             **one_thread,
             "PYTHONPATH": str(root),
-            "COVERAGE_FILE": str(cache / "coverage"),
+            "COVERAGE_FILE": str(folder / "coverage"),
         },
         check=False,  # what does not pass is not used
     )
     times.write_text(json.dumps(known | json.loads(times.read_text(encoding="utf-8"))))
-    (cache / "sources").write_text(_digest(root))
+    (folder / "sources").write_text(_digest(root))
 
 
-def is_gathered(root: Path, cache: Path) -> bool:
+def is_gathered(root: Path, folder: Path) -> bool:
     """Tell whether the lines of today's sources are known."""
-    sources = cache / "sources"
+    sources = folder / "sources"
     return sources.exists() and sources.read_text() == _digest(root)
 
 
@@ -62,13 +62,13 @@ def _digest(root: Path) -> str:
 class Covering:
     """The tests of each line."""
 
-    def __init__(self, root: Path, cache: Path):
+    def __init__(self, root: Path, folder: Path):
         self.root = root
-        self.seconds: dict[str, float] = json.loads((cache / "times.json").read_text())
-        self._data = CoverageData(str(cache / "coverage"))
+        self.seconds: dict[str, float] = json.loads((folder / "times.json").read_text())
+        self._data = CoverageData(str(folder / "coverage"))
         self._data.read()
 
-    @lru_cache(maxsize=None)  # noqa: B019, one object lives as long as the process
+    @cache  # noqa: B019, one object lives as long as the process
     def _tests_by_line(self, path: str) -> dict[int, set[str]]:
         found = {}
         for line, contexts in self._data.contexts_by_lineno(str(self.root / path)).items():

@@ -113,7 +113,7 @@ def try_all(mutants: Sequence[Mutant], results: Results, jobs: int) -> None:
 
 
 def _work(waiting: queue.SimpleQueue, tests: dict[Mutant, list[str]], results: Results) -> None:
-    """Try mutants until there are no more. A test that fails on the source as it is does not count."""
+    """Try mutants until there are no more; what fails on the source as it is does not count."""
     with Worker(ROOT) as worker:
         sound: dict[str, bool] = {}
         while True:
