@@ -56,3 +56,10 @@ def test_blocks_are_dealt_out_to_folds_in_turn():
     solver = fitted(x, t, torch.zeros(2, 3, 4), by_folds=True, size=10)
     assert [fold.count for fold in solver.folds] == [20, 20, 10, 10, 10]
     assert len(RidgeRegression(torch.zeros(1, 1, 1), True, False).folds) == 1
+
+
+def test_small_inputs_are_fitted_like_large_ones():
+    x, t, true = problem(noise=0.0)
+    large, _ = fitted(x, t, torch.zeros(2, 3, 4)).solve()
+    small, _ = fitted(1e-4 * x, t, torch.zeros(2, 3, 4)).solve()
+    torch.testing.assert_close(1e-4 * small, large)

@@ -16,7 +16,7 @@ from coverage import CoverageData
 
 from tests.mutation.mutators import Mutant
 
-MOST_TESTS = 20
+MOST_TESTS = 40
 MOST_SECONDS = 10.0  # of all tests of a mutant, as measured while lines were traced
 
 
