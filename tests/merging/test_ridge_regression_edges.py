@@ -59,7 +59,7 @@ def test_blocks_are_dealt_out_to_folds_in_turn():
 
 
 def test_small_inputs_are_fitted_like_large_ones():
-    x, t, true = problem(noise=0.0)
+    x, t, _ = problem(noise=0.0)
     large, _ = fitted(x, t, torch.zeros(2, 3, 4)).solve()
     small, _ = fitted(1e-4 * x, t, torch.zeros(2, 3, 4)).solve()
     torch.testing.assert_close(1e-4 * small, large)
