@@ -1,4 +1,4 @@
-"""Scores at the edges: a bound that is met, curves that rounding moves, a pair that is not known."""
+"""Scores at the edges: a bound that is met, rounding, a pair that is not known."""
 
 import numpy as np
 import pytest
