@@ -53,8 +53,8 @@ def class_logits(
     """Return logits (rows, classes) in float64 and the code of each row.
 
     A sample with a target has one row, a sample with several (tokens) one for each that counts:
-    outputs are then (n, ..., classes). torch's losses have the classes on axis 1; where both readings
-    fit y, neither is taken.
+    outputs are then (n, ..., classes). torch's losses have the classes on axis 1; where both
+    readings fit y, neither is taken.
     """
     logits = as_logits(outputs) if target.ndim == 1 else outputs
     if target.ndim == 2 and target.shape[1] == 1 and logits.ndim == 2:
@@ -89,11 +89,10 @@ def class_logits(
 
 def _regression_error(outputs, target, caller: str) -> torch.Tensor:
     """Return the mean squared error of each sample."""
-    prediction, wanted = outputs.double(), target.double()
-    if prediction.ndim == 2 and prediction.shape[1] == 1:
-        prediction = prediction[:, 0]
-    if wanted.ndim == 2 and wanted.shape[1] == 1:
-        wanted = wanted[:, 0]
+    prediction, wanted = (
+        one[:, 0] if one.ndim == 2 and one.shape[1] == 1 else one
+        for one in (outputs.double(), target.double())
+    )
     if prediction.shape != wanted.shape:
         raise ValueError(
             f"{caller}: 'y' of shape {tuple(target.shape)} does not fit outputs of shape "

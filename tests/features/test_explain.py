@@ -11,14 +11,10 @@ from sklearn.preprocessing import FunctionTransformer
 
 from sklmc import NetRegressor
 from sklmc.features import explain_barrier
-from sklmc.features._explain._cause_search import (
-    frozen_share,
-    measures_of,
-    order_share,
-    rises_between,
-)
+from sklmc.features._explain._cause_search import measures_of, rises_between
+from sklmc.features._explain._evidence import frozen_share, order_share
 from sklmc.features._explain._split_samples import Score, SplitSamples
-from sklmc.models import Inputs, view
+from sklmc.models import Arrays, view
 from sklmc.symmetry import discover_symmetry
 from tests.features import planted
 from tests.features.nets import mlp, samples
@@ -216,7 +212,7 @@ def test_share_of_frozen_axes():
 def test_scores_on_the_other_half():
     net, x = mlp(0), samples(400)
     y = net(x).argmax(dim=1)
-    split = SplitSamples(view(net, caller="f"), Inputs(x), y)
+    split = SplitSamples(view(net, caller="f"), Arrays(x), y)
     assert len(split.data) == len(split.fit_data) == 200
     rows = torch.cat([split.data.given, split.fit_data.given])
     assert len(torch.unique(rows, dim=0)) == 400

@@ -10,7 +10,7 @@ from sklmc.exceptions import SklmcWarning
 from sklmc.merging import repair
 from sklmc.merging._refit import refit_state
 from sklmc.merging._renormalize import renormalize_state
-from sklmc.models import Inputs, average_states, predict_outputs, view
+from sklmc.models import Arrays, average_states, predict_outputs, view
 from tests.merging.conftest import Residual, dense, randomised
 from tests.merging.test_weight_sites import Block
 from tests.models.conftest import snapshot
@@ -31,7 +31,7 @@ def activations(look, state, x, layers):
                 lambda _, args, output, layer=layer: kept.update({layer: output.clone()})
             )
         )
-    predict_outputs(look, Inputs(x), state)
+    predict_outputs(look, Arrays(x), state)
     for handle in handles:
         handle.remove()
     return kept
@@ -47,6 +47,19 @@ class Projected(nn.Module):
 
     def forward(self, x):
         return self.head(self.blocks(x).mean(dim=(2, 3)))
+
+
+class Grouped(nn.Module):
+    """Two grouped convolutions that meet in an addition: they are fitted one after the other."""
+
+    def __init__(self):
+        super().__init__()
+        self.straight = nn.Conv2d(2, 4, 3, padding=1, groups=2)
+        self.side = nn.Conv2d(2, 4, 1, groups=2)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.head(torch.relu(self.straight(x) + self.side(x)).mean(dim=(2, 3)))
 
 
 NETS = {
@@ -70,6 +83,7 @@ NETS = {
         ),
         (120, 3),
     ),
+    "grouped": (lambda seed: randomised(Grouped(), seed), (40, 2, 4, 4)),
     "double": (lambda seed: dense(seed).double(), (120, 3)),
 }
 
@@ -85,23 +99,34 @@ def test_refit_finds_back_to_equal_end_points(kind):
     """Whatever the merged state is: layer by layer, the end points' function is the fit."""
     (a, b), x = case(kind)
     wrong = average_states([a.state, b.state], HALF)
-    state, left = refit_state(a, wrong, [a.state, a.state], Inputs(x), HALF)
-    wanted = predict_outputs(a, Inputs(x))
+    state, left = refit_state(a, wrong, [a.state, a.state], Arrays(x), HALF)
+    wanted = predict_outputs(a, Arrays(x))
     assert left == []
-    torch.testing.assert_close(predict_outputs(a, Inputs(x), state), wanted, rtol=1e-3, atol=1e-3)
-    assert not torch.allclose(predict_outputs(a, Inputs(x), wrong), wanted, rtol=1e-1, atol=1e-1)
+    torch.testing.assert_close(predict_outputs(a, Arrays(x), state), wanted, rtol=1e-3, atol=1e-3)
+    assert not torch.allclose(predict_outputs(a, Arrays(x), wrong), wanted, rtol=1e-1, atol=1e-1)
 
 
 @pytest.mark.parametrize("kind", NETS)
 def test_refit_comes_nearer_to_the_mean_than_the_average(kind):
     (a, b), x = case(kind)
-    mean = (predict_outputs(a, Inputs(x)) + predict_outputs(b, Inputs(x))) / 2
+    mean = (predict_outputs(a, Arrays(x)) + predict_outputs(b, Inputs(x))) / 2
     plain = average_states([a.state, b.state], HALF)
-    state, _ = refit_state(a, plain, [a.state, b.state], Inputs(x), HALF)
-    before = (predict_outputs(a, Inputs(x), plain) - mean).square().mean()
-    assert (predict_outputs(a, Inputs(x), state) - mean).square().mean() < 0.5 * before
+    state, _ = refit_state(a, plain, [a.state, b.state], Arrays(x), HALF)
+    before = (predict_outputs(a, Arrays(x), plain) - mean).square().mean()
+    assert (predict_outputs(a, Arrays(x), state) - mean).square().mean() < 0.5 * before
     assert list(state) == list(plain)
     assert all(state[name].dtype == tensor.dtype for name, tensor in plain.items())
+
+
+@pytest.mark.parametrize("method", ["auto", "batch_norm", "refit", "renormalize"])
+@pytest.mark.filterwarnings("ignore:.*on 120 samples may harm")
+def test_end_point_without_weight_changes_nothing(method):
+    (a, b), x = case("chain")
+    models = [a.model, b.model, dense(2)]
+    mean = average_models(models[:2])
+    wanted = repair(mean, models[:2], x, method=method)
+    seen = repair(mean, models, x, weights=[1, 1, 0], method=method)
+    assert all(torch.equal(one, seen.state_dict()[key]) for key, one in wanted.state_dict().items())
 
 
 def test_first_layer_is_the_least_squares_fit():
@@ -113,7 +138,7 @@ def test_first_layer_is_the_least_squares_fit():
     plain = average_states([one.state for one in views], [0.3, 0.7])
     x = rows(200, 3)
     state, _ = refit_state(
-        views[0], plain, [one.state for one in views], Inputs(x), np.array([0.3, 0.7])
+        views[0], plain, [one.state for one in views], Arrays(x), np.array([0.3, 0.7])
     )
     torch.testing.assert_close(state["0.weight"], plain["0.weight"])
     hidden = torch.relu(x @ plain["0.weight"].T + plain["0.bias"])
@@ -127,7 +152,7 @@ def test_refitted_batch_norm_has_the_statistics_of_its_input():
     """So that training can go on from there."""
     (a, b), x = case("chain")
     plain = average_states([a.state, b.state], HALF)
-    state, _ = refit_state(a, plain, [a.state, b.state], Inputs(x), HALF)
+    state, _ = refit_state(a, plain, [a.state, b.state], Arrays(x), HALF)
     block = activations(a, state, x, ["0", "3"])
     for layer, norm in (("0", "1"), ("3", "4")):
         torch.testing.assert_close(
@@ -145,7 +170,7 @@ def test_norm_behind_no_layer_is_estimated_again():
     views = [view(make(seed), caller="f") for seed in range(2)]
     x = rows(80, 3) * 3 + 1
     for method in (refit_state, renormalize_state):
-        state, _ = method(views[0], views[0].state, [one.state for one in views], Inputs(x), HALF)
+        state, _ = method(views[0], views[0].state, [one.state for one in views], Arrays(x), HALF)
         torch.testing.assert_close(state["0.running_mean"], x.mean(dim=0))
         torch.testing.assert_close(state["0.running_var"], x.var(dim=0))
 
@@ -155,7 +180,7 @@ def test_renormalised_units_have_the_mean_spread_of_the_end_points(kind):
     (a, b), x = case(kind)
     weights = np.array([0.3, 0.7])
     plain = average_states([a.state, b.state], weights)
-    state, _ = renormalize_state(a, plain, [a.state, b.state], Inputs(x), weights)
+    state, _ = renormalize_state(a, plain, [a.state, b.state], Arrays(x), weights)
     layers = {
         "chain": ["1", "4"],
         "double": ["1", "4"],
@@ -189,11 +214,11 @@ def test_constant_units_stay_and_nothing_is_nan():
         views = [view(net, caller="f") for net in pair]
         plain = average_states([one.state for one in views], HALF)
         for method in (refit_state, renormalize_state):
-            state, _ = method(views[0], plain, [one.state for one in views], Inputs(x), HALF)
+            state, _ = method(views[0], plain, [one.state for one in views], Arrays(x), HALF)
             assert all(torch.isfinite(tensor).all() for tensor in state.values())
     views = [view(net, caller="f") for net in nets]
     plain = average_states([one.state for one in views], HALF)
-    state, _ = renormalize_state(views[0], plain, [one.state for one in views], Inputs(x), HALF)
+    state, _ = renormalize_state(views[0], plain, [one.state for one in views], Arrays(x), HALF)
     assert torch.equal(state["0.weight"][1], plain["0.weight"][1])
     assert torch.equal(state["0.bias"][1], plain["0.bias"][1])
 
@@ -212,7 +237,7 @@ def test_tied_modules_are_written_under_all_names():
     states = [one.state for one in views]
     plain = average_states(states, HALF)
     for method in (refit_state, renormalize_state):
-        state, _ = method(views[0], plain, states, Inputs(rows(120, 3)), HALF)
+        state, _ = method(views[0], plain, states, Arrays(rows(120, 3)), HALF)
         assert torch.equal(state["again.weight"], state["body.3.weight"])
 
 

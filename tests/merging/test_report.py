@@ -15,7 +15,7 @@ from sklmc import (
 )
 from sklmc.exceptions import MergeWarning
 from sklmc.merging._report import MergeReport
-from sklmc.models import Inputs, fit_inverse_temperature, per_sample_loss, predict_outputs, view
+from sklmc.models import Arrays, fit_inverse_temperature, per_sample_loss, predict_outputs, view
 from sklmc.nets import MLP
 from tests.merging.averagers import CODES, VALUES, X, Y, averager, bits, net
 
@@ -55,12 +55,12 @@ def test_report_is_measured_on_the_validation_rows(fitted):
 def test_calibration_error_is_the_gap_between_confidence_and_accuracy():
     target = torch.tensor([1, 1, 1, 0])
     logits = torch.tensor([[0.0, 2.0], [0.0, 2.0], [0.0, 2.0], [0.0, -0.1]])
-    report = MergeReport(view(nn.Linear(1, 2), caller="f"), Inputs(torch.ones(4, 1)), target)
+    report = MergeReport(view(nn.Linear(1, 2), caller="f"), Arrays(torch.ones(4, 1)), target)
     report._add("member_0", logits, 1)
     sure, unsure = torch.softmax(torch.tensor([[2.0, 0.0], [0.1, 0.0]]).double(), dim=1)[:, 0]
     expected = (3 * (1 - sure) + (1 - unsure)) / 4
     assert report.rows[0]["calibration_error"] == pytest.approx(float(expected))
-    wrong = MergeReport(view(nn.Linear(1, 2), caller="f"), Inputs(torch.ones(4, 1)), 1 - target)
+    wrong = MergeReport(view(nn.Linear(1, 2), caller="f"), Arrays(torch.ones(4, 1)), 1 - target)
     wrong._add("member_0", logits, 1)
     expected = (3 * sure + unsure) / 4
     assert wrong.rows[0]["calibration_error"] == pytest.approx(float(expected))
@@ -213,7 +213,7 @@ def test_rule_of_the_warning(lost, won, alarm):
     member, merged = right.clone(), right.clone()
     merged[:lost] = merged[:lost].flip(1)
     member[lost : lost + won] = member[lost : lost + won].flip(1)
-    report = MergeReport(view(nn.Linear(1, 2), caller="f"), Inputs(torch.ones(n, 1)), target)
+    report = MergeReport(view(nn.Linear(1, 2), caller="f"), Arrays(torch.ones(n, 1)), target)
     report._add("member_0", member, 1)
     report._add("naive", merged, 1)
     assert (report.verdict() is not None) == alarm
