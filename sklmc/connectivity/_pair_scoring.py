@@ -86,7 +86,7 @@ def score_pairs(
 
     key = None
     if folder is not None:
-        everything = (pairs, todo, seen_X, y, vars(samples), shared)
+        everything = (pairs, todo, samples.digest(), shared)
         key = score_key(looks, *everything, caller=caller)
     found = compute() if key is None else keep_curves(folder, key, compute, caller)
     curves.values[:, todo] = found.values
@@ -137,17 +137,14 @@ def _samples(
     X_cal, y_cal = tuple(kind)
     check_same_length(X_cal, y_cal, f"{caller}, 'calibration'")
     more, _ = check_samples(look, transform(earlier, X_cal), y_cal)
-    inputs = tuple(np.concatenate(pair) for pair in zip(samples.inputs, more.inputs))
     target = np.concatenate([samples.target, more.target])
-    return Samples(inputs, target, samples.n_scored), classify, "given"
+    return Samples(samples.inputs, target, more.inputs), classify, "given"
 
 
 def check_samples(look: ModelView, X, y) -> tuple[Samples, bool]:
-    """Return inputs and targets as arrays, and whether they classify; clear errors otherwise."""
+    """Return inputs and targets, and whether they classify; clear errors otherwise."""
     inputs, target = read_labelled_data(look, X, y)
-    arrays = tuple(part.contiguous().numpy() for part in inputs.args)
-    samples = Samples(arrays, target.contiguous().numpy(), len(target))
-    return samples, is_classification(target)
+    return Samples(inputs, target.contiguous().numpy()), is_classification(target)
 
 
 def _unfit_models(looks, names, caller: str, scorer) -> dict[int, str]:

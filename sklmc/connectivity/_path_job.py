@@ -15,7 +15,7 @@ from sklmc.connectivity._path_evaluator import PathEvaluator, SplitEvaluator, fi
 from sklmc.connectivity._path_losses import PathLosses, Samples
 from sklmc.connectivity._population import Population, same_bits
 from sklmc.merging import reestimate_statistics, tracked_norms
-from sklmc.models import Arrays, Inputs, interpolate_states, view
+from sklmc.models import Batches, interpolate_states, view
 
 LOGIT_BYTES = 2**27  # logits that one task may keep for calibration
 STATE_BYTES = 2**28  # weights that one task may hold
@@ -84,7 +84,7 @@ class PathJob:
     def _align(self, pairs, states, failures):
         """Return pairs whose second net is its aligned copy, and all states."""
         skeleton = self.population.skeleton()
-        inputs, y = self._side_samples()
+        inputs, y = self.samples.side()
         models = [skeleton.rebuild(state) for state in states]
         states, local = list(states), []
         for index, (a, b) in enumerate(pairs):
@@ -103,12 +103,6 @@ class PathJob:
             local.append((a, place))
         return local, states
 
-    def _side_samples(self) -> tuple[Inputs, np.ndarray]:
-        """Return what aligner and repair see: the calibration samples where there are any."""
-        at = self.samples.n_scored if self.calibration == "given" else 0
-        inputs = Arrays(*self.samples.block(at, len(self.samples.target)))
-        return inputs, np.array(self.samples.target[at:])
-
     # Scores
 
     def _score(self, pairs, states, failures, tick) -> Curves:
@@ -125,8 +119,8 @@ class PathJob:
         losses = PathLosses(
             samples, self.classify, self.calibration, len(ends), len(pairs), len(inner)
         )
-        for start, stop in samples.spans(plan.rows):
-            evaluator.load(samples.block(start, stop))
+        for args, start, stop in samples.passes(plan.rows):
+            evaluator.load(args)
             losses.start_block(start, stop)
             for at in range(0, len(ends), plan.group):
                 some = slice(at, at + plan.group)
@@ -155,7 +149,7 @@ class PathJob:
         ]
         if not names:
             return [None] * len(pairs)
-        inputs, _ = self._side_samples()
+        inputs, _ = self.samples.side()
         found: list = []
         for a, b in pairs:
             at_alphas = []
@@ -176,7 +170,7 @@ def make_plan(job: PathJob) -> Plan:
     skeleton = job.population.skeleton()
     a = job.population.state(0)
     b = job.population.state(len(job.population) - 1)
-    args = job.samples.block(0, min(PROBE_ROWS, len(job.samples.target)))
+    args, _, n_probe = next(job.samples.passes(PROBE_ROWS))
     inner = job.alphas[1:-1]
     name: str = "plain"
     layers: tuple[str, ...] = ()
@@ -192,17 +186,18 @@ def make_plan(job: PathJob) -> Plan:
                 name, layers = candidate
                 break
         evaluator = make_evaluator(name, layers, skeleton, (a, b), inner, job.classify)
-        rows = min(evaluator.rows(args), len(job.samples.target))
+        whole = isinstance(job.samples.inputs, Batches)  # what cannot be cut is a block
+        rows = n_probe if whole else min(evaluator.rows(args), len(job.samples.target))
     state_bytes = sum(tensor.numel() * tensor.element_size() for tensor in a.values())
     copies = 2 if job.aligner is None else 2 * MAX_SIDE[name]
     side = max(1, min(MAX_SIDE[name], STATE_BYTES // max(1, copies * state_bytes)))
     most = side * side
     if job.calibration:
-        one = len(inner) * wanted.numel() // len(args[0]) * wanted.element_size()
+        one = len(inner) * wanted.numel() // n_probe * wanted.element_size()
         one *= len(job.samples.target)
         most = max(1, min(most, LOGIT_BYTES // max(1, one)))
         side = min(side, max(1, round(most**0.5)))
-    group = evaluator.group(rows, wanted.numel() // len(args[0]))
+    group = evaluator.group(rows, wanted.numel() // n_probe)
     return Plan(name, layers, rows, group, side, max(group, most // group * group))
 
 

@@ -3,34 +3,66 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 
-from sklmc.models import fit_inverse_temperatures, scaled_cross_entropy
+from sklmc.models import (
+    BLOCK_ROWS,
+    IGNORED,
+    Inputs,
+    fit_inverse_temperatures,
+    raw_bytes,
+    scaled_cross_entropy,
+)
 
 N_FOLDS = 5  # of "crossfit"
 
 
 @dataclasses.dataclass(frozen=True)
 class Samples:
-    """Inputs and targets as arrays (memory-mapped when they travel); the first `n_scored` count."""
+    """Samples to score on, and more of them where the inverse temperature is fitted on others.
 
-    inputs: tuple[np.ndarray, ...]
+    `target` holds those of the first and then those of the second.
+    """
+
+    inputs: Inputs
     target: np.ndarray
-    n_scored: int
+    more: Inputs | None = None
 
-    def block(self, start: int, stop: int) -> tuple[torch.Tensor, ...]:
-        """Return forward's arguments for some samples, in fresh memory."""
-        return tuple(torch.tensor(part[start:stop]) for part in self.inputs)
+    @property
+    def n_scored(self) -> int:
+        return len(self.inputs)
 
-    def spans(self, rows: int) -> list[tuple[int, int]]:
-        """Return the blocks; none holds both samples that count and samples that do not."""
-        edges = [(0, self.n_scored), (self.n_scored, len(self.target))]
-        return [
-            (at, min(at + rows, stop)) for start, stop in edges for at in range(start, stop, rows)
-        ]
+    def passes(self, rows: int) -> Iterator[tuple[tuple, int, int]]:
+        """Yield forward's arguments in fresh memory, and which samples they are: start and stop.
+
+        No block holds both samples that are scored and others.
+        """
+        done = 0
+        for inputs in (self.inputs, self.more):
+            for block in () if inputs is None else inputs.passes(rows):
+                yield block.args, done + block.samples.start, done + block.samples.stop
+            done += len(inputs) if inputs is not None else 0
+
+    def side(self) -> tuple[Inputs, np.ndarray]:
+        """Return what aligner and repair see: the samples that are not scored, if there are any."""
+        if self.more is None:
+            return self.inputs, self.target
+        return self.more, self.target[self.n_scored :]
+
+    def digest(self) -> str:
+        """Return what tells these samples from others."""
+        digest = hashlib.blake2b(digest_size=16)
+        for args, start, stop in self.passes(BLOCK_ROWS):
+            for part in args:
+                tensor = isinstance(part, torch.Tensor)
+                digest.update(repr((start, stop, part.shape if tensor else part)).encode())
+                digest.update(raw_bytes(part) if tensor else b"")
+        digest.update(np.ascontiguousarray(self.target))
+        return digest.hexdigest()
 
 
 def target_values(target: np.ndarray, classify: bool) -> torch.Tensor:
@@ -58,33 +90,42 @@ class PathLosses:
         self.classify = classify
         self.calibration = calibration
         self.tokens = int(np.prod(samples.target.shape[1:])) if classify else 1
+        codes = samples.target.reshape(-1) if classify else np.zeros(len(samples.target))
+        self.counts = torch.from_numpy(codes != IGNORED)
+        # values that count before each one: tokens without a label are left out everywhere
+        self.before = np.concatenate([[0], np.cumsum(self.counts.numpy())])
         # loss and error of the ends (2, n_ends) and of the inner nets (2, n_pairs, n_inner)
         self.sums = {"ends": np.zeros((2, n_ends)), "inner": np.zeros((2, n_pairs, n_inner))}
         self.logits: dict[str, torch.Tensor] = {}
 
     def start_block(self, start: int, stop: int) -> None:
         """Turn to another block of samples."""
-        self.counts = start < self.samples.n_scored
+        first, last = start * self.tokens, stop * self.tokens
+        self.scored = start < self.samples.n_scored
+        self.kept = self.counts[first:last]
         self.target = target_values(self.samples.target[start:stop], self.classify)
-        self.values = slice(start * self.tokens, stop * self.tokens)
+        if not self.kept.all():
+            self.target = self.target[..., self.kept]
+        self.values = slice(self.before[first], self.before[last])
 
     def add(self, nets: str, rows: slice | Sequence[int], outputs: torch.Tensor) -> None:
         """Add outputs (n_rows, [n_inner,] n_outputs, n_values) of "ends" or "inner" nets."""
-        if self.counts:
+        if not self.kept.all():
+            outputs = outputs[..., self.kept]
+        if self.scored:
             for sums, total in zip(
                 self.sums[nets], block_sums(outputs, self.target, self.classify)
             ):
                 sums[rows] += total.numpy()
         if self.calibration is not None:
             if nets not in self.logits:
-                n_values = len(self.samples.target) * self.tokens
-                size = (*self.sums[nets].shape[1:], outputs.shape[-2], n_values)
+                size = (*self.sums[nets].shape[1:], outputs.shape[-2], self.before[-1])
                 self.logits[nets] = torch.zeros(size, dtype=outputs.dtype)
             self.logits[nets][rows, ..., self.values] = outputs
 
     def curves(self, pairs: Sequence[tuple[int, int]]) -> np.ndarray:
         """Return loss, error, calibrated loss and inverse temperature: (4, n_pairs, n_alphas)."""
-        n_values = self.samples.n_scored * self.tokens
+        n_values = self.before[self.samples.n_scored * self.tokens]
         ends, inner = (
             np.concatenate([sums / n_values, np.full_like(sums, np.nan)])
             for sums in self.sums.values()
@@ -104,12 +145,14 @@ class PathLosses:
 
     def _calibrate(self, logits: torch.Tensor) -> np.ndarray:
         """Return calibrated loss and inverse temperature (2, n_nets) of logits (n_nets, ...)."""
-        target = target_values(self.samples.target, True)
-        n = self.samples.n_scored * self.tokens
+        target = target_values(self.samples.target, True)[self.counts]
+        n_scored = self.samples.n_scored * self.tokens
+        n = self.before[n_scored]
         scored, wanted = logits[..., :n], target[:n]
         if self.calibration == "crossfit":
             folds = fold_of_samples(self.samples.target[: self.samples.n_scored])
             spread = torch.from_numpy(folds).repeat_interleave(self.tokens)
+            spread = spread[self.counts[:n_scored]]
             result = calibrate_crossfit(scored, wanted, spread)
         else:
             other = (logits[..., n:], target[n:]) if self.calibration == "given" else None

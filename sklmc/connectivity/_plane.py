@@ -28,7 +28,7 @@ from sklmc.connectivity._population import Population
 from sklmc.merging import reestimate_statistics
 from sklmc.merging._merge import align_models
 from sklmc.models import (
-    Arrays,
+    IGNORED,
     average_states,
     check_compatible,
     run_module,
@@ -217,15 +217,16 @@ class _PlaneWork:
     def _score(self, skeleton, states, weights) -> tuple[float, float]:
         """Return loss and error of one net."""
         state = average_states(states, weights)
-        n = len(self.samples.target)
         if self.repair is not None and max(weights) != 1.0:
-            inputs = Arrays(*self.samples.block(0, n))
-            state = reestimate_statistics(skeleton, state, inputs)
+            state = reestimate_statistics(skeleton, state, self.samples.inputs)
         total, n_values = np.zeros(2), 0
-        for start, stop in self.samples.spans(ROWS):
-            outputs = run_module(skeleton, self.samples.block(start, stop), state).cpu()
+        for args, start, stop in self.samples.passes(ROWS):
+            outputs = values_last(run_module(skeleton, args, state).cpu(), self.classify)
             target = target_values(self.samples.target[start:stop], self.classify)
-            sums = block_sums(values_last(outputs, self.classify), target, self.classify)
+            if self.classify:
+                counts = target != IGNORED
+                outputs, target = outputs[..., counts], target[counts]
+            sums = block_sums(outputs, target, self.classify)
             total += [float(value) for value in sums]
             n_values += target.shape[-1]
         return tuple(total / n_values)

@@ -23,7 +23,13 @@ from sklmc.models._forward import (
     tensors_in,
 )
 from sklmc.models._inputs import BLOCK_ROWS, Arrays, Batches, Inputs, Items
-from sklmc.models._losses import class_logits, is_classification, per_sample_error, per_sample_loss
+from sklmc.models._losses import (
+    IGNORED,
+    class_logits,
+    is_classification,
+    per_sample_error,
+    per_sample_loss,
+)
 from sklmc.models._moments import CrossMoments, Moments, correlation
 from sklmc.models._outputs import (
     as_logits,
@@ -50,6 +56,7 @@ from sklmc.models._storage import (
     keeping,
     locked,
     open_folder,
+    raw_bytes,
     read_record,
     read_state,
     state_fingerprint,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import itertools
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -89,6 +90,20 @@ class Arrays(Inputs):
         self.args = args
         lengths = [len(part) for part in args if isinstance(part, torch.Tensor) and part.ndim]
         self._n_samples = next((n for n in lengths if n > 1), max(lengths, default=0))
+
+    def __getstate__(self):
+        """Travel as numpy arrays: joblib puts large ones into memory that workers share."""
+        args = [
+            part.numpy() if isinstance(part, torch.Tensor) and _is_plain(part) else part
+            for part in self.args
+        ]
+        return {**vars(self), "args": args}
+
+    def __setstate__(self, state):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # shared memory is read only, and read
+            args = (torch.from_numpy(p) if isinstance(p, np.ndarray) else p for p in state["args"])
+            vars(self).update(state, args=tuple(args))
 
     def __len__(self) -> int:
         return self._n_samples
@@ -219,6 +234,11 @@ class Batches(Inputs):
     def _anew(self) -> Iterator[Args]:
         """Yield all batches as they were given."""
         return map(_fresh, self._read())
+
+
+def _is_plain(tensor: torch.Tensor) -> bool:
+    """Say whether numpy knows the numbers of a tensor."""
+    return tensor.dtype is not torch.bfloat16 and not tensor.requires_grad
 
 
 def _fresh(args: Args) -> Args:

@@ -109,7 +109,7 @@ def test_refit_finds_back_to_equal_end_points(kind):
 @pytest.mark.parametrize("kind", NETS)
 def test_refit_comes_nearer_to_the_mean_than_the_average(kind):
     (a, b), x = case(kind)
-    mean = (predict_outputs(a, Arrays(x)) + predict_outputs(b, Inputs(x))) / 2
+    mean = (predict_outputs(a, Arrays(x)) + predict_outputs(b, Arrays(x))) / 2
     plain = average_states([a.state, b.state], HALF)
     state, _ = refit_state(a, plain, [a.state, b.state], Arrays(x), HALF)
     before = (predict_outputs(a, Arrays(x), plain) - mean).square().mean()
