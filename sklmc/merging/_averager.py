@@ -30,7 +30,13 @@ from sklmc.merging._repair import misfit, needs_repair
 from sklmc.merging._repair_methods import METHODS
 from sklmc.merging._report import MergeReport
 from sklmc.merging._single_net import SingleNet, check_net
-from sklmc.models import average_states, predict_outputs, view
+from sklmc.models import (
+    average_states,
+    describe,
+    predict_outputs,
+    view,
+    with_provenance,
+)
 
 SMALLEST_STEP = 1 / 32  # of weight that moves from one model to another
 ROWS_FOR_STATISTICS = 1000  # of X, for batch norm while weights are fitted
@@ -251,7 +257,14 @@ class WeightAverager(SingleNet):
             )
             report.add_state("calibrated", state)
             merged = first.rebuild(state)
-        self.estimator_ = merged
+        self.estimator_ = with_provenance(
+            merged,
+            [view(net, caller="WeightAverager") for net in members],
+            "WeightAverager",
+            aligner=describe(self.aligner),
+            repair=self.repair_,
+            weights=self.weights_.tolist(),
+        )
         self.validation_indices_ = held_out
         self._report_rows = report.rows
         self._warn_if_worse(report)

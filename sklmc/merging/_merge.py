@@ -15,7 +15,15 @@ from sklmc.exceptions import StaleStatisticsWarning
 from sklmc.merging._batch_norm import tracked_norms
 from sklmc.merging._repair import needs_repair, repair_state
 from sklmc.merging._repair_methods import METHODS
-from sklmc.models import ModelView, average_states, check_compatible, read_data, view
+from sklmc.models import (
+    ModelView,
+    average_states,
+    check_compatible,
+    describe,
+    read_data,
+    view,
+    with_provenance,
+)
 
 
 def merge_models(models, X=None, y=None, *, aligner="weight", repair="auto", weights=None):
@@ -107,8 +115,11 @@ def merge_models(models, X=None, y=None, *, aligner="weight", repair="auto", wei
         raise ValueError(f"{caller}: 'y' was given without 'X'; pass the samples as well.")
     inputs, target = (None, None) if X is None else read_data(looks[0], X, y)
     aligned = align_models(models, aligner, X, y)
+    parents = looks
     looks = [view(model, caller=caller, name=f"models[{i}]") for i, model in enumerate(aligned)]
-    return merge_views(looks, inputs, target, weights, repair)[0]
+    merged, name = merge_views(looks, inputs, target, weights, repair)
+    how = {"aligner": describe(aligner), "repair": name, "weights": weights.tolist()}
+    return with_provenance(merged, parents, caller, **how)
 
 
 def align_models(models: Sequence, aligner, X=None, y=None) -> list:

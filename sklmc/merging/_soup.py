@@ -29,7 +29,14 @@ from sklmc.merging._holdout import check_rows, split_rows
 from sklmc.merging._merge import align_models
 from sklmc.merging._repair import needs_repair
 from sklmc.merging._single_net import SingleNet, check_net
-from sklmc.models import ModelView, average_states, check_compatible, view
+from sklmc.models import (
+    ModelView,
+    average_states,
+    check_compatible,
+    describe,
+    view,
+    with_provenance,
+)
 
 
 def greedy_selection(
@@ -231,7 +238,12 @@ class GreedySoup(SingleNet):
 
             self.uniform_score_ = score_of(list(range(len(nets))))
             self.kept_, self.soup_score_ = greedy_selection(scores, score_of)
-        self.estimator_ = _soup(looks, self.kept_, inputs)
+        self.estimator_ = with_provenance(
+            _soup(looks, self.kept_, inputs),
+            [view(nets[index], caller="GreedySoup") for index in self.kept_],
+            "GreedySoup",
+            aligner=describe(self.aligner),
+        )
         self.scores_ = scores
         self._params = params
         self._remember_features()

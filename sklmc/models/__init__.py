@@ -36,9 +36,11 @@ from sklmc.models._outputs import (
     run_module,
 )
 from sklmc.models._pipelines import common_input, see_through, transform
+from sklmc.models._provenance import PROVENANCE, describe, provenance_of, with_provenance
 from sklmc.models._records import (
     STAYS_GOOD,
     Record,
+    content_digest,
     keeping,
     locked,
     open_folder,

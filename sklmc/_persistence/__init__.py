@@ -1,0 +1,5 @@
+"""Models on disk: tensors in safetensors, all else in JSON, no pickle."""
+
+from sklmc._persistence._saving import load_model, save_model
+
+__all__ = ["load_model", "save_model"]
