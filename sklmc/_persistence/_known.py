@@ -8,7 +8,6 @@ from collections import OrderedDict, defaultdict, deque
 from functools import partial
 
 import numpy as np
-import sklearn.metrics
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.model_selection import BaseCrossValidator, BaseShuffleSplit
@@ -23,13 +22,12 @@ _FAMILIES: dict[str, tuple[type, ...]] = {
     "sklmc": (object,),
     **dict.fromkeys(
         [f"skorch.{name}" for name in ("callbacks", "dataset", "helper", "history", "net")]
-        + ["skorch.classifier", "skorch.regressor", "sklearn.utils._metadata_requests"],
+        + ["skorch.classifier", "skorch.regressor", "sklearn.metrics._scorer"]
+        + ["sklearn.utils._bunch", "sklearn.utils._metadata_requests"]
+        + ["sklearn.neural_network._stochastic_optimizers"],
         (object,),
     ),
-    "sklearn": (
-        *(BaseEstimator, BaseCrossValidator, BaseShuffleSplit),
-        type(sklearn.metrics.get_scorer("accuracy")).__base__,
-    ),
+    "sklearn": (BaseEstimator, BaseCrossValidator, BaseShuffleSplit),
     "torch.nn": (nn.Module,),
     "torch.optim": (nn.Module, torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler),
     **dict.fromkeys(
@@ -61,13 +59,13 @@ _FUNCTIONS = (
     *("skorch.utils._indexing_dict", "skorch.utils._indexing_list_tuple_of_data"),
     *("skorch.utils._normalize_numpy_indices", "skorch.dataset.unpack_data"),
 )
-_FUNCTIONS = ("torch.nn.functional", "torch.nn.init", "torch")  # which are known by place
+_OF_TORCH = ("torch.nn.functional", "torch.nn.init", "torch")  # whose functions are known
 
 
 def name_of(value) -> tuple[str, bool]:
     """Return the name by which a file knows a class or a function, and whether it is known."""
     if not isinstance(value, type):
-        for place in _FUNCTIONS:
+        for place in _OF_TORCH:
             name = f"{place}.{getattr(value, '__name__', '')}"
             if find_known(name) is value:
                 return name, True
@@ -83,12 +81,10 @@ def find_known(name: str):
     if not all(part.isidentifier() for part in parts) or "tests" in parts:
         return None
     place, last = ".".join(parts[:-1]), parts[-1]
-    if place in _FUNCTIONS:
+    if place in _OF_TORCH:
         value = getattr(importlib.import_module(place), last, None)
-        plain = (types.FunctionType, types.BuiltinFunctionType)
-        if place == "torch":  # of its functions written in Python, some read files
-            plain = (types.BuiltinFunctionType,)
-        if isinstance(value, plain):
+        in_python = isinstance(value, types.FunctionType) and place != "torch"  # some read files
+        if in_python or isinstance(value, types.BuiltinFunctionType):
             return value
     parents = tuple(
         parent

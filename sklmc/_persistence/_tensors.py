@@ -52,12 +52,9 @@ class TensorShelf:
         arrays = {}
         for names in self._overlapping():
             first = self._tensors[names[0]]
-            if len(names) == 1 and first.is_contiguous():
-                arrays[names[0]] = _writable(first)
+            if len(names) == 1 and (first.is_contiguous() or not _fills_memory(first)):
+                arrays[names[0]] = _writable(first.contiguous())
                 continue
-            if len(names) == 1 and not _fills_memory(first):
-                first = first.contiguous()
-                self._tensors[names[0]] = first
             start = min(self._tensors[name].storage_offset() for name in names)
             stop = max(_end(self._tensors[name]) for name in names)
             arrays[names[0]] = _writable(torch.as_strided(first, (stop - start,), (1,), start))
@@ -74,12 +71,12 @@ class TensorShelf:
     def _overlapping(self) -> list[list[str]]:
         """Return the names in sets that share memory."""
         by_storage = defaultdict(list)
+        sets = []
         for name, tensor in self._tensors.items():
             if tensor.numel():
                 by_storage[tensor.untyped_storage().data_ptr(), tensor.dtype].append(name)
             else:
-                by_storage[name].append(name)
-        sets = []
+                sets.append([name])
         for names in by_storage.values():
             reached = -1
             for name in sorted(names, key=lambda one: self._tensors[one].storage_offset()):

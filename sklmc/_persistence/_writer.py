@@ -31,7 +31,7 @@ class Writer:
     is met a second time becomes ``{"again": number}``, so that it is one thing again when read.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.shelf = TensorShelf()
         self.foreign: dict[str, str | None] = {}  # names that the reader must bring: their code
         self.nets: list[NeuralNet] = []
@@ -44,14 +44,13 @@ class Writer:
         if value is None or type(value) in (bool, int, float, str):
             return value
         if id(value) in self._nodes:
-            node = self._nodes[id(value)]
-            if "number" not in node:
+            met = self._nodes[id(value)]
+            if "number" not in met:
                 self._n_shared += 1
-                node["number"] = self._n_shared
-            return {"again": node["number"]}
-        node: dict = {}
+                met["number"] = self._n_shared
+            return {"again": met["number"]}
+        node = self._nodes[id(value)] = {}
         self._alive.append(value)
-        self._nodes[id(value)] = node
         try:
             node.update(self._node(value, path))
         except (TypeError, ValueError, pickle.PicklingError, RuntimeError) as error:
@@ -112,7 +111,7 @@ class Writer:
             self.nets.append(value)
             return {"object": name, "state": self.write(dict(vars(value)), path)}
         maker, arguments, state, items, pairs = (*value.__reduce_ex__(4), None, None, None)[:5]
-        node = {"object": name}
+        node: dict = {"object": name}
         if maker is copyreg.__newobj__ and arguments[0] is kind:
             arguments = arguments[1:]
         elif maker is kind and (name in self.foreign or may_be_called(name)):
@@ -150,7 +149,7 @@ class Writer:
 
     def _array(self, array: np.ndarray, path: str) -> dict:
         """Return a short array as a list, a long one as a tensor of its bytes."""
-        node = {"dtype": _array_dtype(array.dtype), "shape": list(array.shape)}
+        node: dict = {"dtype": _array_dtype(array.dtype), "shape": list(array.shape)}
         fortran = array.flags.f_contiguous and not array.flags.c_contiguous
         flat = array.ravel(order="F" if fortran else "C")
         node["order"] = "F" if fortran else "C"

@@ -2,6 +2,9 @@
 
 import numpy as np
 import torch
+from sklearn.ensemble import VotingClassifier
+from sklearn.model_selection import GridSearchCV
+from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from skorch import NeuralNetClassifier, NeuralNetRegressor
@@ -77,6 +80,9 @@ MODELS = {
         ensemble(net()), start=2, max_width=2, min_skill=0.0, cv=2, target_barrier=9.0
     ).fit(X, y),
     "Pipeline": lambda: make_pipeline(StandardScaler(), net()).fit(X, y),
+    "MLPClassifier": lambda: MLPClassifier(4, max_iter=2, random_state=0).fit(X, y),
+    "VotingClassifier": lambda: VotingClassifier([("a", net()), ("b", net(lr=0.1))]).fit(X, y),
+    "GridSearchCV": lambda: GridSearchCV(net(), {"lr": [0.01, 0.1]}, cv=2).fit(X, y),
     "merged nets": lambda: sklmc.merge_models(members(), X),
     "merged modules": lambda: sklmc.merge_models(modules(), X),
     "skorch classifier": lambda: NeuralNetClassifier(

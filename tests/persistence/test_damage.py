@@ -34,6 +34,7 @@ def rewrite_notes(path, change):
     path.write_bytes(struct.pack("<Q", len(text)) + text + content[8 + length :])
 
 
+@pytest.mark.slow
 def test_three_hundred_single_flips_are_all_refused(path):
     good = path.read_bytes()
     random = np.random.default_rng(0)

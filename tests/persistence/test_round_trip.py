@@ -20,6 +20,7 @@ from torch import nn
 
 import sklmc
 from sklmc import NetClassifier, load_model, merge_models, save_model
+from sklmc.exceptions import SklmcWarning
 from sklmc.nets import MLP, VGG11
 from tests.persistence.models import MODELS, X, answers, members, net, y
 
@@ -160,6 +161,16 @@ def test_default_device_and_dtype_of_the_caller_do_not_matter(again):
     with torch.device("meta"):
         loaded = again(model)
     assert np.array_equal(loaded.predict_proba(X), model.predict_proba(X))
+
+
+def test_device_that_is_not_there_is_a_warning_and_the_cpu(again):
+    model = net().fit(X, y)
+    expected = model.predict_proba(X)
+    model.device = "xpu"
+    with pytest.warns(SklmcWarning, match="load_model: there is no device xpu here"):
+        loaded = again(model)
+    assert loaded.device == "cpu"
+    assert np.array_equal(loaded.predict_proba(X), expected)
 
 
 def test_no_pickle_is_in_the_file(tmp_path):
