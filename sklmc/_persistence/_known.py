@@ -29,6 +29,7 @@ _FAMILIES: dict[str, tuple[type, ...]] = {
     ),
     "sklearn": (BaseEstimator, BaseCrossValidator, BaseShuffleSplit),
     "torch.nn": (nn.Module,),
+    **dict.fromkeys(["torch.nn.utils.weight_norm", "torch.nn.utils.spectral_norm"], (object,)),
     "torch.optim": (nn.Module, torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler),
     **dict.fromkeys(
         [f"torch.utils.data.{name}" for name in ("dataloader", "dataset", "sampler")], (object,)
@@ -59,6 +60,7 @@ _FUNCTIONS = (
     *("skorch.utils._indexing_dict", "skorch.utils._indexing_list_tuple_of_data"),
     *("skorch.utils._normalize_numpy_indices", "skorch.dataset.unpack_data"),
 )
+_METHODS = ("skorch.callbacks.training.ParamMapper._epoch_at",)  # what else of a known class
 _OF_TORCH = ("torch.nn.functional", "torch.nn.init", "torch")  # whose functions are known
 
 
@@ -100,6 +102,14 @@ def find_known(name: str):
     ):
         return value
     return None
+
+
+def may_be_bound(value, name: str) -> bool:
+    """Say whether a file may hold this method of an object of a known class."""
+    function = getattr(type(value), name, None)
+    return (
+        f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', '')}" in _METHODS
+    )
 
 
 def may_be_called(name: str) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from sklmc._persistence._known import find_known, may_be_called
+from sklmc._persistence._known import name_of
 from sklmc._persistence._reader import Reader
 from sklmc._persistence._saving import CONTENT, FORMAT, VERSION, WITNESS
 from sklmc._persistence._witness import disagree
@@ -102,29 +102,21 @@ def load_model(path, module=None):
 def _load(path: Path, given: list, caller: str):
     """Return the model in a file; `given` are classes and functions that the caller brings."""
     tensors, notes = _read(path, caller)
-    brought = _match(notes["foreign"], given, path, caller)
-
-    def find(name: str):
-        if name in brought:
-            return brought[name]
-        known = find_known(name)
-        if known is None:
-            raise TypeError(f"{name} is on no list of known classes")
-        return known
+    brought = _match(notes, given, path, caller)
 
     before = {
         name.removeprefix(WITNESS): tensors.pop(name)
         for name in list(tensors)
         if name.startswith(WITNESS)
     }
-    reader = Reader(tensors, find, lambda name: name in brought or may_be_called(name))
+    reader = Reader(tensors, brought)
     try:
         model = reader.read(json.loads(tensors[CONTENT].numpy().tobytes()))
     except (TypeError, ValueError, LookupError, AttributeError, RuntimeError) as error:
         raise ArchitectureMismatchError(
             f"{caller}: 'path' holds a model that cannot be made again here: "
-            f"{type(error).__name__}: {error} (saved with {_text(notes['versions'])}); use these "
-            "versions, or the classes as they were."
+            f"{type(error).__name__}: {error}; it was saved with {_text(notes.get('versions'))}: use "
+            "these versions, or the classes as they were."
         ) from None
     nets = reader.nets or ([model] if isinstance(model, nn.Module) else [])
     _check_code(notes, brought, before, nets, caller)
@@ -144,6 +136,8 @@ def _read(path: Path, caller: str) -> tuple[dict[str, torch.Tensor], dict]:
                 f"its format is newer, version {version}, and sklmc here knows version {VERSION}: "
                 f"update sklmc; written with {_text(notes.get('versions'))}"
             )
+        if not isinstance(notes.get("foreign"), dict) or CONTENT not in tensors:
+            raise ValueError("it holds no whole model")
         if notes.pop("digest", None) != content_digest(tensors, notes):
             raise ValueError("its content does not fit its digest")
     except ValueError as error:
@@ -168,9 +162,13 @@ def _given(module, caller: str) -> list:
     return given
 
 
-def _match(foreign: Mapping, given: list, path: Path, caller: str) -> dict:
-    """Return what the caller brings under the names in the file: all of one and of the other."""
-    left = list(given)
+def _match(notes: Mapping, given: list, path: Path, caller: str) -> dict:
+    """Return what the caller brings under the names in the file: all of one and of the other.
+
+    Known classes need not be brought, but may be, as a check.
+    """
+    foreign, known = notes["foreign"], notes.get("known", ())
+    left = [one for one in given if name_of(one)[0] not in known]
     found = {}
     for whole in (True, False):  # the same place first, then a class that has moved
         for name in foreign:
@@ -183,11 +181,11 @@ def _match(foreign: Mapping, given: list, path: Path, caller: str) -> dict:
                     break
     missing = [name for name in foreign if name not in found]
     if missing or left:
-        needs = ", ".join(map(repr, foreign)) or "nothing but known classes"
+        needs = ", ".join(map(repr, foreign)) or "no class of your own"
         got = ", ".join(repr(one.__qualname__) for one in given) or "nothing"
         raise ArchitectureMismatchError(
             f"{caller}: 'module' does not fit the model in {str(path)!r}, which needs {needs}; got "
-            f"{got}. Pass exactly these classes and functions, several as a list."
+            f"{got}. Pass these classes and functions and no others, several as a list."
         )
     return found
 

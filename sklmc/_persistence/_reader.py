@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,20 +10,22 @@ import pandas as pd
 import torch
 from skorch import NeuralNet
 
+from sklmc._persistence._known import find_known, may_be_bound, may_be_called
 from sklmc._persistence._tensors import TensorReader
 
 
 class Reader:
-    """Makes again what a Writer turned into plain values; names are looked up by `find`.
+    """Makes again what a Writer turned into plain values.
 
-    Objects are made without their constructor, but for those that `may_call` allows.
+    Names stand for what the caller has `brought`, or for known classes and functions. Of the
+    latter no constructor is run and no method is kept, but for a few that are listed as well.
     """
 
-    def __init__(self, arrays: Mapping[str, torch.Tensor], find: Callable, may_call: Callable):
+    def __init__(self, arrays: Mapping[str, torch.Tensor], brought: Mapping[str, object]):
         self.nets: list[NeuralNet] = []
         self._tensors = TensorReader(arrays)
-        self._find = find
-        self._may_call = may_call
+        self._by_name = brought
+        self._brought = [one for one in brought.values() if isinstance(one, type)]
         self._made: dict[int, object] = {}
 
     def read(self, node):
@@ -53,6 +55,8 @@ class Reader:
             return self._find(content)
         if kind == "tensor":
             return self._tensors.get(content)
+        if kind == "method":
+            return self._method(self.read(content[0]), content[1])
         if kind == "dtype":
             return _dtype(content)
         if kind == "device":
@@ -83,7 +87,7 @@ class Reader:
         arguments = [self.read(part) for part in node.get("arguments", ())]
         if not isinstance(kind, type):
             raise TypeError(f"{node['object']} is no class")
-        if "called" in node and not self._may_call(node["object"]):
+        if "called" in node and not (kind in self._brought or may_be_called(node["object"])):
             raise TypeError(f"{node['object']} may not be called")
         made = kind(*arguments) if "called" in node else kind.__new__(kind, *arguments)
         if isinstance(made, NeuralNet):
@@ -103,6 +107,12 @@ class Reader:
             setattr(made, name, value)
         return made
 
+    def _method(self, owner, name: str):
+        """Return a bound method."""
+        if type(owner) not in self._brought and not may_be_bound(owner, name):
+            raise TypeError(f"{name} of a {type(owner).__qualname__} may not be kept")
+        return getattr(owner, name)
+
     def _fill(self, node, made, items):
         """Return a list with its items in it."""
         self._remember(node, made)
@@ -115,6 +125,13 @@ class Reader:
         if "number" in node:
             self._made[node["number"]] = made
         return made
+
+    def _find(self, name: str):
+        """Return the class or function of a name."""
+        found = self._by_name.get(name) or find_known(name)
+        if found is None:
+            raise TypeError(f"{name} is on no list of known classes")
+        return found
 
     def _array(self, content: Mapping) -> np.ndarray:
         """Return an array in the order in memory that it had."""

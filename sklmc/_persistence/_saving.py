@@ -111,6 +111,7 @@ def _write(model, path: Path, caller: str) -> None:
         "classes": _listed(model, "classes_"),
         "feature_names": _listed(model, "feature_names_in_"),
         "provenance": provenance_of(model),
+        "known": sorted(writer.known),
         "foreign": writer.foreign,
     }
     write_record(path, tensors, notes, caller)

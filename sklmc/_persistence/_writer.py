@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from skorch import NeuralNet
 
-from sklmc._persistence._known import may_be_called, name_of
+from sklmc._persistence._known import may_be_bound, may_be_called, name_of
 from sklmc._persistence._tensors import TensorShelf
 from sklmc.models import Unreadable, fingerprint
 
@@ -34,6 +34,7 @@ class Writer:
     def __init__(self) -> None:
         self.shelf = TensorShelf()
         self.foreign: dict[str, str | None] = {}  # names that the reader must bring: their code
+        self.known: set[str] = set()
         self.nets: list[NeuralNet] = []
         self._n_shared = 0
         self._nodes: dict[int, dict] = {}
@@ -58,7 +59,7 @@ class Writer:
                 raise
             raise Unsaveable(
                 f"{self._place(path)} is a {type(value).__module__}.{type(value).__qualname__}, "
-                f"which has no place in a file ({error}); take it out"
+                f"which has no place in a file ({str(error).splitlines()[0]}); take it out"
             ) from None
         if node.keys() <= {"name", "dtype", "device"}:  # written out wherever it is met
             del self._nodes[id(value)]
@@ -98,7 +99,7 @@ class Writer:
         if kind in (slice, range):
             return {kind.__name__: [value.start, value.stop, value.step]}
         if isinstance(value, types.MethodType):
-            raise TypeError("a bound method; call it where it is needed instead of keeping it")
+            return {"method": self._method(value, path)}
         if isinstance(value, type | types.FunctionType | types.BuiltinFunctionType):
             return {"name": self._name(value, path)}
         return self._object(value, path)
@@ -136,9 +137,18 @@ class Writer:
                 f"{self._place(path)} is the function {name!r}, which cannot be found by its name; "
                 "write it as a function of a module, or as a class"
             )
-        if not known and name not in self.foreign:
+        if known:
+            self.known.add(name)
+        elif name not in self.foreign:
             self.foreign[name] = code_of(value)
         return name
+
+    def _method(self, value: types.MethodType, path: str) -> list:
+        """Return the object of a bound method, and the method's name."""
+        owner, name = value.__self__, value.__name__
+        if not (self._name(type(owner), path) in self.foreign or may_be_bound(owner, name)):
+            raise TypeError("a bound method; call it where it is needed instead of keeping it")
+        return [self.write(owner, path), name]
 
     def _pairs(self, pairs, path: str) -> list:
         """Return keys and values as pairs, in their order."""

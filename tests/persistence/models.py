@@ -8,7 +8,7 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from skorch import NeuralNetClassifier, NeuralNetRegressor
-from skorch.callbacks import EarlyStopping, LRScheduler
+from skorch.callbacks import EarlyStopping, Freezer, LRScheduler
 from skorch.dataset import ValidSplit
 
 import sklmc
@@ -51,7 +51,11 @@ def modules():
 
 
 def with_callbacks():
-    callbacks = [LRScheduler("StepLR", step_size=1), EarlyStopping(monitor="train_loss")]
+    callbacks = [
+        LRScheduler("StepLR", step_size=1),
+        EarlyStopping(monitor="train_loss"),
+        Freezer("layers.0.*"),
+    ]
     return net(callbacks=callbacks, train_split=ValidSplit(3)).fit(X, y)
 
 
@@ -92,6 +96,7 @@ MODELS = {
         X, X[:, :1]
     ),
     "module": lambda: modules()[0],
+    "module with hooks": lambda: torch.nn.utils.weight_norm(torch.nn.Linear(3, 2)),
     "recurrent module": lambda: torch.nn.LSTM(3, 4),
     "attention": lambda: torch.nn.TransformerEncoderLayer(3, 1, 5).eval(),
 }
