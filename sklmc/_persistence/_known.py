@@ -45,22 +45,25 @@ _SINGLE = {
     )
 }
 _SKORCH_FUNCTIONS = (
-    *("skorch.dataset.unpack_data", "skorch.helper._make_split", "skorch.setter.optimizer_setter"),
+    *("skorch.dataset.unpack_data", "skorch.utils._make_split", "skorch.setter.optimizer_setter"),
     *("skorch.utils.noop", "skorch.utils.to_numpy", "skorch.utils._normalize_numpy_indices"),
     *("skorch.utils._indexing_dict", "skorch.utils._indexing_list_tuple_of_data"),
+    *("skorch.utils.freeze_parameter", "skorch.utils.unfreeze_parameter"),
     *("skorch.utils._indexing_ndframe", "skorch.utils._indexing_other"),
 )
 _FUNCTIONS = (
     *("skorch.setter.optimizer_setter", "skorch.utils.to_numpy", "skorch.utils.noop"),
     *(
-        "skorch.helper._make_split",
+        "skorch.utils._make_split",
         "skorch.utils._indexing_other",
         "skorch.utils._indexing_ndframe",
     ),
     *("skorch.utils._indexing_dict", "skorch.utils._indexing_list_tuple_of_data"),
     *("skorch.utils._normalize_numpy_indices", "skorch.dataset.unpack_data"),
 )
-_METHODS = ("skorch.callbacks.training.ParamMapper._epoch_at",)  # what else of a known class
+_METHODS = tuple(
+    f"skorch.callbacks.training.ParamMapper.{name}" for name in ("_epoch_at", "_default_schedule")
+)
 _OF_TORCH = ("torch.nn.functional", "torch.nn.init", "torch")  # whose functions are known
 
 
@@ -107,9 +110,8 @@ def find_known(name: str):
 def may_be_bound(value, name: str) -> bool:
     """Say whether a file may hold this method of an object of a known class."""
     function = getattr(type(value), name, None)
-    return (
-        f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', '')}" in _METHODS
-    )
+    home, own = getattr(function, "__module__", ""), getattr(function, "__qualname__", "")
+    return f"{home}.{own}" in _METHODS
 
 
 def may_be_called(name: str) -> bool:

@@ -113,10 +113,11 @@ def _load(path: Path, given: list, caller: str):
     try:
         model = reader.read(json.loads(tensors[CONTENT].numpy().tobytes()))
     except (TypeError, ValueError, LookupError, AttributeError, RuntimeError) as error:
+        libraries = _text(notes.get("versions"))
         raise ArchitectureMismatchError(
             f"{caller}: 'path' holds a model that cannot be made again here: "
-            f"{type(error).__name__}: {error}; it was saved with {_text(notes.get('versions'))}: use "
-            "these versions, or the classes as they were."
+            f"{type(error).__name__}: {error}; it was saved with {libraries}: use these versions, "
+            "or the classes as they were."
         ) from None
     nets = reader.nets or ([model] if isinstance(model, nn.Module) else [])
     _check_code(notes, brought, before, nets, caller)
