@@ -51,16 +51,6 @@ _SKORCH_FUNCTIONS = (
     *("skorch.utils.freeze_parameter", "skorch.utils.unfreeze_parameter"),
     *("skorch.utils._indexing_ndframe", "skorch.utils._indexing_other"),
 )
-_FUNCTIONS = (
-    *("skorch.setter.optimizer_setter", "skorch.utils.to_numpy", "skorch.utils.noop"),
-    *(
-        "skorch.utils._make_split",
-        "skorch.utils._indexing_other",
-        "skorch.utils._indexing_ndframe",
-    ),
-    *("skorch.utils._indexing_dict", "skorch.utils._indexing_list_tuple_of_data"),
-    *("skorch.utils._normalize_numpy_indices", "skorch.dataset.unpack_data"),
-)
 _METHODS = tuple(
     f"skorch.callbacks.training.ParamMapper.{name}" for name in ("_epoch_at", "_default_schedule")
 )
@@ -88,8 +78,10 @@ def find_known(name: str):
     place, last = ".".join(parts[:-1]), parts[-1]
     if place in _OF_TORCH:
         value = getattr(importlib.import_module(place), last, None)
-        in_python = isinstance(value, types.FunctionType) and place != "torch"  # some read files
-        if in_python or isinstance(value, types.BuiltinFunctionType):
+        if place == "torch":  # tensor operations alone: others set things, or read files
+            operation = getattr(value, "__qualname__", "") == f"_VariableFunctionsClass.{last}"
+            return value if operation and last != "from_file" else None
+        if isinstance(value, types.FunctionType | types.BuiltinFunctionType):
             return value
     parents = tuple(
         parent

@@ -102,7 +102,8 @@ class Reader:
             made.__setstate__(state)
             return made
         attributes, slots = state if isinstance(state, tuple) else (state, {})
-        vars(made).update(attributes) if attributes else None
+        if attributes:
+            vars(made).update(attributes)
         for name, value in slots.items():
             setattr(made, name, value)
         return made
@@ -114,7 +115,7 @@ class Reader:
         return getattr(owner, name)
 
     def _fill(self, node, made, items):
-        """Return a list with its items in it."""
+        """Return a list, or what is like one, with its items in it."""
         self._remember(node, made)
         for part in items:
             made.append(self.read(part))

@@ -134,6 +134,7 @@ def test_functions_of_torch_are_known_and_own_ones_are_brought(tmp_path):
     "name",
     [
         *("os.system", "builtins.eval", "torch.load", "torch.hub.load", "subprocess.Popen"),
+        *("torch.from_file", "torch.set_num_threads", "torch.nn.functional.torch"),
         *("skorch.net.torch", "sklearn.utils.os", "sklearn.utils.fixes.os.system"),
         *("torch.nn.modules.module.torch.load", "numpy.load", "sklmc.models._storage.os"),
         *("sklearn.tests.test_base.K", "sklearn.datasets.load_files", "pathlib.Path", ""),
