@@ -22,6 +22,7 @@ import sklmc
 from sklmc import NetClassifier, load_model, merge_models, save_model
 from sklmc.exceptions import SklmcWarning
 from sklmc.nets import MLP, VGG11
+from sklmc.symmetry._proof._origin import make_of
 from tests.persistence.models import MODELS, X, answers, members, net, y
 
 
@@ -205,6 +206,13 @@ def test_estimators_that_merge_say_so(name, tmp_path):
     save_model(model, tmp_path / "m")
     assert header(tmp_path / "m")["provenance"] == model.estimator_.provenance_
     assert model.estimator_.provenance_["made_by"] == name
+
+
+def test_provenance_does_not_make_another_forward_pass(again):
+    nets = [MLP(n_features=3, n_outputs=2, width=4) for _ in range(2)]
+    merged = again(merge_models(nets))
+    assert merged.provenance_["aligner"] == "weight"
+    assert make_of(merged) == make_of(nets[0])
 
 
 def test_provenance_ends_with_the_weights_that_it_speaks_of(tmp_path):
