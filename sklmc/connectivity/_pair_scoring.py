@@ -31,7 +31,7 @@ from sklmc.connectivity._path_losses import Samples
 from sklmc.connectivity._path_score import alpha_grid
 from sklmc.connectivity._population import Population
 from sklmc.connectivity._score_cache import check_aligner_seed, keep_curves, score_key
-from sklmc.estimators._labels import label_points
+from sklmc.estimators._points import label_points
 from sklmc.exceptions import NonFiniteLossWarning, PairFailedWarning, StaleStatisticsWarning
 from sklmc.merging import tracked_norms
 from sklmc.models import (

@@ -21,6 +21,7 @@ from sklmc._validation import check_weights
 from sklmc.alignment import ALIGNER_NAMES, check_aligner
 from sklmc.estimators import DeepEnsemble
 from sklmc.estimators._seeds import resolve_seed
+from sklmc.estimators._wrapper import NetWrapper, check_net
 from sklmc.exceptions import MergeWarning
 from sklmc.merging._batch_norm import reestimate_statistics
 from sklmc.merging._calibrate import calibrate_state
@@ -29,7 +30,6 @@ from sklmc.merging._merge import align_models, merge_views
 from sklmc.merging._repair import misfit, needs_repair
 from sklmc.merging._repair_methods import METHODS
 from sklmc.merging._report import MergeReport
-from sklmc.merging._single_net import SingleNet, check_net
 from sklmc.models import (
     average_states,
     describe,
@@ -42,7 +42,7 @@ SMALLEST_STEP = 1 / 32  # of weight that moves from one model to another
 ROWS_FOR_STATISTICS = 1000  # of X, for batch norm while weights are fitted
 
 
-class WeightAverager(SingleNet):
+class WeightAverager(NetWrapper):
     """Train nets that differ by seed only, align them, and keep one: their average.
 
     The members are those of a :class:`DeepEnsemble`. Each is re-based onto the first by a

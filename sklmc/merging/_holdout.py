@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from sklmc._sklearn import _num_samples
 from sklmc._validation import check_same_length
-from sklmc.estimators._data import readable
+from sklmc.estimators._net_data import readable
 
 
 def split_rows(

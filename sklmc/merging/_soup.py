@@ -23,12 +23,12 @@ from sklmc._sklearn import (
 from sklmc.alignment import ALIGNER_NAMES, check_aligner
 from sklmc.estimators import ModelGrid
 from sklmc.estimators._seeds import resolve_seed
+from sklmc.estimators._wrapper import NetWrapper, check_net
 from sklmc.exceptions import ArchitectureMismatchError
 from sklmc.merging._batch_norm import reestimate_statistics
 from sklmc.merging._holdout import check_rows, split_rows
 from sklmc.merging._merge import align_models
 from sklmc.merging._repair import needs_repair
-from sklmc.merging._single_net import SingleNet, check_net
 from sklmc.models import (
     ModelView,
     average_states,
@@ -57,7 +57,7 @@ def greedy_selection(
     return kept, best
 
 
-class GreedySoup(SingleNet):
+class GreedySoup(NetWrapper):
     """Train a grid of nets and average those that do better together than apart.
 
     The nets of a hyperparameter search are usually thrown away but for the best. A greedy soup
