@@ -1,5 +1,6 @@
 """Linear mode connectivity modulo permutation, for people with scikit-learn habits."""
 
+from sklmc._persistence import load_model, save_model
 from sklmc.alignment import MultiAligner, PermutationAligner
 from sklmc.connectivity import LMCScorer, PairwiseScore, PathScore, loss_plane
 from sklmc.estimators import DeepEnsemble, ModelGrid, NetClassifier, NetRegressor
@@ -59,7 +60,9 @@ __all__ = [
     "discover_symmetry",
     "explain_barrier",
     "interpolate_models",
+    "load_model",
     "loss_plane",
     "merge_models",
     "repair",
+    "save_model",
 ]

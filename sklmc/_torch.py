@@ -106,6 +106,16 @@ def module_device(module: nn.Module) -> torch.device:
     return torch.device("cpu")
 
 
+def usable_device(name) -> torch.device:
+    """Return the device of this name, or the CPU where this machine has none such."""
+    device = torch.device(name)
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        return torch.device("cpu")
+    return device
+
+
 def to_device(value, device):
     """Move a tensor, or the tensors in a tuple, to a device."""
     if isinstance(value, tuple):

@@ -29,9 +29,11 @@ from sklmc.models import (
     ModelView,
     as_logits,
     average_states,
+    describe,
     fit_inverse_temperature,
     predict_outputs,
     view,
+    with_provenance,
 )
 
 SMALLEST_STEP = 1 / 32  # of weight that moves from one model to another
@@ -246,7 +248,14 @@ class WeightAverager(NetWrapper):
             )
             report.add_state("calibrated", state)
             merged = first.rebuild(state)
-        self.estimator_ = merged
+        self.estimator_ = with_provenance(
+            merged,
+            [view(net, caller="WeightAverager") for net in members],
+            "WeightAverager",
+            aligner=describe(self.aligner),
+            repair=self.repair_,
+            weights=self.weights_.tolist(),
+        )
         self.validation_indices_ = held_out
         self._report_rows = report.rows
         self._warn_if_worse(report)

@@ -14,7 +14,15 @@ from sklmc.alignment import check_aligner, make_aligner
 from sklmc.exceptions import StaleStatisticsWarning
 from sklmc.merging._batch_norm import tracked_norms
 from sklmc.merging._repair import METHODS, needs_repair, repair_state
-from sklmc.models import ModelView, average_states, read_data, view, view_compatible
+from sklmc.models import (
+    ModelView,
+    average_states,
+    describe,
+    read_data,
+    view,
+    view_compatible,
+    with_provenance,
+)
 
 
 def merge_models(models, X=None, y=None, *, aligner="weight", repair="auto", weights=None):
@@ -105,8 +113,11 @@ def merge_models(models, X=None, y=None, *, aligner="weight", repair="auto", wei
         raise ValueError(f"{caller}: 'y' was given without 'X'; pass the samples as well.")
     inputs, target = (None, None) if X is None else read_data(looks[0], X, y)
     aligned = align_models(models, aligner, X, y)
+    parents = looks
     looks = [view(model, caller=caller, name=f"models[{i}]") for i, model in enumerate(aligned)]
-    return merge_views(looks, inputs, target, weights, repair)[0]
+    merged, name = merge_views(looks, inputs, target, weights, repair)
+    how = {"aligner": describe(aligner), "repair": name, "weights": weights.tolist()}
+    return with_provenance(merged, parents, caller, **how)
 
 
 def align_models(models: Sequence, aligner, X=None, y=None) -> list:

@@ -19,7 +19,7 @@ from sklmc.estimators._wrapper import NetWrapper, check_net
 from sklmc.exceptions import ArchitectureMismatchError
 from sklmc.merging._holdout import check_rows, hold_out
 from sklmc.merging._merge import align_models, merge_views
-from sklmc.models import check_compatible, view
+from sklmc.models import check_compatible, describe, view, with_provenance
 
 
 def greedy_selection(
@@ -221,7 +221,12 @@ class GreedySoup(NetWrapper):
 
             self.uniform_score_ = score_of(list(range(len(nets))))
             self.kept_, self.soup_score_ = greedy_selection(scores, score_of)
-        self.estimator_ = mix(self.kept_)
+        self.estimator_ = with_provenance(
+            mix(self.kept_),
+            [view(nets[index], caller="GreedySoup") for index in self.kept_],
+            "GreedySoup",
+            aligner=describe(self.aligner),
+        )
         self.scores_ = scores
         self._params = params
         self._remember_features()

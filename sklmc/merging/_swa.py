@@ -19,7 +19,7 @@ from sklmc.estimators._wrapper import NetWrapper, check_net
 from sklmc.merging._batch_norm import reestimate_statistics, tracked_norms
 from sklmc.merging._holdout import check_rows
 from sklmc.merging._swa_callback import learning_rate_groups
-from sklmc.models import view
+from sklmc.models import view, with_provenance
 
 
 class SWAEnsembler(NetWrapper):
@@ -151,7 +151,8 @@ class SWAEnsembler(NetWrapper):
         state = view(average.module, caller="SWAEnsembler").state
         if tracked_norms(first.module):
             state = reestimate_statistics(first, state, first.to_input(X))
-        self.estimator_ = first.rebuild(state)
+        snapshots = [view(net, caller="SWAEnsembler") for net in self.snapshots_]
+        self.estimator_ = with_provenance(first.rebuild(state), snapshots, "SWAEnsembler")
         self._remember_features()
         return self
 

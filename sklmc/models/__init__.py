@@ -39,6 +39,7 @@ from sklmc.models._outputs import (
     run_module,
 )
 from sklmc.models._pipelines import see_through, transform, view_through
+from sklmc.models._provenance import PROVENANCE, describe, provenance_of, with_provenance
 from sklmc.models._states import (
     State,
     average_models,
@@ -53,6 +54,7 @@ from sklmc.models._states import (
 from sklmc.models._storage import (
     STAYS_GOOD,
     Record,
+    content_digest,
     keeping,
     locked,
     open_folder,

@@ -162,10 +162,12 @@ def write_json(path: Path, value) -> None:
         temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
-def write_record(path: Path, tensors: Mapping[str, torch.Tensor], notes: Mapping) -> None:
+def write_record(
+    path: Path, tensors: Mapping[str, torch.Tensor], notes: Mapping, caller: str = "write_state"
+) -> None:
     """Write tensors and notes with a checksum over both."""
     notes = json.loads(json.dumps(notes))
-    write_state(path, tensors, {**notes, "digest": _digest(tensors, notes)})
+    write_state(path, tensors, {**notes, "digest": content_digest(tensors, notes)}, caller)
 
 
 def read_record(path: Path, expected: Mapping, caller: str) -> Record | None:
@@ -181,7 +183,7 @@ def read_record(path: Path, expected: Mapping, caller: str) -> Record | None:
     try:
         tensors, notes = read_state(path, caller)
         digest = notes.pop("digest", None)
-        if digest != _digest(tensors, notes) or not expected.items() <= notes.items():
+        if digest != content_digest(tensors, notes) or not expected.items() <= notes.items():
             raise ValueError("its content does not fit its checksum")
     except (ValueError, KeyError) as error:
         _move_aside(path, error, caller)
@@ -189,7 +191,7 @@ def read_record(path: Path, expected: Mapping, caller: str) -> Record | None:
     return Record(tensors, notes)
 
 
-def _digest(tensors: Mapping[str, torch.Tensor], notes: Mapping) -> str:
+def content_digest(tensors: Mapping[str, torch.Tensor], notes: Mapping) -> str:
     """Return a checksum over all that a file holds."""
     digest = hashlib.sha256(json.dumps(notes, sort_keys=True).encode())
     for name in sorted(tensors):

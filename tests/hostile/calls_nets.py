@@ -284,6 +284,16 @@ add_methods(
     {"transform": lambda w: {"model": w.a}},
 )
 
+# -- files ----------------------------------------------------------------------------------
+
+add(
+    "sklmc.save_model",
+    sklmc.save_model,
+    lambda w: {"model": w.a, "path": w.folder / "another.safetensors"},
+    may_pass={"model": {"another architecture", "nan weights", "an ensemble"}},
+)
+add("sklmc.load_model", sklmc.load_model, lambda w: {"path": w.saved_model}, module="text")
+
 # -- symmetry -------------------------------------------------------------------------------
 
 add(

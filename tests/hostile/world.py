@@ -114,6 +114,12 @@ class World:
         return path
 
     @functools.cached_property
+    def saved_model(self):
+        path = self.folder / "model.safetensors"
+        sklmc.save_model(self.a, path)
+        return path
+
+    @functools.cached_property
     def images(self):
         path = self.folder / "mnist.npz"
         pixels = np.zeros((4, 28, 28), dtype=np.uint8)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from sklmc.exceptions import ArchitectureMismatchError, TraceError
-from sklmc.models import ModelView, Unreadable, fingerprint, run_module
+from sklmc.models import PROVENANCE, ModelView, Unreadable, fingerprint, run_module
 from sklmc.symmetry._groups._group import PermutationGroup
 from sklmc.symmetry._groups._mover import Mover
 from sklmc.symmetry._proof._trial import Trial
@@ -18,7 +18,10 @@ from sklmc.symmetry._tracing._subject import dtype_of, settings_of
 
 _PLAIN = (bool, int, float, str, types.NoneType, types.FunctionType)
 _CONTAINERS = (dict, list, tuple, set)
-_NO_SETTINGS = {"training", "_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"}
+_NO_SETTINGS = {
+    *("training", "_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"),
+    PROVENANCE,
+}
 
 
 class Origin:
