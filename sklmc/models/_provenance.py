@@ -25,7 +25,7 @@ def with_provenance(model, parents: Iterable[ModelView], made_by: str, **how):
         **how,
         "weights_digest": state_fingerprint(look.state),
     }
-    setattr(look.original if look.net is None else look.net, PROVENANCE, record)
+    setattr(look.carrier, PROVENANCE, record)
     return model
 
 
@@ -35,7 +35,7 @@ def provenance_of(model) -> dict | None:
         look = view(model, caller="save_model")
     except (TypeError, NotFittedError):
         return None
-    record = vars(look.original if look.net is None else look.net).get(PROVENANCE)
+    record = vars(look.carrier).get(PROVENANCE)
     if not isinstance(record, dict):
         return None
     return record if record.get("weights_digest") == state_fingerprint(look.state) else None

@@ -7,9 +7,11 @@ import functools
 from collections.abc import Mapping
 
 import numpy as np
+import pandas as pd
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
+from sklearn.neural_network import MLPClassifier
 from skorch import NeuralNet, NeuralNetClassifier, NeuralNetRegressor
 from skorch.classifier import NeuralNetBinaryClassifier
 from torch import nn
@@ -26,6 +28,7 @@ from sklmc.models._arrays import (
 )
 from sklmc.models._copying import module_with_state, net_with_state, private_copy, read_tensors
 from sklmc.models._inputs import Inputs
+from sklmc.models._perceptron import PERCEPTRONS, perceptron_module, perceptron_with_state
 from sklmc.models._reading import SAMPLE_ROWS, few_samples, read_inputs
 
 
@@ -55,6 +58,11 @@ class ModelView:
     @property
     def device(self) -> torch.device:
         return module_device(self.original)
+
+    @property
+    def carrier(self):
+        """What users hold: the skorch net, or the module itself."""
+        return self.original if self.net is None else self.net
 
     @property
     def task(self) -> str | None:
@@ -112,14 +120,55 @@ class ModelView:
 
     def rebuild(self, state: Mapping[str, torch.Tensor]):
         """Return a new model of the kind that went in, holding copies of `state`'s tensors."""
-        if self.net is not None:
-            new = net_with_state(self.net, state)
-        else:
-            new = module_with_state(self.original, state)
+        new = self._core(state)
         for outer, attribute in reversed(self._around):
             inner, new = new, copy.copy(outer)
             setattr(new, attribute, inner)
         return new
+
+    def _core(self, state: Mapping[str, torch.Tensor]):
+        """Return a new net or module, bare of what holds it."""
+        if self.net is not None:
+            return net_with_state(self.net, state)
+        return module_with_state(self.original, state)
+
+
+class PerceptronView(ModelView):
+    """The view of a fitted perceptron of scikit-learn."""
+
+    def __init__(self, model, perceptron, around: list, caller: str, name: str):
+        module = perceptron_module(perceptron, caller, name)
+        super().__init__(model, None, module, around, caller, name)
+        self.perceptron = perceptron
+
+    @property
+    def carrier(self):
+        """The perceptron."""
+        return self.perceptron
+
+    @property
+    def task(self) -> str:
+        return "classifier" if isinstance(self.perceptron, MLPClassifier) else "regressor"
+
+    @property
+    def classes(self) -> np.ndarray | None:
+        return getattr(self.perceptron, "classes_", None)
+
+    def to_target(self, y) -> torch.Tensor:
+        check_target(y, self.caller)
+        if self.classes is None:
+            return module_target(y, self.caller).double()
+        labels = np.asarray(y).ravel()
+        codes = pd.Index(self.classes).get_indexer(labels)
+        if (codes < 0).any():
+            raise ValueError(
+                f"{self.caller}: 'y' holds the label {labels[codes < 0].tolist()[0]!r}, which "
+                f"{self.name} does not know; it knows {self.classes.tolist()!r}."
+            )
+        return torch.from_numpy(codes.astype(np.int64))
+
+    def _core(self, state: Mapping[str, torch.Tensor]):
+        return perceptron_with_state(self.perceptron, state)
 
 
 def view(model, *, caller: str, name: str = "model") -> ModelView:
@@ -127,7 +176,7 @@ def view(model, *, caller: str, name: str = "model") -> ModelView:
     if isinstance(model, ModelView):
         return model
     inner, around = model, []
-    while not isinstance(inner, (NeuralNet, nn.Module)):
+    while not isinstance(inner, (NeuralNet, nn.Module, *PERCEPTRONS)):
         if isinstance(inner, FrozenEstimator):
             attribute = "estimator"
         elif hasattr(inner, "estimator_") and not _holds_many(inner):
@@ -136,6 +185,8 @@ def view(model, *, caller: str, name: str = "model") -> ModelView:
             raise _no_model(inner, caller, name)
         around.append((inner, attribute))
         inner = getattr(inner, attribute)
+    if isinstance(inner, PERCEPTRONS):
+        return PerceptronView(model, inner, around, caller, name)
     net = None if isinstance(inner, nn.Module) else inner
     module = inner if net is None else getattr(net, "module_", None)
     if not isinstance(module, nn.Module):
