@@ -19,12 +19,12 @@ from sklmc._sklearn import (
     check_random_state,
     delayed,
 )
-from sklmc._validation import TakesModels, check_models, check_option
+from sklmc._validation import TakesModels, check_option
 from sklmc.alignment._aligner import PermutationAligner
 from sklmc.alignment._methods import METHODS
 from sklmc.alignment._tensor_pairs import block_pairs
 from sklmc.alignment._weight import match_weights
-from sklmc.models import average_states, check_compatible, view
+from sklmc.models import average_states, check_compatible, list_models, view
 from sklmc.symmetry import cached_symmetry
 
 ALIGNER_NAMES = (*METHODS, "merge_many")  # what other rooms take as `aligner`
@@ -164,7 +164,7 @@ class MultiAligner(TakesModels, BaseEstimator):
         """
         self._validate_params()
         caller = type(self).__name__
-        models = check_models(models, caller, minimum=2)
+        models = list_models(models, caller, minimum=2)
         aligner = self.aligner
         if aligner is None or isinstance(aligner, str):
             aligner = PermutationAligner(aligner or "weight", random_state=0)
@@ -327,7 +327,7 @@ class MultiAligner(TakesModels, BaseEstimator):
 
     def _views(self, models) -> list:
         """Return views of as many models as the fit had, each under its own name."""
-        caller, models = type(self).__name__, check_models(models, type(self).__name__)
+        caller, models = type(self).__name__, list_models(models, type(self).__name__)
         if len(models) != len(self.permutations_):
             raise ValueError(
                 f"{caller}: 'models' must be the {len(self.permutations_)} models of "

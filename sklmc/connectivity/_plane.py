@@ -15,7 +15,6 @@ from sklmc._torch import single_thread
 from sklmc._validation import (
     check_integer,
     check_jobs,
-    check_models,
     check_number,
     check_option,
     check_verbose,
@@ -31,6 +30,7 @@ from sklmc.models import (
     IGNORED,
     average_states,
     check_compatible,
+    list_models,
     run_module,
     view,
     view_through,
@@ -164,7 +164,7 @@ def loss_plane(
     (5, 5)
     """
     caller = "loss_plane"
-    models = check_models(models, caller, minimum=3)
+    models = list_models(models, caller, minimum=3)
     if len(models) != 3:
         raise ValueError(f"{caller}: 'models' must hold 3 models, got {len(models)}.")
     check_integer(n_points, caller, "n_points", 2)

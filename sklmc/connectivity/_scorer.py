@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator
+from sklearn.pipeline import Pipeline
 
 from sklmc._sklearn import HasMethods, Interval, StrOptions
-from sklmc._validation import ChecksParameters, check_models
+from sklmc._validation import ChecksParameters
 from sklmc.connectivity._pair_scoring import score_grid, score_pairs
 from sklmc.connectivity._pairwise_score import PairwiseScore
 from sklmc.connectivity._path_score import BASELINES, CURVES, PathScore, alpha_grid
-from sklmc.models import see_through, transform
+from sklmc.models import ensemble_members, list_models
 
 PAIR_KEYS = {  # minus the median over pairs of a column of PairwiseScore.to_frame
     "neg_barrier": "barrier",
@@ -295,15 +296,15 @@ class LMCScorer(ChecksParameters, BaseEstimator):
             All values, or the one that `output` names; see Notes.
         """
         caller = "LMCScorer"
-        earlier, inner = see_through(estimator)
-        members = getattr(inner, "estimators_", None)
+        members = ensemble_members(estimator, caller)
         if members is None:
+            inner = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
             raise TypeError(
                 f"{caller}: the estimator must have 'estimators_' (a fitted DeepEnsemble, for "
                 f"example), got {type(inner).__name__}; for two models use path, for a list of "
                 "them pairwise."
             )
-        score, classify, variance = self._pairwise(caller, members, transform(earlier, X), y)
+        score, classify, variance = self._pairwise(caller, members, X, y)
         values = self._summary(score, classify, variance)
         if self.output == "all":
             return values
@@ -337,7 +338,7 @@ class LMCScorer(ChecksParameters, BaseEstimator):
     ) -> tuple[PairwiseScore, bool, float]:
         """Score all pairs; also return whether they classify, and the variance of y."""
         self._validate_params()
-        models = check_models(models, caller, minimum=2)
+        models = list_models(models, caller, minimum=2)
         pairs = list(itertools.combinations(range(len(models)), 2))
         names = [f"models[{k}]" for k in range(len(models))]
         curves, classify, variance = self._score(caller, models, pairs, X, y, names, folder=folder)

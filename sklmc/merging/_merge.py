@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from sklearn.base import clone
 
-from sklmc._validation import check_models, check_option, check_weights
+from sklmc._validation import check_option, check_weights
 from sklmc.alignment import check_aligner, make_aligner
 from sklmc.exceptions import StaleStatisticsWarning
 from sklmc.merging._batch_norm import tracked_norms
@@ -18,6 +18,7 @@ from sklmc.models import (
     ModelView,
     average_states,
     describe,
+    list_models,
     read_data,
     view,
     view_compatible,
@@ -104,7 +105,7 @@ def merge_models(models, X=None, y=None, *, aligner="weight", repair="auto", wei
     True
     """
     caller = "merge_models"
-    models = check_models(models, caller)
+    models = list_models(models, caller)
     weights = check_weights(weights, len(models), caller)
     check_aligner(aligner, caller)
     check_option(repair, [*METHODS, None], caller, "repair")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from sklmc._validation import check_models, check_option, check_weights
+from sklmc._validation import check_option, check_weights
 from sklmc.exceptions import SklmcWarning
 from sklmc.merging._batch_norm import reestimate_statistics, tracked_norms
 from sklmc.merging._refit import refit_state
@@ -22,6 +22,7 @@ from sklmc.models import (
     as_logits,
     fit_inverse_temperature,
     is_classification,
+    list_models,
     per_sample_loss,
     predict_outputs,
     read_data,
@@ -170,7 +171,7 @@ def repair(model, models, X, *, y=None, weights=None, method="auto"):
     """
     caller = "repair"
     check_option(method, METHODS, caller, "method")
-    models = check_models(models, caller)
+    models = list_models(models, caller)
     weights = check_weights(weights, len(models), caller)
     names = ["model", *(f"models[{i}]" for i in range(len(models)))]
     merged, *ends = view_compatible([model, *models], caller, names)

@@ -30,6 +30,7 @@ from sklmc.models._losses import (
     per_sample_error,
     per_sample_loss,
 )
+from sklmc.models._model_lists import ensemble_members, list_models
 from sklmc.models._moments import CrossMoments, Moments, correlation
 from sklmc.models._outputs import (
     as_logits,

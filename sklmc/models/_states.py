@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from sklmc._validation import check_alpha, check_mapping, check_models, check_weights
+from sklmc._validation import check_alpha, check_mapping, check_weights
 from sklmc.exceptions import ArchitectureMismatchError, NonFiniteError
+from sklmc.models._model_lists import list_models
 from sklmc.models._view import ModelView, view
 
 State = Mapping[str, torch.Tensor]
@@ -214,7 +215,7 @@ def average_models(models, *, weights=None):
     True
     """
     caller = "average_models"
-    models = check_models(models, caller)
+    models = list_models(models, caller)
     weights = check_weights(weights, len(models), caller)
     views = view_compatible(models, caller)
     return views[0].rebuild(average_states([one.state for one in views], weights))

@@ -120,7 +120,16 @@ class ModelView:
 
     def rebuild(self, state: Mapping[str, torch.Tensor]):
         """Return a new model of the kind that went in, holding copies of `state`'s tensors."""
-        new = self._core(state)
+        return self._wrapped(self._core(state))
+
+    def relabelled(self, classes: np.ndarray):
+        """Return the model, its weights shared, with other names for its classes."""
+        new = copy.copy(self.net)
+        new.classes_inferred_ = classes
+        return self._wrapped(new)
+
+    def _wrapped(self, new):
+        """Return a net or module held as the one that came in."""
         for outer, attribute in reversed(self._around):
             inner, new = new, copy.copy(outer)
             setattr(new, attribute, inner)
@@ -166,6 +175,12 @@ class PerceptronView(ModelView):
                 f"{self.name} does not know; it knows {self.classes.tolist()!r}."
             )
         return torch.from_numpy(codes.astype(np.int64))
+
+    def relabelled(self, classes: np.ndarray):
+        new = copy.copy(self.perceptron)
+        new._label_binarizer = copy.copy(new._label_binarizer)
+        new.classes_ = new._label_binarizer.classes_ = classes
+        return self._wrapped(new)
 
     def _core(self, state: Mapping[str, torch.Tensor]):
         return perceptron_with_state(self.perceptron, state)

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 import numpy as np
 import pandas as pd
 
-from sklmc._validation import check_array, check_models, check_number, check_option
+from sklmc._validation import check_array, check_number, check_option
 from sklmc.connectivity import PairwiseScore, check_scorer
-from sklmc.models import ModelView, check_compatible, view_through
+from sklmc.models import ModelView, check_compatible, list_models, view_through
 
 LARGEST = float(np.finfo(np.float32).max)
 QUANTITIES = {  # attribute of a PairwiseScore: what its colour bar is called
@@ -22,7 +22,7 @@ QUANTITIES = {  # attribute of a PairwiseScore: what its colour bar is called
 def split_models(models, caller: str, n: int | None = None) -> tuple[list | None, list]:
     """Return labels and models of a dict, None and models of a list; `n` says how many."""
     labels = list(models) if isinstance(models, Mapping) else None
-    models = check_models(models if labels is None else list(models.values()), caller)
+    models = list_models(models if labels is None else list(models.values()), caller)
     if n is not None and len(models) != n:
         raise ValueError(f"{caller}: 'models' must hold {n} models, got {len(models)}.")
     return check_labels(labels, caller, len(models), "models", optional=True), models
