@@ -17,7 +17,7 @@ from sklmc.alignment._methods import METHODS
 from sklmc.alignment._problem import Match, Problem
 from sklmc.alignment._weight import similarity_frame
 from sklmc.exceptions import SymmetryError
-from sklmc.models import ModelView, check_compatible, read_data, state_fingerprint, view
+from sklmc.models import ModelView, read_data, state_fingerprint, view_compatible
 from sklmc.symmetry import PermutationSymmetry, cached_symmetry
 
 WAYS_OUT = {"X": "pass samples as the nets take them", "y": "pass labels"}
@@ -227,9 +227,7 @@ class PermutationAligner(TakesModels, BaseEstimator):
         """
         self._validate_params()
         caller = type(self).__name__
-        a = view(model_a, caller=caller, name="model_a")
-        b = view(model_b, caller=caller, name="model_b")
-        check_compatible([a, b], caller, ["model_a", "model_b"])
+        a, b = view_compatible([model_a, model_b], caller, ["model_a", "model_b"])
         inputs, target = self._data(a, X, y)
         symmetry = self.symmetry
         if isinstance(symmetry, str):
@@ -238,7 +236,7 @@ class PermutationAligner(TakesModels, BaseEstimator):
             symmetry.check(one)
         start = symmetry.permutation({} if self.init is None else dict(self.init))
         if callable(self.method):
-            found = self.method(model_a, model_b, symmetry, X, y)
+            found = self.method(a.model, b.model, symmetry, X, y)
             permutation = symmetry.permutation(dict(found))
             match = Match({}, [np.nan], getattr(self.method, "__name__", "callable"))
         else:

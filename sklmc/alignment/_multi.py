@@ -24,7 +24,7 @@ from sklmc.alignment._aligner import PermutationAligner
 from sklmc.alignment._methods import METHODS
 from sklmc.alignment._tensor_pairs import block_pairs
 from sklmc.alignment._weight import match_weights
-from sklmc.models import average_states, check_compatible, list_models, view
+from sklmc.models import average_states, list_models, view, view_compatible
 from sklmc.symmetry import cached_symmetry
 
 ALIGNER_NAMES = (*METHODS, "merge_many")  # what other rooms take as `aligner`
@@ -183,8 +183,8 @@ class MultiAligner(TakesModels, BaseEstimator):
                 f"{caller}: 'reference' must be the index of one of the {len(models)} models, "
                 f"got {self.reference!r}."
             )
-        looks = [view(m, caller=caller, name=f"models[{i}]") for i, m in enumerate(models)]
-        check_compatible(looks, caller)
+        looks = view_compatible(models, caller)
+        models = [look.model for look in looks]
         symmetry = aligner.symmetry
         if isinstance(symmetry, str):
             symmetry = cached_symmetry(looks[0], X)
@@ -306,8 +306,7 @@ class MultiAligner(TakesModels, BaseEstimator):
         """
         check_is_fitted(self)
         symmetry = self.symmetry_
-        looks = self._views(models)
-        check_compatible(looks, type(self).__name__)
+        looks = view_compatible(self._views(models), type(self).__name__)
         for look in looks:
             symmetry.check(look)
         states = [look.state for look in looks]

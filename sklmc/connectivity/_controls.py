@@ -9,7 +9,7 @@ from sklearn.base import clone
 from sklmc._validation import check_integer, check_seed
 from sklmc.connectivity._path_score import PathScore
 from sklmc.connectivity._scorer import check_scorer
-from sklmc.models import ModelView, check_compatible, view_through
+from sklmc.models import ModelView, view_compatible
 from sklmc.symmetry import discover_symmetry
 
 MAX_SEED = np.iinfo(np.int32).max
@@ -74,21 +74,17 @@ def path_controls(
     seeds = rng.randint(MAX_SEED, size=2 * n_repeats).tolist()
     names = ["model_a", "model_b"]
     models = [model_a, model_b]
-    (a, b), earlier, X_seen = view_through(models, X, caller, names)
-    check_compatible([a, b], caller, names)
+    a, b = view_compatible(models, caller, names)
     bare = clone(scorer).set_params(aligner=None)
-    symmetry = discover_symmetry(b.model, X_seen)
+    symmetry = discover_symmetry(b.model, X)
     moved = [
         symmetry.apply(b.model, symmetry.random_permutation(seed)) for seed in seeds[:n_repeats]
     ]
     away = [_random_step(a, b, seed) for seed in seeds[n_repeats:]]
-    if earlier[0] and isinstance(bare.calibration, tuple):
-        X_cal, y_cal = bare.calibration
-        bare.set_params(calibration=(view_through(models, X_cal, caller, names)[2], y_cal))
     return {
         "path": scorer.path(model_a, model_b, X, y),
-        "random_permutation": [bare.path(a.model, other, X_seen, y) for other in moved],
-        "random_direction": [bare.path(a.model, other, X_seen, y) for other in away],
+        "random_permutation": [bare.path(a.model, other, X, y) for other in moved],
+        "random_direction": [bare.path(a.model, other, X, y) for other in away],
     }
 
 

@@ -35,9 +35,8 @@ from sklmc.models import (
     is_classification,
     open_folder,
     read_labelled_data,
-    transform,
     view,
-    view_through,
+    view_together,
 )
 
 GRID = "LMCScorer.grid"  # the caller that messages about cells name
@@ -61,11 +60,11 @@ def score_pairs(
     """
     aligner = check_aligner(scorer.aligner, caller)
     aligner = make_aligner(aligner) if isinstance(aligner, str) else aligner
-    looks, earlier, seen_X = view_through(models, X, caller, names)
+    looks = view_together(models, caller, names)
     bad = _unfit_models(looks, names, caller, scorer)
     good = [index for index in range(len(looks)) if index not in bad]
     look = looks[good[0]]
-    samples, classify, kind = _samples(look, earlier[good[0]], seen_X, y, caller, scorer)
+    samples, classify, kind = _samples(look, X, y, caller, scorer)
     _warn_of_batch_norm(look, caller, scorer)
     shared = {
         "alphas": alpha_grid(scorer.n_alphas),
@@ -80,9 +79,7 @@ def score_pairs(
 
     def compute() -> Curves:
         wanted = [pairs[k] for k in todo]
-        return _compute(
-            looks, good, wanted, seen_X, y, names, caller, scorer, samples=samples, **shared
-        )
+        return _compute(looks, good, wanted, X, y, names, caller, scorer, samples=samples, **shared)
 
     key = None
     if folder is not None:
@@ -116,9 +113,7 @@ def _compute(looks, good, pairs, X, y, names, caller: str, scorer, *, aligner, *
     return _run(job, [(place[a], place[b]) for a, b in pairs], caller, scorer)
 
 
-def _samples(
-    look: ModelView, earlier, X, y, caller: str, scorer
-) -> tuple[Samples, bool, str | None]:
+def _samples(look: ModelView, X, y, caller: str, scorer) -> tuple[Samples, bool, str | None]:
     """Return inputs and targets, the calibration samples behind those that count."""
     samples, classify = check_samples(look, X, y)
     kind = scorer.calibration
@@ -136,7 +131,7 @@ def _samples(
         return samples, classify, kind
     X_cal, y_cal = tuple(kind)
     check_same_length(X_cal, y_cal, f"{caller}, 'calibration'")
-    more, _ = check_samples(look, transform(earlier, X_cal), y_cal)
+    more, _ = check_samples(look, X_cal, y_cal)
     target = np.concatenate([samples.target, more.target])
     return Samples(samples.inputs, target, more.inputs), classify, "given"
 

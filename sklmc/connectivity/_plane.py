@@ -29,11 +29,10 @@ from sklmc.merging._merge import align_models
 from sklmc.models import (
     IGNORED,
     average_states,
-    check_compatible,
     list_models,
     run_module,
     view,
-    view_through,
+    view_compatible,
 )
 
 ROWS = 1024  # samples in a block
@@ -174,8 +173,7 @@ def loss_plane(
     check_jobs(n_jobs, caller)
     check_verbose(verbose, caller)
     names = [f"models[{k}]" for k in range(3)]
-    inner, _, X = view_through(models, X, caller, names)
-    check_compatible(inner, caller, names)
+    inner = view_compatible(models, caller, names)
     samples, classify = check_samples(inner[0], X, y)
     aligned = align_models([one.model for one in inner], aligner, X, y)
     looks = [view(model, caller=caller, name=name) for model, name in zip(aligned, names)]

@@ -18,7 +18,7 @@ from sklmc.models import (
     check_compatible,
     check_finite,
     interpolate_states,
-    view,
+    view_together,
 )
 
 BLOCK_NUMBERS = 2**23  # of features that one block may hold over all nets
@@ -31,7 +31,7 @@ class Nets:
 
     def __init__(self, models: Sequence, X, caller: str, names: Sequence[str], min_samples: int):
         self.caller = caller
-        self.looks = [view(m, caller=caller, name=name) for m, name in zip(models, names)]
+        self.looks = view_together(models, caller, names)
         if len(self.looks) > 1:
             check_compatible(self.looks, caller, list(names))
         else:

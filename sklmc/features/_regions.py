@@ -170,6 +170,11 @@ def check_bounds(bounds, caller: str):
 def _double_copy(model, caller: str) -> ModelView:
     """Return a view of a float64 copy on the CPU of a model that takes two features."""
     look = view(model, caller=caller, name="model")
+    if look.earlier:
+        raise TypeError(
+            f"{caller}: 'model' is a Pipeline, and regions lie in the input of the net itself; "
+            "pass its last step."
+        )
     check_finite(look.state, caller, "model")
     module = copy.deepcopy(look.module).double().cpu()
     try:

@@ -15,9 +15,8 @@ from sklmc.models import (
     CrossMoments,
     ModelView,
     Moments,
-    check_compatible,
     correlation,
-    view,
+    view_compatible,
 )
 
 NAMES = ["model_a", "model_b"]
@@ -132,8 +131,7 @@ def incoming_weights(layer: torch.nn.Module) -> torch.Tensor:
 
 def _of_weights(models, layers, caller: str) -> dict[str, tuple[np.ndarray, ...]]:
     """Return cosines of incoming weights: within A, within B, between."""
-    looks = [view(m, caller=caller, name=name) for m, name in zip(models, NAMES)]
-    check_compatible(looks, caller, NAMES[: len(looks)])
+    looks = view_compatible(models, caller, NAMES[: len(models)])
     found: dict[str, tuple[np.ndarray, ...]] = {}
     for name in _affine_names(looks[0], layers, caller):
         parts = [incoming_weights(look.module.get_submodule(name)) for look in looks]

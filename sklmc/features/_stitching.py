@@ -7,7 +7,7 @@ import numbers
 import torch
 
 from sklmc.features._layers import choose_layers, module_kind, trace_layers
-from sklmc.models import Call, ModelView, Watcher, check_compatible, named_tensors, view
+from sklmc.models import Call, ModelView, Watcher, named_tensors, view_compatible
 
 
 def stitch_models(model_a, model_b, layer, X=None):
@@ -65,8 +65,7 @@ def stitch_models(model_a, model_b, layer, X=None):
     """
     caller = "stitch_models"
     names = ["model_a", "model_b"]
-    looks = [view(m, caller=caller, name=n) for m, n in zip([model_a, model_b], names)]
-    check_compatible(looks, caller, names)
+    looks = view_compatible([model_a, model_b], caller, names)
     args = looks[0].sample(X)
     count = _count(layer, looks[0], args, caller)
     first = depth_of_tensors(looks[0], args)

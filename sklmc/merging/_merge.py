@@ -113,7 +113,7 @@ def merge_models(models, X=None, y=None, *, aligner="weight", repair="auto", wei
     if y is not None and X is None:
         raise ValueError(f"{caller}: 'y' was given without 'X'; pass the samples as well.")
     inputs, target = (None, None) if X is None else read_data(looks[0], X, y)
-    aligned = align_models(models, aligner, X, y)
+    aligned = align_models([look.model for look in looks], aligner, X, y)
     parents = looks
     looks = [view(model, caller=caller, name=f"models[{i}]") for i, model in enumerate(aligned)]
     merged, name = merge_views(looks, inputs, target, weights, repair)

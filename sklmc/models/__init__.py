@@ -8,7 +8,7 @@ from sklmc.models._calibration import (
     fit_inverse_temperatures,
     scaled_cross_entropy,
 )
-from sklmc.models._copying import module_with_state, named_tensors, private_copy
+from sklmc.models._copying import State, module_with_state, named_tensors, private_copy
 from sklmc.models._data import read_data, read_labelled_data, read_target
 from sklmc.models._fingerprint import Unreadable, fingerprint, name_fingerprint
 from sklmc.models._forward import (
@@ -39,10 +39,9 @@ from sklmc.models._outputs import (
     predict_outputs,
     run_module,
 )
-from sklmc.models._pipelines import see_through, transform, view_through
+from sklmc.models._pipelines import view_together
 from sklmc.models._provenance import PROVENANCE, describe, provenance_of, with_provenance
 from sklmc.models._states import (
-    State,
     average_models,
     average_states,
     check_compatible,

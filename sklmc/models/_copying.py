@@ -15,6 +15,8 @@ from torch.nn.parameter import UninitializedTensorMixin
 
 from sklmc._torch import torch_defaults
 
+State = Mapping[str, torch.Tensor]
+
 
 def named_tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     """Yield parameters and persistent buffers, tied names included, in state_dict order."""

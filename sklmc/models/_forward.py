@@ -18,8 +18,8 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from sklmc._torch import plain_attention, single_thread
+from sklmc.models._copying import State
 from sklmc.models._outputs import run_module
-from sklmc.models._states import State
 from sklmc.models._view import ModelView
 
 

@@ -93,15 +93,19 @@ def _is_lazy(X) -> bool:
 
 def few_samples(view: ModelView, X) -> Args:
     """Return forward's arguments for a trace: a few samples, at least two."""
-    if isinstance(X, torch.Tensor):
-        check_tensor(X, view.caller, "X")
-    if isinstance(X, (np.ndarray, torch.Tensor, pd.DataFrame)) and X.ndim:
-        X = X[:SAMPLE_ROWS]  # do not convert what nobody looks at
     inputs = read_inputs(view, X)
     few = inputs.first(SAMPLE_ROWS)
     if isinstance(inputs, Batches) or len(inputs) > 1:
         return few
     return tuple(map(_twice, few))
+
+
+def head(X, caller: str):
+    """Return the first rows of an array: do not convert what nobody looks at."""
+    if isinstance(X, torch.Tensor):
+        check_tensor(X, caller, "X")
+    long = isinstance(X, (np.ndarray, torch.Tensor, pd.DataFrame)) and X.ndim
+    return X[:SAMPLE_ROWS] if long else X
 
 
 # One array-like, or one argument of several

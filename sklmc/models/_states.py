@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
 from sklmc._validation import check_alpha, check_mapping, check_weights
 from sklmc.exceptions import ArchitectureMismatchError, NonFiniteError
+from sklmc.models._copying import State
 from sklmc.models._model_lists import list_models
-from sklmc.models._view import ModelView, view
+from sklmc.models._pipelines import view_together
+from sklmc.models._view import ModelView
 
-State = Mapping[str, torch.Tensor]
 COUNTER = "num_batches_tracked"
 
 
@@ -66,7 +67,7 @@ def check_same_tensors(a: State, b: State, caller: str, name_a: str, name_b: str
 def view_compatible(models: Sequence, caller: str, names=None) -> list[ModelView]:
     """Return the views of models that can be combined; refuse others."""
     names = names or [f"models[{i}]" for i in range(len(models))]
-    views = [view(model, caller=caller, name=name) for model, name in zip(models, names)]
+    views = view_together(models, caller, names)
     check_compatible(views, caller, names)
     return views
 

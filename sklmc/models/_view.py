@@ -12,9 +12,11 @@ import torch
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import Pipeline
 from skorch import NeuralNet, NeuralNetClassifier, NeuralNetRegressor
 from skorch.classifier import NeuralNetBinaryClassifier
 from torch import nn
+from torch.utils.data import DataLoader, Dataset
 
 from sklmc._sklearn import FrozenEstimator
 from sklmc._torch import fixed_normal, module_device
@@ -29,7 +31,7 @@ from sklmc.models._arrays import (
 from sklmc.models._copying import module_with_state, net_with_state, private_copy, read_tensors
 from sklmc.models._inputs import Inputs
 from sklmc.models._perceptron import PERCEPTRONS, perceptron_module, perceptron_with_state
-from sklmc.models._reading import SAMPLE_ROWS, few_samples, read_inputs
+from sklmc.models._reading import SAMPLE_ROWS, few_samples, head, read_inputs
 
 
 class ModelView:
@@ -84,9 +86,27 @@ class ModelView:
             return torch.from_numpy(np.array(self.net._model_input(X)))
         return module_input(X, self.original, self.caller)
 
+    @property
+    def earlier(self) -> tuple[Pipeline, ...]:
+        """The fitted transformers in front of the net, where Pipelines hold it."""
+        pipelines = (outer for outer, attribute in self._around if attribute == "steps")
+        return tuple(pipeline[:-1] for pipeline in pipelines if len(pipeline.steps) > 1)
+
     def to_input(self, X) -> Inputs:
-        """Return the samples of X, whatever kind it is of."""
-        return read_inputs(self, X)
+        """Return the samples of X, whatever kind it is of, as the net takes them."""
+        return read_inputs(self, self._transformed(X))
+
+    def _transformed(self, X):
+        """Send X through the transformers in front of the net."""
+        if self.earlier and isinstance(X, (Dataset, DataLoader)):
+            raise TypeError(
+                f"{self.caller}: {self.name} is a Pipeline, whose earlier steps take arrays; 'X' "
+                f"is a {type(X).__name__}."
+            )
+        if not isinstance(X, Inputs):
+            for steps in self.earlier:
+                X = steps.transform(X)
+        return X
 
     def to_target(self, y) -> torch.Tensor:
         """Return int64 class codes or float targets: the dtype decides on the loss."""
@@ -104,7 +124,7 @@ class ModelView:
     def sample(self, X=None) -> tuple[torch.Tensor, ...]:
         """Return forward's arguments for a trace: a few samples, at least two."""
         if X is not None:
-            return few_samples(self, X)
+            return few_samples(self, self._transformed(head(X, self.caller)))
         if hasattr(self.net, "_model_sample"):
             sample = torch.from_numpy(np.array(self.net._model_sample()))
             if not sample.is_floating_point():
@@ -118,22 +138,22 @@ class ModelView:
             )
         return (fixed_normal((SAMPLE_ROWS, width), floating_dtype(self.original)),)
 
-    def rebuild(self, state: Mapping[str, torch.Tensor]):
-        """Return a new model of the kind that went in, holding copies of `state`'s tensors."""
-        return self._wrapped(self._core(state))
+    def rebuild(self, state: Mapping[str, torch.Tensor], behind: ModelView | None = None):
+        """Return a new model of the kind that went in, holding copies of `state`'s tensors.
+
+        With `behind`, the Pipelines of another model take the place of its own.
+        """
+        around = self._around
+        if behind is not None:
+            around = behind._around[: _pipeline_depth(behind._around)]
+            around += self._around[_pipeline_depth(self._around) :]
+        return _wrapped(self._core(state), around)
 
     def relabelled(self, classes: np.ndarray):
         """Return the model, its weights shared, with other names for its classes."""
         new = copy.copy(self.net)
         new.classes_inferred_ = classes
-        return self._wrapped(new)
-
-    def _wrapped(self, new):
-        """Return a net or module held as the one that came in."""
-        for outer, attribute in reversed(self._around):
-            inner, new = new, copy.copy(outer)
-            setattr(new, attribute, inner)
-        return new
+        return _wrapped(new, self._around)
 
     def _core(self, state: Mapping[str, torch.Tensor]):
         """Return a new net or module, bare of what holds it."""
@@ -180,7 +200,7 @@ class PerceptronView(ModelView):
         new = copy.copy(self.perceptron)
         new._label_binarizer = copy.copy(new._label_binarizer)
         new.classes_ = new._label_binarizer.classes_ = classes
-        return self._wrapped(new)
+        return _wrapped(new, self._around)
 
     def _core(self, state: Mapping[str, torch.Tensor]):
         return perceptron_with_state(self.perceptron, state)
@@ -196,10 +216,13 @@ def view(model, *, caller: str, name: str = "model") -> ModelView:
             attribute = "estimator"
         elif hasattr(inner, "estimator_") and not _holds_many(inner):
             attribute = "estimator_"
+        elif isinstance(inner, Pipeline):
+            attribute = "steps"
         else:
             raise _no_model(inner, caller, name)
         around.append((inner, attribute))
         inner = getattr(inner, attribute)
+        inner = inner[-1][1] if attribute == "steps" else inner
     if isinstance(inner, PERCEPTRONS):
         return PerceptronView(model, inner, around, caller, name)
     net = None if isinstance(inner, nn.Module) else inner
@@ -216,6 +239,21 @@ def view(model, *, caller: str, name: str = "model") -> ModelView:
     return ModelView(model, net, module, around, caller, name)
 
 
+def _wrapped(new, around: list):
+    """Return a net or module held by copies of estimators."""
+    for outer, attribute in reversed(around):
+        inner, new = new, copy.copy(outer)
+        if attribute == "steps":
+            inner = [*outer.steps[:-1], (outer.steps[-1][0], inner)]
+        setattr(new, attribute, inner)
+    return new
+
+
+def _pipeline_depth(around: list) -> int:
+    """Return how many estimators lie around what the innermost Pipeline holds."""
+    return max((k for k, (_, attribute) in enumerate(around, 1) if attribute == "steps"), default=0)
+
+
 def _holds_many(model) -> bool:
     """Say whether an estimator of another library is an ensemble: its estimator_ is a template."""
     ours = any(parent.__module__.startswith("sklmc.") for parent in type(model).__mro__)
@@ -227,7 +265,6 @@ _NO_MODELS = {
     "estimators_": ", which holds many nets; pass one of its estimators_",
     "cells_": ", which holds many nets; pass one of its cells_",
     "best_estimator_": "; pass its best_estimator_",
-    "steps": "; pass its last step, and X as the earlier steps leave it",
 }
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from sklmc._validation import check_array, check_number, check_option
 from sklmc.connectivity import PairwiseScore, check_scorer
-from sklmc.models import ModelView, check_compatible, list_models, view_through
+from sklmc.models import ModelView, list_models, view_compatible
 
 LARGEST = float(np.finfo(np.float32).max)
 QUANTITIES = {  # attribute of a PairwiseScore: what its colour bar is called
@@ -42,13 +42,10 @@ def name_models(labels: list | None, n: int) -> list[str]:
     return [f"models[{key!r}]" for key in (range(n) if labels is None else labels)]
 
 
-def split_pair(models, X, caller: str) -> tuple[list | None, list[ModelView], object]:
-    """Return labels, views of two models of one architecture, and what both see of X."""
+def split_pair(models, caller: str) -> tuple[list | None, list[ModelView]]:
+    """Return labels, and views of two models of one architecture."""
     labels, models = split_models(models, caller, 2)
-    names = name_models(labels, 2)
-    pair, _, X = view_through(models, X, caller, names)
-    check_compatible(pair, caller, names)
-    return labels, pair, X
+    return labels, view_compatible(models, caller, name_models(labels, 2))
 
 
 def split_frames(

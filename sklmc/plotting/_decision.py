@@ -7,7 +7,7 @@ import torch
 
 from sklmc._validation import check_array, check_flag, check_integer
 from sklmc.features import LinearRegions, check_bounds, linear_regions
-from sklmc.models import as_logits, predict_outputs, view_through
+from sklmc.models import as_logits, predict_outputs, view
 from sklmc.plotting._checks import check_keywords, check_labels
 from sklmc.plotting._style import COLORS, new_axes
 
@@ -114,8 +114,8 @@ class DecisionRegionDisplay:
         (low0, high0), (low1, high1) = bounds
         x0, x1 = np.linspace(low0, high0, n_points), np.linspace(low1, high1, n_points)
         points = np.stack(np.meshgrid(x0, x1), axis=-1).reshape(-1, 2).astype(np.float32)
-        (look,), (earlier,), points = view_through([model], points, caller, ["model"])
-        found = linear_regions(look, bounds) if regions and not earlier else None
+        look = view(model, caller=caller)
+        found = linear_regions(look, bounds) if regions and not look.earlier else None
         outputs = as_logits(predict_outputs(look, look.to_input(points)))
         scores = outputs.detach().to(torch.float64).numpy().reshape(n_points, n_points, -1)
         classes = np.arange(scores.shape[-1]) if look.classes is None else look.classes

@@ -103,7 +103,7 @@ class FeatureConnectivityDisplay:
         """
         caller = "FeatureConnectivityDisplay.from_models"
         function, *_ = MEASURES[check_option(measure, MEASURES, caller, "measure")]
-        labels, (a, b), X = split_pair(models, X, caller)
+        labels, (a, b) = split_pair(models, caller)
         label = "pair" if labels is None else f"{labels[0]} to {labels[1]}"
         return cls({label: function(a, b, X, **options)}, measure)
 

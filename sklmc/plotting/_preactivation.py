@@ -6,7 +6,7 @@ import numpy as np
 
 from sklmc._validation import check_integer
 from sklmc.features import preactivation_scale
-from sklmc.models import view_through
+from sklmc.models import view
 from sklmc.plotting._checks import (
     check_frames,
     check_keywords,
@@ -172,7 +172,7 @@ class PreactivationDisplay:
 
 
 def _scales(model, X, layer, caller: str, name: str):
-    """Return the scales of one model; a Pipeline is seen through."""
+    """Return the scales of one model."""
     check_layer(layer, caller)
-    (inner,), _, X = view_through([model], X, caller, [name])
-    return preactivation_scale(inner, X, layers="relu" if layer is None else layer)
+    look = view(model, caller=caller, name=name)
+    return preactivation_scale(look, X, layers="relu" if layer is None else layer)

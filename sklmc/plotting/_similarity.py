@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sklmc.features import feature_similarity
-from sklmc.models import view_through
+from sklmc.models import view
 from sklmc.plotting._checks import (
     check_frame,
     check_keywords,
@@ -77,8 +77,8 @@ class FeatureSimilarityDisplay:
         """
         caller = "FeatureSimilarityDisplay.from_model"
         check_layer(layer, caller)
-        (inner,), _, X = view_through([model], X, caller, ["model"])
-        return cls.from_frame(feature_similarity(inner, X=X, on=on, layers=layer), layer=layer)
+        look = view(model, caller=caller)
+        return cls.from_frame(feature_similarity(look, X=X, on=on, layers=layer), layer=layer)
 
     @classmethod
     def from_models(cls, models, X=None, *, on="weight", layer=None):
@@ -104,7 +104,7 @@ class FeatureSimilarityDisplay:
         """
         caller = "FeatureSimilarityDisplay.from_models"
         check_layer(layer, caller)
-        labels, (a, b), X = split_pair(models, X, caller)
+        labels, (a, b) = split_pair(models, caller)
         frame = feature_similarity(a, b, X, on=on, layers=layer)
         return cls.from_frame(frame, layer=layer, ends=labels or ("A", "B"))
 

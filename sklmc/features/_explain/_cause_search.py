@@ -22,11 +22,10 @@ from sklmc.features._variance import variance_ratio
 from sklmc.merging import reestimate_statistics, repair, tracked_norms
 from sklmc.models import (
     ModelView,
-    check_compatible,
     interpolate_states,
     read_labelled_data,
     view,
-    view_through,
+    view_compatible,
 )
 from sklmc.symmetry import PermutationSymmetry, cached_symmetry
 
@@ -142,8 +141,7 @@ def explain_barrier(model_a, model_b, X, y) -> BarrierReport:
     """
     caller = "explain_barrier"
     names = ["model_a", "model_b"]
-    looks, _, X = view_through([model_a, model_b], X, caller, names)
-    check_compatible(looks, caller, names)
+    looks = view_compatible([model_a, model_b], caller, names)
     data, target = read_labelled_data(looks[0], X, y)
     if len(target) < MIN_SAMPLES:
         raise ValueError(
