@@ -125,7 +125,7 @@ class Midpoint:
 
     def __init__(self, problem: Problem):
         self.problem = problem
-        self.module = private_copy(problem.a.original)
+        self.module = private_copy(problem.a.module)
         for part in self.module.modules():
             if isinstance(part, nn.modules.batchnorm._BatchNorm):
                 part.running_mean = part.running_var = part.num_batches_tracked = None

@@ -8,7 +8,7 @@ from sklmc.models._calibration import (
     fit_inverse_temperatures,
     scaled_cross_entropy,
 )
-from sklmc.models._copying import State, module_with_state, named_tensors, private_copy
+from sklmc.models._copying import State, module_with_state, named_tensors, private_copy, tensors_in
 from sklmc.models._data import read_data, read_labelled_data, read_target
 from sklmc.models._fingerprint import Unreadable, fingerprint, name_fingerprint
 from sklmc.models._forward import (
@@ -20,7 +20,6 @@ from sklmc.models._forward import (
     find_chain,
     first_tensor,
     read_once,
-    tensors_in,
 )
 from sklmc.models._inputs import BLOCK_ROWS, Arrays, Batches, Inputs, Items
 from sklmc.models._losses import (
@@ -30,6 +29,7 @@ from sklmc.models._losses import (
     per_sample_error,
     per_sample_loss,
 )
+from sklmc.models._memory import ERRORS, run_afresh
 from sklmc.models._model_lists import ensemble_members, list_models
 from sklmc.models._moments import CrossMoments, Moments, correlation
 from sklmc.models._outputs import (

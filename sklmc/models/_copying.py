@@ -18,6 +18,15 @@ from sklmc._torch import torch_defaults
 State = Mapping[str, torch.Tensor]
 
 
+def tensors_in(value) -> Iterator[torch.Tensor]:
+    """Yield a tensor, or the tensors inside nested tuples, lists and dicts."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, (tuple, list, dict)):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from tensors_in(part)
+
+
 def named_tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     """Yield parameters and persistent buffers, tied names included, in state_dict order."""
     for prefix, part in module.named_modules(remove_duplicate=False):
@@ -92,10 +101,11 @@ def _state_memo(module: nn.Module, state: Mapping[str, torch.Tensor]) -> dict[in
 
 
 def _computed_tensors(module: nn.Module) -> dict[int, object]:
-    """Detach tensors that a hook computed from parameters: deepcopy refuses them."""
+    """Detach tensors that hooks or earlier passes computed: deepcopy refuses them."""
     memo: dict[int, object] = {}
     for part in module.modules():
         for value in vars(part).values():
-            if isinstance(value, torch.Tensor) and not value.is_leaf:
-                memo[id(value)] = value.detach().clone()
+            for tensor in tensors_in(value):
+                if not tensor.is_leaf:
+                    memo[id(tensor)] = tensor.detach().clone()
     return memo

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -18,7 +18,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from sklmc._torch import plain_attention, single_thread
-from sklmc.models._copying import State
+from sklmc.models._copying import State, tensors_in
 from sklmc.models._outputs import run_module
 from sklmc.models._view import ModelView
 
@@ -108,6 +108,10 @@ class Watcher:
 
     def run(self, args: tuple[torch.Tensor, ...], state: State | None = None):
         """Run one block, with other weights if `state` is given; None where the pass was ended."""
+        if not self._look.settled and not self._look.module.training:
+            self.__exit__()
+            run_module(self._look, args, state)
+            self.__enter__()
         self._open.clear()
         self._uses.clear()
         self._n_calls, self._looking = 0, False
@@ -234,15 +238,6 @@ class Reader(Watcher):
             kept = value.detach().clone() if self._copying else value.detach()
             self._seen[key] = value, kept
         found[call.name] = self._seen[key][1]
-
-
-def tensors_in(value) -> Iterator[torch.Tensor]:
-    """Yield a tensor, or the tensors inside nested tuples, lists and dicts."""
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, (tuple, list, dict)):
-        for part in value.values() if isinstance(value, dict) else value:
-            yield from tensors_in(part)
 
 
 def first_tensor(value) -> torch.Tensor | None:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
-from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
 from sklmc._torch import single_thread, to_device, torch_defaults
 from sklmc.models._arrays import floating_dtype, leading_width
 from sklmc.models._inputs import Inputs
+from sklmc.models._memory import ERRORS, leftovers, run_afresh
 
 if TYPE_CHECKING:
     from sklmc.models._view import ModelView
@@ -27,14 +27,14 @@ def run_module(
     args = to_device(args, view.device)
     try:
         with torch_defaults(floating_dtype(view.original)), torch.no_grad():
-            if state is None:
-                output = view.module(*args)
-            else:
-                output = functional_call(view.module, dict(state), args, tie_weights=False)
-    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+            output = run_afresh(view, args, state)
+    except ERRORS as error:
         shapes = ", ".join(str(tuple(arg.shape)) for arg in args if isinstance(arg, torch.Tensor))
         width = leading_width(view.original)
         hint = f" Its first linear layer takes {width} features." if width else ""
+        if left := leftovers(view):
+            names = ", ".join(repr(".".join(filter(None, place))) for place in left)
+            hint += f" It holds what may be left from an earlier call ({names}): reset it."
         reason = str(error).strip().splitlines()[0]
         raise ValueError(
             f"{view.caller}: {view.name} cannot run on 'X' of shape {shapes}.{hint} "

@@ -47,6 +47,8 @@ class ModelView:
         self.original = module
         self.caller = caller
         self.name = name
+        self.settled = False  # whether a pass has shown what the module keeps between calls
+        self.keeps_state = False
         self._around = around  # estimators that hold the net, and as which attribute
 
     @functools.cached_property

@@ -9,9 +9,10 @@ import threading
 import types
 
 import torch
+from torch import nn
 
 from sklmc._validation import check_flag
-from sklmc.models import ModelView, fingerprint, view
+from sklmc.models import ModelView, fingerprint, private_copy, view
 from sklmc.symmetry._labelling._extraction import extract
 from sklmc.symmetry._labelling._walk import label_graphs
 from sklmc.symmetry._proof._proof import prove_structure
@@ -146,10 +147,11 @@ def cached_symmetry(model: ModelView, X=None) -> PermutationSymmetry:
 def architecture_key(model: ModelView, sample: tuple[torch.Tensor, ...]) -> str | None:
     """Return a digest of a module's structure and input, None where it cannot be read."""
     buffer = io.BytesIO()
-    pickler = _StructurePickler(buffer, model)
-    kinds = {type(part) for part in model.module.modules()}
+    module = private_copy(model.original) if model.keeps_state else model.module
+    pickler = _StructurePickler(buffer, module)
+    kinds = {type(part) for part in module.modules()}
     try:
-        pickler.dump(model.module)
+        pickler.dump(module)
         # a class that was defined anew in a notebook keeps its name: its id tells, and what it
         # does tells whether a function or a constant that it reads was defined anew
         classes = sorted((id(kind), fingerprint(kind)) for kind in kinds)
@@ -169,9 +171,8 @@ class _StructurePickler(pickle.Pickler):
     values count. So does what functions do.
     """
 
-    def __init__(self, file, model: ModelView):
+    def __init__(self, file, module: nn.Module):
         super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
-        module = model.module
         self._named = {id(t) for t in (*module.parameters(), *module.buffers())}
         self._numbers: dict[int, int] = {}
 

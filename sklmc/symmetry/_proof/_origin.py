@@ -71,6 +71,7 @@ class Origin:
                 for part in sample
             )
             try:
+                run_module(seen, inputs)
                 moved = Trial(seen.module, inputs, seen.state, {}).moved(mover, groups)
             except (RuntimeError, TypeError, ValueError, IndexError) as error:
                 raise _other(

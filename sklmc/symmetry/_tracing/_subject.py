@@ -11,7 +11,7 @@ from torch import nn
 
 from sklmc._torch import single_thread, to_device, torch_defaults
 from sklmc.exceptions import SymmetryError, TraceError
-from sklmc.models import ModelView, view
+from sklmc.models import ERRORS, ModelView, run_afresh, view
 from sklmc.symmetry._tracing._export import export_graph, trace_input
 from sklmc.symmetry._tracing._graph import Graph
 from sklmc.symmetry._tracing._tensors import check_dense, tied_names
@@ -32,6 +32,12 @@ class Subject:
         self.shapes = {name: tuple(tensor.shape) for name, tensor in self.state.items()}
         self.sample = trace_input(tuple(map(_plain, self.view.sample(X))))
         self._given = X
+        self._settle()
+
+    def _settle(self) -> None:
+        """Run the net once: what it keeps from a call would be written into the trace."""
+        with contextlib.suppress(*ERRORS), torch.no_grad(), single_thread():
+            run_afresh(self.view, self.inputs)  # what it does not take is said by the trace
 
     def graph(self, training: bool) -> Graph:
         """Export the forward pass in one mode."""
@@ -50,6 +56,7 @@ class Subject:
             return True
         whole, self._given = self.view.to_input(self._given), None
         self.sample = whole.whole()
+        self._settle()
         return False
 
     @property
