@@ -48,9 +48,12 @@ def test_another_path_while_traced_is_refused_with_the_group(dtype):
     ]
 
 
-def test_tensors_kept_from_an_earlier_call_are_refused():
+def test_tensors_kept_from_an_earlier_call_are_made_anew_or_refused():
+    net, X = three_layers(forgetful), torch.randn(8, 3)
+    assert [group.size for group in discover_symmetry(net, X).groups] == [6, 5]
+    net(X)
     with pytest.raises(SymmetryError, match=r"units of group 'a' move .*kept from an earlier call"):
-        discover_symmetry(three_layers(forgetful), torch.randn(8, 3))
+        discover_symmetry(net, X)
 
 
 def test_a_given_spec_is_tried_on_the_net_itself_too():
