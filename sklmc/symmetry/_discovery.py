@@ -78,6 +78,9 @@ def discover_symmetry(model, X=None, *, verify: bool = True) -> PermutationSymme
       copy and one that moves some of them, find out which group is at fault; faults that these
       miss are found by halving the groups.
 
+    Casts to float32 in forward are made in float64 as well; an operation that runs in float32 alone
+    runs there, and then ``evidence`` names float32 as its dtype, and 1e-5 as its tolerance.
+
     A relative change above 1e-9 freezes the group that caused it, and no other; a group whose
     copies must move alike is kept with its copies tied. ``evidence`` counts the draws of each kind.
     The proof holds for the traced path: the same shapes of input apart from the batch, the same

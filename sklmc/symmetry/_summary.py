@@ -140,10 +140,10 @@ def _evidence_line(symmetry) -> str:
     if symmetry.evidence is None:
         return "not verified"
     evidence = symmetry.evidence
-    modes = " and ".join(evidence["modes"])
+    modes, dtype = " and ".join(evidence["modes"]), evidence.get("dtype", "float64")
     return (
         f"verified in {modes} mode, {evidence['n_draws']} draws: largest relative change of an "
-        f"output {max([evidence['error'], *evidence['errors'].values()]):.1e} (float64); with the "
+        f"output {max([evidence['error'], *evidence['errors'].values()]):.1e} ({dtype}); with the "
         f"net's own weights {evidence['own_error']:.1e} ({evidence['own_dtype']})"
     )
 

@@ -60,7 +60,8 @@ class PermutationSymmetry:
         each kind that were tried in each of the ``modes``; ``error`` is the largest relative change
         of an output when all groups move, ``errors`` when one does; ``failed`` and ``tied`` name
         the groups that were frozen or lost copies; ``own_error`` is the change of the net itself
-        with its own weights in ``own_dtype``.
+        with its own weights in ``own_dtype``. ``dtype`` is float64, or float32 (with a larger
+        ``tolerance``) where some operation of the net runs in no other.
     origin : object or None
         What tells nets with another forward pass from the net that the symmetry was found on;
         `to_dict` keeps no more of it than `graph_hash`.

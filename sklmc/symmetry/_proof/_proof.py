@@ -19,7 +19,6 @@ from sklmc.symmetry._groups._mover import Mover
 from sklmc.symmetry._proof._draws import N_DRAWS, uniform
 from sklmc.symmetry._proof._fusion import fusions
 from sklmc.symmetry._proof._prover import Prover
-from sklmc.symmetry._proof._runners import TOLERANCE
 from sklmc.symmetry._proof._trial import Moved
 
 VISIBLE = 1e-7  # smallest relative change of an output that counts as seen
@@ -31,6 +30,8 @@ class Proof:
 
     modes: tuple[str, ...]
     seed: int
+    tolerance: float
+    dtype: str  # float32 where an operation of the net runs in no wider one
     groups: tuple[PermutationGroup, ...] = ()  # what passed
     draws: dict[str, int] = field(default_factory=dict)  # kind of element -> how many were drawn
     errors: dict[str, float] = field(default_factory=dict)  # each group moved alone
@@ -46,7 +47,8 @@ class Proof:
             "n_draws": sum(self.draws.values()),
             "draws": dict(self.draws),
             "seed": self.seed,
-            "tolerance": TOLERANCE,
+            "tolerance": self.tolerance,
+            "dtype": self.dtype,
             "error": self.error,
             "errors": dict(self.errors),
             "failed": dict(self.failed),
@@ -62,7 +64,7 @@ def prove_structure(
 ) -> tuple[Structure, Proof]:
     """Return the part of a structure that passes the test, and what was measured."""
     eval_runner = prover.runners["eval"]
-    if eval_runner.is_random or prover.change("eval", prover.state) > TOLERANCE:
+    if eval_runner.is_random or prover.change("eval", prover.state) > prover.tolerance:
         raise SymmetryError(
             f"{caller}: the forward pass is random in eval mode; switch the random step off in "
             "eval mode, for example functional dropout without training=self.training."
@@ -82,11 +84,11 @@ def prove_structure(
         errors = (
             (fused, _error(prover, fused)) for fused in fusions(structure, proof.unobservable)
         )
-        found = next((pair for pair in errors if pair[1] <= TOLERANCE), None)
+        found = next((pair for pair in errors if pair[1] <= prover.tolerance), None)
         if found is None:
             break
         structure, proof.error = found
-    if proof.error > TOLERANCE:
+    if proof.error > prover.tolerance:
         raise SymmetryError(
             f"{caller}: the function changes (relative error {proof.error:.1e}) although every "
             "group that failed was frozen; please report this net."
@@ -113,14 +115,19 @@ def prove(
     halving where these miss the fault, only say which group is to blame. As true elements form a
     subgroup, groups that are right one by one are right together.
     """
-    proof = Proof(tuple(prover.runners), prover.seed)
+    proof = Proof(
+        tuple(prover.runners),
+        prover.seed,
+        prover.tolerance,
+        "float32" if prover.is_narrow else "float64",
+    )
     mover = Mover(blocks, groups)
     errors = {group.name: prover.alone(mover, group) for group in groups}
-    faults = {name: error for name, error in errors.items() if error > TOLERANCE}
+    faults = {name: error for name, error in errors.items() if error > prover.tolerance}
     while True:
         kept = [group for group in groups if group.name not in faults]
         proof.error = prover.together(mover, kept)
-        if proof.error <= TOLERANCE:
+        if proof.error <= prover.tolerance:
             break
         found = _faults(prover, mover, kept)
         if not found:  # rounding that adds up: the least exact group gives way
@@ -146,7 +153,7 @@ def prove(
 def _faults(prover: Prover, mover: Mover, groups: Sequence[PermutationGroup]) -> dict[str, float]:
     """Return the groups that change an output, with their errors, by halving."""
     error = prover.together(mover, groups)
-    if error <= TOLERANCE:
+    if error <= prover.tolerance:
         return {}
     if len(groups) == 1:
         return {groups[0].name: error}
@@ -164,7 +171,7 @@ def _tied(
     found = {}
     for group in groups:
         for tied in _ties(group):
-            if prover.together(Mover(blocks, [tied]), [tied]) <= TOLERANCE:
+            if prover.together(Mover(blocks, [tied]), [tied]) <= prover.tolerance:
                 found[group.name] = tied
                 break
     return found

@@ -12,7 +12,14 @@ from sklmc._torch import single_thread
 from sklmc.symmetry._groups._group import PermutationGroup
 from sklmc.symmetry._groups._mover import Mover
 from sklmc.symmetry._proof._draws import N_DRAWS, SIMPLE, Element, simple_kinds, uniform
-from sklmc.symmetry._proof._runners import TOLERANCE, GraphRunner, output_change, scales, widen
+from sklmc.symmetry._proof._runners import (
+    NARROW_TOLERANCE,
+    TOLERANCE,
+    GraphRunner,
+    output_change,
+    scales,
+    widen,
+)
 from sklmc.symmetry._tracing._graph import Graph, flatten
 from sklmc.symmetry._tracing._subject import Subject
 
@@ -94,6 +101,16 @@ class Prover:
         noise = self._normal(tensor.shape)
         return tensor * (1 + 0.2 * noise.abs()) + 0.1 * spread * noise
 
+    @property
+    def is_narrow(self) -> bool:
+        """Whether some operation of the net runs in float32 alone."""
+        return any(runner.is_narrow for runner in self.runners.values())
+
+    @property
+    def tolerance(self) -> float:
+        """Largest relative change of an output that rounding may cause."""
+        return NARROW_TOLERANCE if self.is_narrow else TOLERANCE
+
     # -- measuring -------------------------------------------------------------------------
 
     def _run(self, mode: str, state) -> list[torch.Tensor]:
@@ -154,7 +171,7 @@ class Prover:
         worst = 0.0
         for mode in self.runners:
             worst = max(worst, self.change(mode, state))
-            if worst > TOLERANCE:
+            if worst > self.tolerance:
                 break
         return worst
 
@@ -167,7 +184,7 @@ class Prover:
         for _ in range(N_DRAWS if chosen else 0):
             self.draws["uniform"] += 1
             worst = max(worst, self.error(mover, uniform(chosen, self.random)))
-            if worst > TOLERANCE:
+            if worst > self.tolerance:
                 break
         return worst
 

@@ -12,11 +12,13 @@ import torch
 from torch import nn
 from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map
 
 from sklmc._torch import seeded
 from sklmc.symmetry._tracing._graph import Graph, Walk, bind, flatten, live_nodes, written_bases
 
 TOLERANCE = 1e-9  # largest relative change of an output that rounding may cause in float64
+NARROW_TOLERANCE = 1e-5  # the same where some operation runs in float32 alone
 _TINY = 1e-4  # of the largest output: below, rounding may be most of an output
 _PROBABILITIES = {"p", "dropout_p", "dropout"}
 _WIDER = {
@@ -38,6 +40,14 @@ def widen(value):
         value = value.detach().cpu()
         return value.to(_WIDER.get(value.dtype, value.dtype))
     return value
+
+
+def _narrow(value):
+    """Return a wide tensor or dtype in single precision."""
+    narrow = {torch.float64: torch.float32, torch.complex128: torch.complex64}
+    if isinstance(value, torch.Tensor):
+        return value.to(narrow.get(value.dtype, value.dtype))
+    return narrow.get(value, value) if isinstance(value, torch.dtype) else value
 
 
 def _kept_wide(value):
@@ -87,7 +97,8 @@ class GraphRunner(Walk):
     """A graph as a pure function of its state: everything in float64, dropout off.
 
     Casts to narrower types in the graph are widened as well, and so is what it makes without
-    naming a type, so that equal functions agree to rounding of float64.
+    naming a type, so that equal functions agree to rounding of float64. An operation that does
+    not run in float64 runs in float32, and `is_narrow` says so.
     """
 
     def __init__(self, graph: Graph, inputs: tuple):
@@ -98,6 +109,7 @@ class GraphRunner(Walk):
         self.constants = {name: widen(tensor) for name, tensor in graph.constants.items()}
         self._written = written_bases(graph.module.graph)
         self.is_random = any(_is_random(node) for node in live_nodes(graph.module.graph))
+        self.is_narrow = False
         self._arguments: dict[torch.fx.Node, tuple] = {}
 
     def __call__(self, state: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
@@ -141,13 +153,22 @@ class GraphRunner(Walk):
             # wide kernels may lay memory out otherwise than those of the trace; where a view is
             # possible, this is one
             return args[0].reshape(args[1])
-        return _kept_wide(node.target(*args, **kwargs))
+        try:
+            return _kept_wide(node.target(*args, **kwargs))
+        except (RuntimeError, TypeError, NotImplementedError) as error:
+            try:
+                found = node.target(*tree_map(_narrow, args), **tree_map(_narrow, kwargs))
+            except (RuntimeError, TypeError, NotImplementedError):
+                raise error from None
+            self.is_narrow = True
+            return _kept_wide(found)
 
 
 class ModuleRunner:
     """A module that cannot be traced, run as it is in float64 and eval mode."""
 
     is_random = False
+    is_narrow = False
 
     def __init__(self, module: nn.Module, inputs: tuple):
         self.module = copy.deepcopy(module).cpu().double().eval()
