@@ -9,8 +9,9 @@ from numbers import Integral
 from pathlib import Path
 
 import torch
+from skorch import NeuralNet
 
-from sklmc.estimators._net import ArrayNet
+from sklmc._torch import seeded
 from sklmc.estimators._vectorized import adopt
 from sklmc.exceptions import SklmcWarning
 from sklmc.models import (
@@ -58,9 +59,9 @@ class PopulationFolders:
         None, with a warning, where something cannot be told from others. `labels` are the
         parameters for people, in cell.json.
         """
-        if not isinstance(estimator, ArrayNet):
+        if not isinstance(estimator, NeuralNet):
             raise ValueError(
-                f"{self.caller}: 'cache_dir' stores a NetClassifier or NetRegressor only, got "
+                f"{self.caller}: 'cache_dir' stores skorch nets only, got "
                 f"{type(estimator).__name__}; set it to None."
             )
         if self.here is None:
@@ -130,6 +131,11 @@ def member_path(folder: Path, index: int) -> Path:
 
 def store_net(folder: Path, index: int, net, span: range, notes: Mapping) -> None:
     """Write a fitted net with its optimizer, its history and notes on where it comes from."""
+    if net._modules != ["module"] or net._optimizers != ["optimizer"]:
+        raise ValueError(
+            f"'cache_dir' stores nets of one module and one optimizer, but {type(net).__name__} "
+            f"has {net._modules!r} and {net._optimizers!r}; set it to None."
+        )
     tensors = {f"module.{name}": value for name, value in net.module_.state_dict().items()}
     state = net.optimizer_.state_dict()
     plain: dict = {}
@@ -163,7 +169,8 @@ def read_nets(folder: Path, span: range, seeds: list[int], caller: str) -> dict[
 def restore_net(net, lead, record: Record) -> None:
     """Make an unfitted net the one that was stored; `lead` has seen the data."""
     adopt(net, lead)
-    net.initialize()
+    with seeded(0):  # plain skorch nets draw from the global generators
+        net.initialize()
     module = {
         name.removeprefix("module."): value
         for name, value in record.tensors.items()

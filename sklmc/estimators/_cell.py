@@ -19,6 +19,7 @@ from sklmc.estimators._members import (
     member_settings,
     needs_seeding,
 )
+from sklmc.estimators._net import ArrayNet
 from sklmc.estimators._vectorized import plan_training
 from sklmc.models import (
     keeping,
@@ -124,7 +125,10 @@ class SpanTask:
             net = self._make(index)
             if lead is None:
                 lead = clone(net)
-                lead._check_training_data(X, y, True)
+                if isinstance(lead, ArrayNet):
+                    lead._check_training_data(X, y, True)
+                else:
+                    lead.check_data(X, y)
             restore_net(net, lead, records[index])
             notes = records[index].notes
             done.append((net, notes["train_loss"], notes["train_score"]))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 
-from sklmc._sklearn import delayed
 from sklmc.estimators._cache_dir import PopulationFolders, check_cache_seed
 from sklmc.estimators._cell import plan_population
 from sklmc.estimators._members import last_loss, report_diverged, run_parallel
@@ -34,7 +34,7 @@ class DeepEnsemble(NetWrapper):
     cache_dir : str or path, default=None
         Folder where every finished member is stored at once, and from where a fit that was cut
         off, even killed, goes on: it ends with the same bytes as an undisturbed one. As for
-        ModelGrid; for a NetClassifier or NetRegressor itself.
+        ModelGrid; for a skorch net itself.
     n_jobs : int, default=None
         Members trained at the same time. None means 1 unless in a joblib context, -1 all
         processors.
@@ -152,7 +152,7 @@ class DeepEnsemble(NetWrapper):
             home = PopulationFolders(self.cache_dir, X, y, int(self.random_state), "DeepEnsemble")
             folder = home.make(self.estimator, {}, {}, ("DeepEnsemble", vectorized))
             tasks = [replace(task, folder=folder) for task in tasks]
-        jobs = (delayed(task.run)(X, y) for task in tasks)
+        jobs = (functools.partial(task.run, X, y) for task in tasks)
         members = run_parallel(
             jobs, self.n_estimators, self.n_jobs, self.verbose, "DeepEnsemble", last_loss
         )

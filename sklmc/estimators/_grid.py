@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Iterator
 
@@ -10,7 +11,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone, is_classifier
 from sklearn.model_selection import ParameterGrid
 
-from sklmc._sklearn import check_is_fitted, delayed
+from sklmc._sklearn import check_is_fitted
 from sklmc._validation import ChecksParameters, check_integer, did_you_mean
 from sklmc.estimators._cache_dir import PopulationFolders, check_cache_seed
 from sklmc.estimators._cell import Cell, SpanTask, plan_population, score_members
@@ -32,7 +33,7 @@ class ModelGrid(ChecksParameters, MetaEstimatorMixin, BaseEstimator):
     Parameters
     ----------
     estimator : estimator
-        What DeepEnsemble takes; a NetClassifier or NetRegressor itself for `cache_dir`.
+        What DeepEnsemble takes; a skorch net itself for `cache_dir`.
     param_grid : dict or list of dicts
         As for scikit-learn's ``ParameterGrid``: lists of values by name, all combinations of
         which are trained; a list of such dicts is trained dict by dict. A value that is not a
@@ -157,7 +158,7 @@ class ModelGrid(ChecksParameters, MetaEstimatorMixin, BaseEstimator):
             self._plan(params, estimator, folder, X, y, root)
             for params, estimator, folder in zip(points, populations, folders)
         ]
-        tasks = (delayed(task.run_and_score)(X, y) for plan in plans for task in plan)
+        tasks = (functools.partial(task.run_and_score, X, y) for plan in plans for task in plan)
         n_members = len(points) * self.n_estimators
         done = run_parallel(
             tasks, n_members, self.n_jobs, self.verbose, "ModelGrid", lambda one: last_loss(one[0])

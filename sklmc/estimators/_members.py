@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import os
+import pickle
 import warnings
 from collections.abc import Callable, Iterable
 
@@ -12,7 +15,7 @@ from skorch import NeuralNet
 from torch import nn
 from tqdm.auto import tqdm
 
-from sklmc._sklearn import Parallel
+from sklmc._sklearn import Parallel, cloudpickle, delayed
 from sklmc._torch import seeded, single_thread, torch_defaults
 from sklmc.estimators._parameters import check_module
 from sklmc.estimators._vectorized import VectorizeError, fit_vectorized
@@ -93,14 +96,17 @@ def inner_net(member):
 def run_parallel(
     tasks: Iterable, n_results: int, n_jobs, verbose: int, desc: str, note: Callable[[object], str]
 ) -> list:
-    """Run delayed tasks, each of which returns a list, and join the lists in the tasks' order.
+    """Run tasks, each of which returns a list, and join the lists in the tasks' order.
 
     verbose=1 shows a bar with the note on the last result, verbose=2 also one line per result.
     """
+    pid = os.getpid()
+    jobs = [delayed(_run_packed)(pid, task) for task in tasks]
     try:
-        results = Parallel(n_jobs=n_jobs, return_as="generator")(tasks)
+        results = Parallel(n_jobs=n_jobs, return_as="generator")(jobs)
     except ValueError:  # a backend that gives its results only all at once
-        results = Parallel(n_jobs=n_jobs)(tasks)
+        results = Parallel(n_jobs=n_jobs)(jobs)
+    results = (pickle.loads(found) if isinstance(found, bytes) else found for found in results)
     done = []
     with tqdm(total=n_results, desc=desc, disable=verbose < 1) as bar:
         for result in (part for results_of_one in results for part in results_of_one):
@@ -112,6 +118,30 @@ def run_parallel(
                 bar.set_postfix_str(text)
                 bar.update()
     return done
+
+
+def _run_packed(pid: int, task: Callable):
+    """Run a task; pack what it returns where it goes to another process."""
+    found = task()
+    if os.getpid() == pid:
+        return found
+    packed = io.BytesIO()
+    _NetPickler(packed).dump(found)
+    return packed.getvalue()
+
+
+class _NetPickler(cloudpickle.Pickler):
+    """Packs skorch nets whose modules come from a script: skorch's own pickle knows no such."""
+
+    def reducer_override(self, obj):
+        if isinstance(obj, NeuralNet):
+            return type(obj).__new__, (type(obj),), vars(obj), None, None, _set_state
+        return super().reducer_override(obj)
+
+
+def _set_state(net: NeuralNet, state: dict) -> None:
+    """Give a net its attributes."""
+    vars(net).update(state)
 
 
 def last_loss(member) -> str:

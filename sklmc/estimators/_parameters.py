@@ -147,7 +147,7 @@ class NetParameters:
         params = self.get_params(deep=False)
         check_constraints(self._parameter_constraints, params, caller)
         _check_device(self.device, caller)
-        self._check_names(self._params_to_validate, caller)
+        check_net_names(self, self._params_to_validate, caller)
         for name in ("optimizer", "criterion"):
             check_arguments(getattr(self, name), name, self.get_params_for(name), caller)
         if self.callbacks != "disable":
@@ -161,21 +161,24 @@ class NetParameters:
                         f"there are {', '.join(map(repr, known))}."
                     )
 
-    def _check_names(self, names: Iterable[str], caller: str) -> None:
-        """Refuse parameters that neither skorch nor the net knows, with the nearest that exist."""
-        known = self._parameter_constraints
-        for name in sorted(names):
-            prefix, dunder, _ = name.partition("__")
-            if name in known or (dunder and prefix in self.prefixes_):
-                continue
-            arguments, _ = named_arguments(self.module) if callable(self.module) else ([], False)
-            hint = did_you_mean(name, [*known, *(f"module__{argument}" for argument in arguments)])
-            if name in arguments:
-                hint = f" Did you mean 'module__{name}'?"
-            raise ValueError(
-                f"{caller}: {name!r} is no parameter of the net. Arguments of the module, the "
-                f"optimizer and so on are set with module__..., optimizer__....{hint}"
-            )
+
+def check_net_names(net, names: Iterable[str], caller: str) -> None:
+    """Refuse parameters that neither skorch nor a net knows, with the nearest that exist."""
+    # our nets list whatever was set, misspelt or not
+    known = getattr(net, "_parameter_constraints", None) or net.get_params(deep=False)
+    prefixes = ("module", "criterion", "optimizer", *net.prefixes_)
+    for name in sorted(names):
+        prefix, dunder, _ = name.partition("__")
+        if (name in known and not dunder) or (dunder and prefix in prefixes):
+            continue
+        arguments, _ = named_arguments(net.module) if callable(net.module) else ([], False)
+        hint = did_you_mean(name, [*known, *(f"module__{argument}" for argument in arguments)])
+        if name in arguments:
+            hint = f" Did you mean 'module__{name}'?"
+        raise ValueError(
+            f"{caller}: {name!r} is no parameter of the net. Arguments of the module, the "
+            f"optimizer and so on are set with module__..., optimizer__....{hint}"
+        )
 
 
 def check_module(module, caller: str) -> None:

@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from sklearn.base import clone
 from sklearn.model_selection import ParameterGrid
+from skorch import NeuralNet
 
 from sklmc._validation import did_you_mean
 from sklmc.estimators._members import inner_net
 from sklmc.estimators._net import ArrayNet
-from sklmc.estimators._parameters import check_arguments
+from sklmc.estimators._parameters import check_arguments, check_net_names
 from sklmc.models import Unreadable, fingerprint
 
 _LISTS = (list, tuple, range, np.ndarray)  # of values; anything else is one value
@@ -56,30 +57,43 @@ def list_points(param_grid) -> list[dict]:
 
 def with_params(estimator, params: dict):
     """Return a clone with the parameters of one cell, all names checked before any training."""
-    population = clone(estimator)
-    known = population.get_params(deep=True)
-    parts = {**{f"{name}__": part for name, part in known.items()}, "": population}
-    nets = {prefix: part for prefix, part in parts.items() if isinstance(part, ArrayNet)}
     for name in params:
         if name in ("random_state", "verbose"):
             raise ValueError(
                 f"ModelGrid: {name!r} cannot be in 'param_grid': every member gets its own."
             )
+    population = set_checked(estimator, params, "ModelGrid")
+    net = inner_net(population)
+    if isinstance(net, ArrayNet):
+        net._check_parameters()
+    return population
+
+
+def set_checked(estimator, params: dict, caller: str):
+    """Return a clone with parameters set, their names checked: also those of modules and so on.
+
+    A net does not list the arguments of its module and its optimizer that nobody has set yet.
+    """
+    population = clone(estimator)
+    known = population.get_params(deep=True)
+    parts = {**{f"{name}__": part for name, part in known.items()}, "": population}
+    nets = {prefix: part for prefix, part in parts.items() if isinstance(part, NeuralNet)}
+    touched = []
+    for name in params:
         if name in known:
             continue
         prefix = next((one for one in nets if name.startswith(one)), None)
         if prefix is None:
             raise ValueError(
-                f"ModelGrid: {name!r} is no parameter of {type(population).__name__}."
+                f"{caller}: {name!r} is no parameter of {type(population).__name__}."
                 f"{did_you_mean(name, known)}"
             )
-        # a net knows its module's arguments, which it does not list
-        nets[prefix]._check_names([name.removeprefix(prefix)], "ModelGrid")
+        check_net_names(nets[prefix], [name.removeprefix(prefix)], caller)
+        touched.append(nets[prefix])
     population.set_params(**params)
-    net = inner_net(population)
-    if isinstance(net, ArrayNet):
-        net._check_parameters()
-        check_arguments(net.module, "module", net.get_params_for("module"), "ModelGrid")
+    for net in touched:
+        for part in ("module", "optimizer"):
+            check_arguments(getattr(net, part), part, net.get_params_for(part), caller)
     return population
 
 

@@ -9,13 +9,16 @@ from numbers import Integral, Real
 import numpy as np
 from sklearn.base import clone, is_classifier
 from sklearn.utils import column_or_1d
+from skorch import NeuralNet
 from tqdm.auto import tqdm
 
 from sklmc._sklearn import BaseSearchCV, Interval, check_is_fitted, get_tags
 from sklmc._validation import ChecksParameters
 from sklmc.connectivity import LMCScorer
 from sklmc.estimators._cache_dir import check_cache_seed
+from sklmc.estimators._members import inner_net
 from sklmc.estimators._net_data import readable
+from sklmc.estimators._points import set_checked
 from sklmc.exceptions import SklmcWarning
 from sklmc.models import STAYS_GOOD, open_folder
 
@@ -68,8 +71,9 @@ class WidthSearchCV(ChecksParameters, BaseSearchCV):
     ----------
     estimator : estimator with ``estimators_`` after fit
         A population, ``DeepEnsemble(NetClassifier())`` for example.
-    param_name : str, default="estimator__module__width"
-        The parameter of `estimator` that is widened.
+    param_name : str, default=None
+        The parameter of `estimator` that is widened. None means ``module__width`` of the net in
+        it: "estimator__module__width" for a DeepEnsemble.
     start : int, default=8
         First width.
     factor : float, default=2
@@ -142,7 +146,7 @@ class WidthSearchCV(ChecksParameters, BaseSearchCV):
 
     _parameter_constraints: dict = {
         **BaseSearchCV._parameter_constraints,
-        "param_name": [str],
+        "param_name": [str, None],
         "start": [Interval(Integral, 1, None, closed="left")],
         "factor": [Interval(Real, 1, None, closed="neither")],
         "max_width": [Interval(Integral, 1, None, closed="left")],
@@ -157,7 +161,7 @@ class WidthSearchCV(ChecksParameters, BaseSearchCV):
         self,
         estimator,
         *,
-        param_name="estimator__module__width",
+        param_name=None,
         start=8,
         factor=2,
         max_width=1024,
@@ -227,11 +231,12 @@ class WidthSearchCV(ChecksParameters, BaseSearchCV):
         if scoring is None:
             calibration = "crossfit" if is_classifier(self.estimator) else None
             scoring = LMCScorer(aligner="weight", calibration=calibration, error_score=np.nan)
-        widths = self._widths()
+        widths, name = self._widths(), self._param_name()
+        set_checked(self.estimator, {name: widths[0]}, "WidthSearchCV")
         with tqdm(total=len(widths), desc="WidthSearchCV", disable=self.verbose < 1) as bar:
             search = _Widening(
                 self._population(),
-                [{self.param_name: width} for width in widths],
+                [{name: width} for width in widths],
                 lambda results: self._look(results, bar),
                 ["neg_barrier", self._score_name(), self._refit_key()],
                 scoring=scoring,
@@ -290,6 +295,26 @@ class WidthSearchCV(ChecksParameters, BaseSearchCV):
             seed = params.get(name.removesuffix("cache_dir") + "random_state")
             check_cache_seed(seed, "WidthSearchCV, 'estimator'")
         return clone(self.estimator).set_params(**dict.fromkeys(names, self.cache_dir))
+
+    def _param_name(self) -> str:
+        """Return the parameter that is widened."""
+        population = inner_net(self.estimator)
+        if isinstance(population, NeuralNet):
+            raise TypeError(
+                "WidthSearchCV: 'estimator' must be a population of nets, between which there are "
+                f"barriers, got {type(self.estimator).__name__} of one {type(population).__name__};"
+                " pass a DeepEnsemble of it."
+            )
+        if self.param_name is not None:
+            return self.param_name
+        params = self.estimator.get_params(deep=True)
+        found = [name for name, part in params.items() if isinstance(part, NeuralNet)]
+        if len(found) != 1:
+            raise ValueError(
+                f"WidthSearchCV: 'param_name' must name the parameter that is widened, since "
+                f"'estimator' holds {len(found)} nets."
+            )
+        return f"{found[0]}__module__width"
 
     def _widths(self) -> list[int]:
         """Return the widths that may be tried, in order."""

@@ -209,7 +209,7 @@ def test_cache_that_cannot_be_written_is_named(moons, tmp_path):
 
 
 def test_cache_stores_nets_only(moons, tmp_path):
-    with pytest.raises(ValueError, match="stores a NetClassifier or NetRegressor only"):
+    with pytest.raises(ValueError, match="stores skorch nets only"):
         make(tmp_path, param_grid={}).set_params(estimator=SGDClassifier()).fit(*moons)
 
 

@@ -71,7 +71,7 @@ def test_a_grid_and_an_ensemble_share_a_folder(moons, tmp_path):
     "options, match",
     [
         ({"random_state": None}, "DeepEnsemble: 'random_state' must be an int with 'cache_dir'"),
-        ({"estimator": SGDClassifier()}, "DeepEnsemble: 'cache_dir' stores a NetClassifier or"),
+        ({"estimator": SGDClassifier()}, "DeepEnsemble: 'cache_dir' stores skorch nets only"),
         ({"cache_dir": 3}, "'cache_dir' parameter of DeepEnsemble"),
     ],
 )

@@ -198,7 +198,7 @@ def test_progress_is_shown_only_when_asked_for(capsys):
         ({"min_skill": 2}, "'min_skill' parameter of WidthSearchCV"),
         ({"scoring": "accuracy"}, "'scoring' parameter of WidthSearchCV"),
         ({"param_name": "estimator__module__widht"}, "(?s)takes no argument 'widht'"),
-        ({"param_name": "width"}, "Invalid parameter 'width'"),
+        ({"param_name": "width"}, "'width' is no parameter of DeepEnsemble"),
     ],
 )
 def test_bad_values_are_named(options, match):
