@@ -15,6 +15,7 @@ from sklmc.merging import (
     repair,
 )
 from sklmc.model_selection import WidthSearchCV
+from sklmc.models import select_output
 from sklmc.plotting import (
     BarrierMatrixDisplay,
     ClusterDisplay,
@@ -65,4 +66,5 @@ __all__ = [
     "merge_models",
     "repair",
     "save_model",
+    "select_output",
 ]

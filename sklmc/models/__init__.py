@@ -36,11 +36,13 @@ from sklmc.models._outputs import (
     as_logits,
     count_multiply_adds,
     pick_output,
+    plain_output,
     predict_outputs,
     run_module,
 )
 from sklmc.models._pipelines import view_together
 from sklmc.models._provenance import PROVENANCE, describe, provenance_of, with_provenance
+from sklmc.models._selection import select_output
 from sklmc.models._states import (
     average_models,
     average_states,

@@ -87,6 +87,13 @@ def net_with_state(net: NeuralNet, state: Mapping[str, torch.Tensor]) -> NeuralN
     return new
 
 
+def shallow_copy(net: NeuralNet) -> NeuralNet:
+    """Copy a skorch net that shares all that it holds: copy.copy would pickle its weights."""
+    new = net.__class__.__new__(net.__class__)
+    vars(new).update(vars(net))
+    return new
+
+
 def _state_memo(module: nn.Module, state: Mapping[str, torch.Tensor]) -> dict[int, object]:
     """Map each tensor of a module to its replacement, for deepcopy."""
     memo = _computed_tensors(module)

@@ -11,11 +11,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sklmc._torch import single_thread, to_device, torch_defaults
 from sklmc.models._arrays import floating_dtype, leading_width
+from sklmc.models._copying import tensors_in
 from sklmc.models._inputs import Inputs
 from sklmc.models._memory import ERRORS, leftovers, run_afresh
 
 if TYPE_CHECKING:
     from sklmc.models._view import ModelView
+
+FIELD = "selected_output_"  # the attribute of a module that names the output that counts
 
 
 def run_module(
@@ -46,21 +49,26 @@ def run_module(
 def pick_output(view: ModelView, output) -> torch.Tensor:
     """Return the tensor among a module's outputs that is scored: its logits or predictions.
 
-    The first of a tuple, "logits" of a dict or an object that has them. What a criterion takes as
+    The first of a tuple, "logits" of a dict or an object that has them, or what `select_output`
+    named. What a criterion takes as
     probabilities comes back as their logarithms, which are logits as good as any.
     """
+    field = vars(view.original).get(FIELD)
     found = output
-    if isinstance(output, Mapping):
-        found = output.get("logits")
-    elif not isinstance(output, (torch.Tensor, tuple, list)):
-        found = getattr(output, "logits", None)
-    elif isinstance(output, (tuple, list)):
+    if field is not None:
+        found = _field(output, field)
+    elif isinstance(output, (tuple, list)) and not hasattr(output, "logits"):
         found = output[0] if output else None
+    elif not isinstance(output, torch.Tensor):
+        found = _field(output, "logits")
     if not isinstance(found, torch.Tensor):
-        fields = f" with {', '.join(map(repr, output))}" if isinstance(output, Mapping) else ""
+        fields = plain_output(output)
+        names = ", ".join(map(repr, fields)) if isinstance(fields, Mapping) else ""
+        wanted = "" if field is None else f", and no tensor {field!r}"
         raise TypeError(
-            f"{view.caller}: {view.name} returns {type(output).__name__}{fields}; wrap the module "
-            "so that it returns one tensor (or 'logits' among others)."
+            f"{view.caller}: {view.name} returns {type(output).__name__}"
+            f"{names and f' with {names}'}{wanted}; wrap the module "
+            "so that it returns one tensor, or name the output that counts with select_output."
         )
     criterion = getattr(view.net, "criterion_", None)
     if isinstance(criterion, nn.NLLLoss):
@@ -69,6 +77,24 @@ def pick_output(view: ModelView, output) -> torch.Tensor:
         tiny = torch.finfo(found.dtype).tiny
         return found.clamp_min(tiny).log() - (1.0 - found).clamp_min(tiny).log()
     return found
+
+
+def plain_output(output):
+    """Return an object with fields, as models of transformers give them, as a dict."""
+    if isinstance(output, (torch.Tensor, tuple, list, Mapping)) or output is None:
+        return output
+    fields = getattr(output, "__dict__", {})
+    return {name: part for name, part in fields.items() if list(tensors_in(part))}
+
+
+def _field(output, field: str | int):
+    """Return one field of an output; None where there is none."""
+    if isinstance(field, str) and not isinstance(output, Mapping):
+        return getattr(output, field, None)
+    try:
+        return output[field]
+    except (LookupError, TypeError):
+        return None
 
 
 def _log_probabilities(output: torch.Tensor) -> torch.Tensor:

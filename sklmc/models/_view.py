@@ -28,7 +28,13 @@ from sklmc.models._arrays import (
     module_input,
     module_target,
 )
-from sklmc.models._copying import module_with_state, net_with_state, private_copy, read_tensors
+from sklmc.models._copying import (
+    module_with_state,
+    net_with_state,
+    private_copy,
+    read_tensors,
+    shallow_copy,
+)
 from sklmc.models._inputs import Inputs
 from sklmc.models._perceptron import PERCEPTRONS, perceptron_module, perceptron_with_state
 from sklmc.models._reading import SAMPLE_ROWS, few_samples, head, read_inputs
@@ -151,9 +157,17 @@ class ModelView:
             around += self._around[_pipeline_depth(self._around) :]
         return _wrapped(self._core(state), around)
 
+    def around_module(self, module: nn.Module):
+        """Return the model around another module of the same architecture."""
+        if self.net is None:
+            return _wrapped(module, self._around)
+        new = shallow_copy(self.net)
+        vars(new)["module_"] = module
+        return _wrapped(new, self._around)
+
     def relabelled(self, classes: np.ndarray):
         """Return the model, its weights shared, with other names for its classes."""
-        new = copy.copy(self.net)
+        new = shallow_copy(self.net)
         new.classes_inferred_ = classes
         return _wrapped(new, self._around)
 
@@ -197,6 +211,12 @@ class PerceptronView(ModelView):
                 f"{self.name} does not know; it knows {self.classes.tolist()!r}."
             )
         return torch.from_numpy(codes.astype(np.int64))
+
+    def around_module(self, module: nn.Module):
+        raise TypeError(
+            f"{self.caller}: {self.name} is a {type(self.perceptron).__name__}, which has one "
+            "output; use it as it is."
+        )
 
     def relabelled(self, classes: np.ndarray):
         new = copy.copy(self.perceptron)

@@ -170,7 +170,7 @@ def test_nets_of_every_width_and_fold_are_stored_and_read(n_jobs, tmp_path, monk
     "estimator, match",
     [
         (clone(POPULATION).set_params(random_state=None), "'random_state' must be an int"),
-        (NetClassifier(), "'cache_dir' needs an 'estimator' that can store its nets"),
+        (GridSearchCV(NetClassifier(), {}), "'cache_dir' needs an 'estimator' that can store"),
     ],
 )
 def test_what_cannot_be_stored_is_refused_before_training(estimator, match, tmp_path):

@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
 from sklmc._torch import seeded
+from sklmc.models import plain_output
 from sklmc.symmetry._tracing._graph import Graph, Walk, bind, flatten, live_nodes, written_bases
 
 TOLERANCE = 1e-9  # largest relative change of an output that rounding may cause in float64
@@ -178,7 +179,7 @@ class ModuleRunner:
         """Return the tensors that leave the net."""
         with Widening():
             outputs = functional_call(self.module, dict(state), self.inputs, tie_weights=False)
-        return [value for value in flatten(outputs) if isinstance(value, torch.Tensor)]
+        return [v for v in flatten(plain_output(outputs)) if isinstance(v, torch.Tensor)]
 
 
 def _is_random(node: torch.fx.Node) -> bool:

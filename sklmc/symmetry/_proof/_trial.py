@@ -14,7 +14,7 @@ from torch import nn
 
 from sklmc._torch import single_thread
 from sklmc.exceptions import SymmetryError
-from sklmc.models import module_with_state, named_tensors, view
+from sklmc.models import module_with_state, named_tensors, plain_output, view
 from sklmc.symmetry._groups._blocks import Structure
 from sklmc.symmetry._groups._group import PermutationGroup
 from sklmc.symmetry._groups._mover import Mover
@@ -76,8 +76,7 @@ class Trial:
         wide = Widening() if self._widening else contextlib.nullcontext()
         with torch.no_grad(), single_thread(), wide:
             found = module(*self.inputs)
-        found = found.to_tuple() if hasattr(found, "to_tuple") else found
-        return [value for value in flatten(found) if isinstance(value, torch.Tensor)]
+        return [value for value in flatten(plain_output(found)) if isinstance(value, torch.Tensor)]
 
     def moved(self, mover: Mover, groups: Sequence[PermutationGroup]) -> Moved:
         """Move all units at once, uniformly, time and again, and say what the outputs did.

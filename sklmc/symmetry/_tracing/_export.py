@@ -18,6 +18,7 @@ from torch.export.graph_signature import InputKind, OutputKind
 
 from sklmc._torch import to_device
 from sklmc.exceptions import TraceError
+from sklmc.models import plain_output
 from sklmc.symmetry._tracing._graph import TORCH, Entry, Graph, flatten
 
 ROWS = ((256, 8), (2048, 4))  # numbers in one sample up to which so many rows are traced; then 2
@@ -42,6 +43,7 @@ def trace_input(sample: tuple) -> tuple:
 def export_graph(module: nn.Module, sample: tuple, *, training: bool, caller: str) -> Graph:
     """Export the forward pass of a private copy of a module; the module itself is not touched."""
     private = copy.deepcopy(module, {id(p): p for p in module.parameters()}).train(training)
+    private.register_forward_hook(lambda module, args, output: plain_output(output))
     if training:
         _give_momentum(private)
     tensors = [*private.parameters(), *private.buffers()]
