@@ -23,7 +23,7 @@ from sklmc.merging._site_rows import (
     read_calls,
 )
 from sklmc.merging._weight_sites import Norm, Site, find_sites, replace_tensors
-from sklmc.models import Inputs, ModelView, State
+from sklmc.models import Arrays, Inputs, ModelView, State
 
 
 def refit_state(
@@ -118,7 +118,7 @@ def _targets(
 def _draw(inputs: Inputs, args: tuple, number: int, index: int) -> Choice:
     """Return which rows of a block a job takes: the same from every net."""
     return functools.partial(
-        choose_rows, n_block=len(args[0]), n_samples=len(inputs), seed=(number, index)
+        choose_rows, n_block=len(Arrays(*args)), n_samples=len(inputs), seed=(number, index)
     )
 
 
@@ -151,7 +151,7 @@ def _run(
         if job.operand is not None:
             t = t - rows[job.read].double()
         if problem is None:
-            few = len(x) / len(args[0]) * len(inputs) < FEW_ROWS * x.shape[2]
+            few = len(x) / len(Arrays(*args)) * len(inputs) < FEW_ROWS * x.shape[2]
             start = torch.cat(starts, dim=2)
             intercept = any(site.norm is not None or site.bias for site in job.sites)
             problem = RidgeRegression(start, intercept, by_folds=few)

@@ -80,7 +80,7 @@ def repair(model, models, X, *, y=None, weights=None, method="auto"):
         The weighted mean of `models`. It is not changed.
     models : list of skorch nets, fitted sklmc estimators or torch.nn.Modules
         The aligned models that `model` was averaged from. They are not changed.
-    X : array-like of shape (n_samples, ...)
+    X : array-like of shape (n_samples, ...), tuple, dict, Dataset or DataLoader
         Samples like those that the models were trained on; two thousand serve well. Samples of
         another kind (noise) can harm.
     y : array-like of shape (n_samples,), default=None
