@@ -68,7 +68,7 @@ def match_straight_through(problem: Problem) -> Match:
                 # the value is the permuted B, the gradient is the free copy's
                 through = {n: moved[n] + free[n] - free[n].detach() for n in parameters}
                 outputs = midpoint.outputs(midpoint.between(through), to_device(args, device))
-                loss = per_sample_loss(outputs, to_device(target, device), "fit").mean()
+                loss = per_sample_loss(outputs, target, "fit").mean()
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from sklmc._torch import to_device
 from sklmc.merging._ridge_regression import FEW_ROWS, RidgeRegression
 from sklmc.merging._site_probes import (
     OperandProbe,
@@ -104,6 +105,7 @@ def _targets(
     if not targets:
         return targets
     for index, args in fold_blocks(inputs):
+        args = to_device(args, look.device)  # once for all end points
         sums: dict[int, torch.Tensor] = {}
         for end, weight in endpoints:
             probes = {

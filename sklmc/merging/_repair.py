@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import torch
 
+from sklmc._torch import are_equal
 from sklmc._validation import check_models, check_option, check_weights
 from sklmc.exceptions import SklmcWarning
 from sklmc.merging._batch_norm import tracked_norms
@@ -196,7 +197,7 @@ def needs_repair(
 
 def _equal(one: State, other: State) -> bool:
     """Say whether two states hold the same values."""
-    return all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+    return all(are_equal((tensor, other[name]) for name, tensor in one.items()))
 
 
 def _run(

@@ -69,7 +69,8 @@ def class_logits(
             f"{caller}: 'y' holds label {low if low < 0 else high}, but the net has {n_classes} "
             f"outputs: labels must be 0..{n_classes - 1}. Float y means regression."
         )
-    return logits.reshape(-1, n_classes).double(), target.reshape(-1)
+    # y is looked at where it lies: on an accelerator each look would wait for what runs there
+    return logits.reshape(-1, n_classes).double(), target.reshape(-1).to(logits.device)
 
 
 def _regression_error(outputs, target, caller: str) -> torch.Tensor:
@@ -84,4 +85,5 @@ def _regression_error(outputs, target, caller: str) -> torch.Tensor:
             f"{caller}: 'y' of shape {tuple(target.shape)} does not fit outputs of shape "
             f"{tuple(outputs.shape)}. Float y means regression; class labels must be integers."
         )
+    wanted = wanted.to(prediction.device)
     return (prediction - wanted).square().reshape(len(wanted), -1).mean(dim=1)

@@ -1,10 +1,12 @@
 """An accelerator that is none: torch's spare device ("PrivateUse1"), named "sim", in CPU memory.
 
-`install` registers the device, for the rest of the process. Its tensors have a device, a storage and
-a dispatch key of their own, so autograd, vmap, hooks and deepcopy take them as they take CUDA's;
-each operation runs as the CPU's on the same memory. As on CUDA, operands must lie on one device
-(a pointwise operation may have a CPU operand without dimensions, an index may lie on the CPU), and
-numpy cannot read the memory. What crosses between the devices is counted in `transfers`.
+`install` registers the device, for the rest of the process. Its tensors have a device, a storage
+and a dispatch key of their own, so autograd, vmap, export, optimizers and deepcopy take them as
+they take CUDA's; each operation runs as the CPU's on the same memory. As on CUDA, operands must lie
+on one device (a pointwise operation may have a CPU operand without dimensions, an index may lie on
+the CPU), and numpy cannot read the memory. What crosses between the devices is counted.
+
+Fused recurrent cells are not there: an LSTM or GRU runs on it only where it is written out.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import dataclasses
 from collections.abc import Iterator
 
 import torch
+from torch.utils import backend_registration
 from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 
 NAME = "sim"
@@ -45,13 +48,16 @@ def count_transfers() -> Iterator[Transfers]:
             setattr(counted, field.name, crossed)
 
 
+def can_install() -> bool:
+    """Say whether this torch takes devices that are written in Python."""
+    return hasattr(backend_registration, "_setup_privateuseone_for_python_backend")
+
+
 def install() -> None:
     """Register the device with torch, once in a process."""
     if hasattr(torch, NAME):
         return
-    from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
-
-    _setup_privateuseone_for_python_backend(NAME, backend_module=_Backend())
+    backend_registration._setup_privateuseone_for_python_backend(NAME, backend_module=_Backend())
     library = torch.library.Library("_", "IMPL")
     library.fallback(_run, "PrivateUse1")
     _kept.append(library)
@@ -128,7 +134,7 @@ _METADATA = {
 }
 # Torch's own kernels for any device ask the device's C++ parts: these are taken before them.
 _EXPLICIT = [aten.copy_.default]
-_TAKE_CPU_INDICES = {"aten::index", "aten::index_put_", "aten::index_put", "aten::_index_put_impl_"}
+_TAKE_CPU_INDICES = {"aten::index", "aten::_index_put_impl_"}
 _CPU_KEYS = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
 
 
@@ -146,8 +152,6 @@ def _compute(op, args, kwargs):
     """Run an operation on CPU tensors that share the operands' memory."""
     given, structure = tree_flatten((args, kwargs))
     _check_devices(op, [value for value in given if isinstance(value, torch.Tensor)])
-    if op is aten._local_scalar_dense.default:
-        transfers.reads += 1
     results = {
         id(value): torch.empty(0, dtype=value.dtype, device="cpu")
         for value in kwargs.values()
@@ -155,12 +159,26 @@ def _compute(op, args, kwargs):
     }  # torch's kernels for any device hand an empty `out` on, and have it grow
     plain = [results.get(id(value), _plain(value)) for value in given]
     cpu_args, cpu_kwargs = tree_unflatten(plain, structure)
-    value = op(*cpu_args, **cpu_kwargs)
+    value = op(*_numbers_as_tensors(op, cpu_args), **cpu_kwargs)
+    transfers.reads += isinstance(value, (bool, int, float))
     ours = [(twin, tensor) for twin, tensor in zip(plain, given) if _is_ours(tensor)]
     for twin, tensor in ours:
         if twin.shape != tensor.shape:
-            aten.set_.source_Tensor.redispatch(_CPU_KEYS, tensor, _to_device(twin))
+            grown = _wrap(twin, [(None, tensor)])
+            aten.set_.source_Tensor.redispatch(_CPU_KEYS, tensor, grown)
     return tree_map_only(torch.Tensor, lambda tensor: _wrap(tensor, ours), value)
+
+
+def _numbers_as_tensors(op, args) -> list:
+    """Make tensors again of the numbers that torch hands over in place of a tensor operand."""
+    floating = (arg.dtype for arg in args if isinstance(arg, torch.Tensor))
+    dtype = next((dtype for dtype in floating if dtype.is_floating_point), None)
+    return [
+        torch.tensor(arg, dtype=dtype if isinstance(arg, float) else None, device="cpu")
+        if isinstance(arg, (bool, int, float)) and str(declared.type) == "Tensor"
+        else arg
+        for arg, declared in zip(args, op._schema.arguments)
+    ]
 
 
 def _plain(value):
@@ -207,11 +225,13 @@ def _convolution_backward(grad, x, weight, *settings):
 def _check_devices(op, tensors) -> None:
     """Refuse operands of several devices, as CUDA does."""
     name = op._schema.name
-    if name in _TAKE_CPU_INDICES and _is_ours(tensors[0]):
-        transfers.to_device += sum(not _is_ours(tensor) for tensor in tensors[1:])
-        return
+    takes_indices = name in _TAKE_CPU_INDICES and _is_ours(tensors[0])
     for tensor in tensors:
         if _is_ours(tensor) or (tensor.dim() == 0 and torch.Tag.pointwise in op.tags):
+            continue
+        if takes_indices and not tensor.is_floating_point():
+            # reading at indices, torch has copied them before, for their sizes
+            transfers.to_device += name != "aten::index"
             continue
         raise RuntimeError(
             f"Expected all tensors to be on the same device, but found at least two devices, "
@@ -244,10 +264,8 @@ def _restride(base: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 
 
 def _to_device(tensor: torch.Tensor) -> torch.Tensor:
-    """Return a tensor of the device that takes over the memory of a CPU tensor."""
+    """Return a tensor of the device with the values and strides of a CPU tensor."""
     storage = tensor.untyped_storage()
-    if storage.nbytes() == 0:
-        storage = torch.empty(1, dtype=tensor.dtype, device="cpu").untyped_storage()
     base = torch.from_dlpack(_capsule(storage, tensor.dtype))
     return _restride(base, tensor)
 
@@ -273,40 +291,47 @@ class _DLTensor(ctypes.Structure):
 
 
 class _Managed(ctypes.Structure):
-    pass
+    _fields_ = [
+        ("tensor", _DLTensor),
+        ("context", ctypes.c_void_p),
+        ("deleter", ctypes.c_void_p),
+        ("shape", ctypes.c_int64 * 1),
+    ]
 
 
-_Deleter = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
-_Managed._fields_ = [("tensor", _DLTensor), ("context", ctypes.c_void_p), ("deleter", _Deleter)]
-_alive: dict[int, tuple] = {}
-
-
-@_Deleter
-def _free(address):
-    _alive.pop(address, None)
-
-
+_allocate, _free = ctypes.pythonapi.PyMem_RawMalloc, ctypes.pythonapi.PyMem_RawFree
+_allocate.restype, _allocate.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
 _new_capsule = ctypes.pythonapi.PyCapsule_New
 _new_capsule.restype = ctypes.py_object
 _new_capsule.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
+_ALIGNED = 64  # bytes, as torch's own memory
 
 
 def _capsule(storage: torch.UntypedStorage, dtype: torch.dtype):
-    """Describe a whole CPU storage as one vector in the device's memory; it lives as long as that."""
+    """Copy a CPU storage into memory of the device's own, described as one vector.
+
+    One block holds the description and, after it, the numbers: torch gives both back with one call
+    of C's, from any thread.
+    """
     kind = str(dtype).removeprefix("torch.").rstrip("0123456789")
-    shape = (ctypes.c_int64 * 1)(storage.nbytes() // dtype.itemsize)
-    managed = _Managed(
-        tensor=_DLTensor(
-            data=storage.data_ptr(),
-            device_type=_EXTENSION,
-            ndim=1,
-            code=_CODES[kind],
-            bits=8 * dtype.itemsize,
-            lanes=1,
-            shape=shape,
-        ),
-        deleter=_free,
+    n_bytes = storage.nbytes()
+    block = _allocate(ctypes.sizeof(_Managed) + _ALIGNED + max(n_bytes, 1))
+    data = -(-(block + ctypes.sizeof(_Managed)) // _ALIGNED) * _ALIGNED
+    managed = _Managed.from_address(block)
+    managed.tensor = _DLTensor(
+        data=data,
+        device_type=_EXTENSION,
+        ndim=1,
+        code=_CODES[kind],
+        bits=8 * dtype.itemsize,
+        lanes=1,
     )
-    address = ctypes.addressof(managed)
-    _alive[address] = (managed, storage, shape)
-    return _new_capsule(address, b"dltensor", None)
+    managed.tensor.shape = ctypes.cast(
+        block + _Managed.shape.offset, ctypes.POINTER(ctypes.c_int64)
+    )
+    managed.shape[0] = n_bytes // dtype.itemsize
+    managed.context = None
+    managed.deleter = ctypes.cast(_free, ctypes.c_void_p)
+    if n_bytes:
+        ctypes.memmove(data, storage.data_ptr(), n_bytes)
+    return _new_capsule(block, b"dltensor", None)
