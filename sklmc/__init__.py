@@ -1,5 +1,6 @@
 """Linear mode connectivity modulo permutation, for people with scikit-learn habits."""
 
+from sklmc._versions import show_versions
 from sklmc.alignment import MultiAligner, PermutationAligner
 from sklmc.connectivity import LMCScorer, PairwiseScore, PathScore, loss_plane
 from sklmc.estimators import DeepEnsemble, ModelGrid, NetClassifier, NetRegressor
@@ -62,4 +63,5 @@ __all__ = [
     "loss_plane",
     "merge_models",
     "repair",
+    "show_versions",
 ]

@@ -8,6 +8,7 @@ from numbers import Integral, Real
 import torch
 from torch.utils.data import Dataset
 
+from sklmc._documentation import LinksDocumentation
 from sklmc._sklearn import (
     Interval,
     Options,
@@ -27,7 +28,7 @@ from sklmc.estimators._arguments import (
 _SET_BY_SKORCH = ("history_", "initialized_", "virtual_params_")
 
 
-class NetParameters:
+class NetParameters(LinksDocumentation):
     """Parameters of a skorch net as scikit-learn wants them: stored in init, checked in fit."""
 
     _parameter_constraints: dict = {

@@ -115,8 +115,15 @@ class _Backend:
     def _is_in_bad_fork(self) -> bool:
         return False
 
+    # It has no generator: random operations draw from the CPU's.
     def manual_seed_all(self, seed: int) -> None:
-        """Nothing: random operations draw from the CPU's generator."""
+        pass
+
+    def get_rng_state(self, device=None) -> torch.Tensor:
+        return torch.empty(0, dtype=torch.uint8, device="cpu")
+
+    def set_rng_state(self, state, device=None) -> None:
+        pass
 
 
 # Views, whose kernels read shapes only: the CPU's take tensors of any device.

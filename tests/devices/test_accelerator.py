@@ -127,6 +127,14 @@ def test_modules_are_exported_copied_and_stored_there():
             assert torch.equal(other, tensor)
 
 
+def test_other_code_forks_and_seeds_generators_as_before():
+    state = torch.get_rng_state()
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        torch.rand(1, device="sim")
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_memory_is_given_back():
     x = torch.zeros(1_000_000)
     tracemalloc.start()
