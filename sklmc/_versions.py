@@ -8,9 +8,8 @@ from importlib import metadata
 
 import torch
 
-# distributions that sklmc needs, then those of its extras
+# distributions that sklmc needs beside torch, which names its build too, then those of its extras
 PACKAGES = (
-    "torch",
     "skorch",
     "scikit-learn",
     "scipy",
@@ -57,7 +56,7 @@ def show_versions() -> None:
             "python": sys.version,
             "platform": platform.platform(),
         },
-        {name: _version(name) for name in PACKAGES},
+        {"torch": torch.__version__, **{name: _version(name) for name in PACKAGES}},
         {"torch threads": torch.get_num_threads(), "accelerator": _accelerator()},
     ]
     lines = ["\n".join(f"{name}: {value}" for name, value in block.items()) for block in blocks]
