@@ -1,6 +1,6 @@
 # make demo      the main job: train, align, merge, compare; a table and figures in demo_output/
 # make test      every test and doctest that belongs to a change
-# make nightly   all tests, the long ones included, then the tests against the built wheel
+# make nightly   all tests, the long ones too; mutants; the tests against the built wheel
 # make test-oldest, test-newest   the tests with the ends of the range of versions, beside .venv
 # make lint      ruff, mypy, direction of imports, docstrings
 # make bench     every benchmarks/bench_*.py
@@ -61,6 +61,7 @@ test-oldest test-newest: test-%:
 
 nightly: $(READY)-test $(READY)-zoo wheel-test
 	$(PYTEST) -m ""
+	$(BIN)/python -m tests.mutation.sample --n 400 --seed 0 --again --jobs $(WORKERS)
 
 # Build sdist and wheel, then run the tests of the sdist against the installed wheel.
 wheel-test: $(READY)-test
@@ -91,6 +92,6 @@ docs: $(READY)-docs
 
 clean:
 	rm -rf build dist sklmc.egg-info .wheel-test .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	rm -rf .import_linter_cache .coverage demo_output
+	rm -rf .import_linter_cache .coverage .cache/mutation demo_output
 	rm -rf docs/_build docs/api docs/gallery docs/sg_execution_times.rst
 	find sklmc tests examples docs -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -141,10 +141,10 @@ ROADS = {
         lambda w: _ensemble(w, sklmc.NetRegressor, w.X[:, 0], vectorize=True), 28, 12, 0
     ),
     "grid": Road(lambda w: _grid(w), 60, 28, 0),
-    "width search": Road(lambda w: _search(w), 116, 120, 18),
+    "width search": Road(lambda w: _search(w), 114, 116, 18),
     # symmetry
-    "symmetry of an MLP": Road(lambda w: _symmetry(w.mlps[0]), 23, 4, 84),
-    "symmetry of a convolution": Road(lambda w: _symmetry(w.convs[0], w.images), 43, 10, 84),
+    "symmetry of an MLP": Road(lambda w: _symmetry(w.mlps[0]), 23, 8, 84),
+    "symmetry of a convolution": Road(lambda w: _symmetry(w.convs[0], w.images), 43, 18, 84),
     # alignment
     "align by weight": Road(lambda w: _aligned(w, "weight"), 5, 13, 9),
     "align by activation": Road(lambda w: _aligned(w, "activation"), 8, 12, 3),
@@ -152,7 +152,7 @@ ROADS = {
         lambda w: _aligned(w, "straight_through", max_iter=2), 39, 30, 35
     ),
     "align by auto": Road(lambda w: _aligned(w, "auto", max_iter=2), 126, 81, 150),
-    "align many, merge_many": Road(lambda w: _multi(w, "merge_many"), 58, 53, 265),
+    "align many, merge_many": Road(lambda w: _multi(w, "merge_many"), 58, 53, 253),
     "align many, reference": Road(lambda w: _multi(w, "reference", "activation"), 60, 27, 178),
     # merging
     "average": Road(lambda w: sklmc.average_models(w.mlps), 0, 4, 0),
@@ -167,17 +167,17 @@ ROADS = {
     "SWA": Road(lambda w: _swa(w).estimator_, 37, 3, 17),
     "soup": Road(lambda w: _soup(w), 46, 16, 16),
     # scoring
-    "path": Road(lambda w: _curves(sklmc.LMCScorer().path(*w.pair, *w.data)), 10, 25, 0),
+    "path": Road(lambda w: _curves(sklmc.LMCScorer().path(*w.pair, *w.data)), 9, 23, 0),
     "path, aligned and repaired": Road(
         lambda w: _curves(
             sklmc.LMCScorer(aligner="weight", repair="batch_norm").path(*w.convs, w.images, w.y)
         ),
-        26,
-        83,
+        25,
+        81,
         15,
     ),
     "pairwise": Road(
-        lambda w: _curves(sklmc.LMCScorer(aligner="weight").pairwise(w.mlps, *w.data)), 34, 82, 27
+        lambda w: _curves(sklmc.LMCScorer(aligner="weight").pairwise(w.mlps, *w.data)), 33, 80, 27
     ),
     "plane": Road(lambda w: _curves(sklmc.loss_plane(w.mlps, *w.data, n_points=4)), 20, 43, 0),
     # features
@@ -187,7 +187,7 @@ ROADS = {
     "feature_similarity by activation": Road(
         lambda w: features.feature_similarity(*w.pair, w.X, on="activation"), 3, 4, 0
     ),
-    "feature_similarity by weight": Road(lambda w: features.feature_similarity(*w.pair), 0, 7, 0),
+    "feature_similarity by weight": Road(lambda w: features.feature_similarity(*w.pair), 0, 6, 0),
     "inverse_temperatures": Road(
         lambda w: features.inverse_temperatures(*w.pair, *w.data), 5, 7, 0
     ),
