@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from sklmc._torch import to_device
 from sklmc.merging._ridge_regression import FEW_ROWS, RidgeRegression
 from sklmc.merging._site_rows import (
     Choice,
@@ -97,6 +98,7 @@ def _targets(
         number: [] for number, job in enumerate(jobs) if job.sites
     }
     for index, args in fold_blocks(inputs) if targets else ():
+        args = to_device(args, look.device)  # once for all end points
         readers = {
             jobs[number].read: functools.partial(
                 output_rows,
