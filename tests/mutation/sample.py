@@ -52,14 +52,18 @@ def main() -> int:
 
 
 def sample(n: int, seed: int, rooms: Sequence[str], root: Path) -> list[Mutant]:
-    """Draw mutants without replacement from all of the rooms, each as likely as any other."""
+    """Draw mutants from all of the rooms, each as likely as any other, none twice.
+
+    A larger sample begins with a smaller one of the same seed.
+    """
     found = [
         mutant
         for room in rooms
         for path in files_of(room, root)
         for mutant in find_mutants((root / path).read_text(encoding="utf-8"), path)
     ]
-    return random.Random(seed).sample(found, min(n, len(found)))
+    random.Random(seed).shuffle(found)
+    return found[:n]
 
 
 class Results:

@@ -98,6 +98,7 @@ def test_sample_repeats_and_does_not_draw_twice():
     first = sampler.sample(40, 3, ("least squares",), sampler.ROOT)
     assert first == sampler.sample(40, 3, ("least squares",), sampler.ROOT)
     assert first != sampler.sample(40, 4, ("least squares",), sampler.ROOT)
+    assert first[:15] == sampler.sample(15, 3, ("least squares",), sampler.ROOT)
     assert len(set(first)) == 40
 
 

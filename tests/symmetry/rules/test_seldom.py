@@ -72,6 +72,7 @@ BLOCKS = {  # operation on (n, 2, 3) -> groups
 }
 
 CASES = {
+    "pixel_unshuffle_of_five_axes": (lambda x: F.pixel_unshuffle(x[:, None, None], 2), (2, 4), []),
     **{name: (op, (6,), [(6, 1)]) for name, op in FREE.items()},
     **{name: (op, (6,), []) for name, op in FIXED.items()},
     **{name: (op, (2, 3), groups) for name, (op, groups) in BLOCKS.items()},
