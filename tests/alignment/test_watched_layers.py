@@ -39,3 +39,12 @@ def test_embedding_and_layer_norm_are_watched_where_no_layer_reads_their_units()
 
     found = watched(Scored(), torch.randint(7, (4, 3)))
     assert found == [("embedding", "output"), ("norm", "output")]
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_transposed_convolution_is_watched_unless_it_is_grouped(groups):
+    net = nn.Sequential(
+        nn.ConvTranspose2d(1, 4, 2), nn.ReLU(), nn.ConvTranspose2d(4, 4, 2, groups=groups)
+    )
+    found = watched(net, torch.randn(2, 1, 3, 3))
+    assert found == [("2", "input")] if groups == 1 else ("2", "input") not in found

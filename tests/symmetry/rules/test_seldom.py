@@ -71,7 +71,25 @@ BLOCKS = {  # operation on (n, 2, 3) -> groups
     "scattered_in_part": (lambda x: x.scatter(2, x[:, :1].argsort(2), x), []),
 }
 
+
+def misfit(x):
+    """Sums parts of 6 in 4 groups and parts of 4 in 6 groups."""
+    return x.view(-1, 4, 6).softmax(2).flatten(1) + x.view(-1, 6, 4).softmax(2).flatten(1)
+
+
+def grouped_heads(x):
+    """Four heads of queries on two heads of keys, as many as there are numbers in a head."""
+    query = x[:, :24].view(-1, 3, 4, 2).transpose(1, 2)
+    key = x[:, 24:].view(-1, 3, 2, 2).transpose(1, 2)
+    return F.scaled_dot_product_attention(query, key, key.sin(), enable_gqa=True)
+
+
 CASES = {
+    "parts_that_do_not_fit": (misfit, (24,), []),
+    "pixel_shuffle": (lambda x: F.pixel_shuffle(x[:, :, None, None], 2), (8,), [(2, 1)]),
+    "fold": (lambda x: F.fold(x[:, :, None], (2, 2), (2, 2)), (8,), [(2, 1)]),
+    "stack_behind": (lambda x: torch.stack([x, x.sin()], -1), (2, 3), [(2, 1), (3, 2)]),
+    "stack_before_the_last": (lambda x: torch.stack([x, x.sin()], -2), (6,), [(6, 1)]),
     "pixel_unshuffle_of_five_axes": (lambda x: F.pixel_unshuffle(x[:, None, None], 2), (2, 4), []),
     **{name: (op, (6,), [(6, 1)]) for name, op in FREE.items()},
     **{name: (op, (6,), []) for name, op in FIXED.items()},
@@ -88,3 +106,12 @@ def test_seldom_forms_claim_what_is_true_and_no_less(name):
     symmetry = discover_symmetry(net, X, verify=False)
     assert max(changes_of_outputs(net, X, symmetry)) < EXACT
     assert sorted((group.size, group.copies) for group in symmetry.groups) == groups
+
+
+def test_queries_that_share_keys_claim_what_is_true():
+    torch.manual_seed(0)
+    X = torch.randn(8, 3)
+    net = Between(grouped_heads, (36,), X)
+    symmetry = discover_symmetry(net, X, verify=False)
+    assert symmetry.groups
+    assert max(changes_of_outputs(net, X, symmetry)) < EXACT
