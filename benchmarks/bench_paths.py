@@ -80,7 +80,7 @@ def run_case(name: str, quick: bool) -> dict:
     n_pairs = n_nets * (n_nets - 1) // 2
     torch.set_num_threads(1)
     torch.manual_seed(SEED)
-    nets = [MLP(n_features, n_outputs, width, depth, norm) for _ in range(n_nets)]
+    nets = [MLP(n_features, n_outputs, width=width, depth=depth, norm=norm) for _ in range(n_nets)]
     x, y = torch.randn(n, n_features), torch.randint(0, n_outputs, (n,))
     X, labels = x.numpy(), y.numpy()
     LMCScorer().pairwise(nets[:2], X[:64], labels[:64])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection._search import BaseSearchCV
-from sklearn.utils import Bunch, _safe_indexing, check_random_state, get_tags
+from sklearn.utils import _safe_indexing, check_random_state, get_tags
 from sklearn.utils._param_validation import (
     HasMethods,
     Interval,
@@ -14,13 +14,6 @@ from sklearn.utils._param_validation import (
     validate_parameter_constraints,
     validate_params,
 )
-from sklearn.utils._tags import (
-    ClassifierTags,
-    InputTags,
-    RegressorTags,
-    Tags,
-    TargetTags,
-)
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _num_samples, check_is_fitted, validate_data
@@ -29,31 +22,3 @@ try:
     import cloudpickle
 except ImportError:  # older joblib brings its own
     from joblib.externals import cloudpickle
-
-__all__ = [
-    "BaseSearchCV",
-    "Bunch",
-    "ClassifierTags",
-    "FrozenEstimator",
-    "HasMethods",
-    "InputTags",
-    "Interval",
-    "InvalidParameterError",
-    "Options",
-    "Parallel",
-    "RegressorTags",
-    "StrOptions",
-    "Tags",
-    "TargetTags",
-    "_num_samples",
-    "_safe_indexing",
-    "available_if",
-    "check_is_fitted",
-    "check_random_state",
-    "cloudpickle",
-    "delayed",
-    "get_tags",
-    "validate_data",
-    "validate_parameter_constraints",
-    "validate_params",
-]

@@ -6,7 +6,7 @@ import contextlib
 import os
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -26,29 +26,38 @@ if hasattr(os, "register_at_fork"):
 
 
 @contextlib.contextmanager
-def single_thread() -> Iterator[None]:
-    """Run a block with one intra-op thread, so that bits depend on neither n_jobs nor backend.
+def _set(read: Callable, write: Callable, value) -> Iterator[None]:
+    """Set what belongs to the whole process for a block, and put it back.
 
-    The number of threads belongs to the whole process: a reentrant lock keeps concurrent
-    blocks from restoring it under each other.
+    A reentrant lock keeps concurrent blocks from restoring it under each other.
     """
     with _lock:
-        before = torch.get_num_threads()
-        if before != 1:
-            torch.set_num_threads(1)
+        before = read()
+        if before != value:
+            write(value)
         try:
             yield
         finally:
-            if before != 1:
-                torch.set_num_threads(before)
+            if read() != before:
+                write(before)
+
+
+def single_thread() -> contextlib.AbstractContextManager[None]:
+    """Run a block with one intra-op thread, so that bits depend on neither n_jobs nor backend."""
+    return _set(torch.get_num_threads, torch.set_num_threads, 1)
+
+
+def plain_attention() -> contextlib.AbstractContextManager[None]:
+    """Keep torch's transformer layers from a fused path that goes round their sub-modules."""
+    mha = torch.backends.mha
+    return _set(mha.get_fastpath_enabled, mha.set_fastpath_enabled, False)
 
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Seed torch, numpy and random for a block and put every generator back afterwards."""
-    with _lock:
-        torch_state = torch.get_rng_state()
-        cuda_states = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with _lock, torch.random.fork_rng(devices):
         numpy_state = np.random.get_state()
         python_state = random.getstate()
         try:
@@ -62,9 +71,6 @@ def seeded(seed: int) -> Iterator[None]:
             random.seed(seed)
             yield
         finally:
-            torch.set_rng_state(torch_state)
-            if cuda_states is not None:
-                torch.cuda.set_rng_state_all(cuda_states)
             np.random.set_state(numpy_state)
             random.setstate(python_state)
 
@@ -89,32 +95,8 @@ def torch_defaults(dtype: torch.dtype | None = torch.float32) -> Iterator[None]:
         if torch.get_default_device().type != "cpu":
             stack.enter_context(torch.device("cpu"))
         if dtype is not None:
-            stack.enter_context(_default_dtype(dtype))
+            stack.enter_context(_set(torch.get_default_dtype, torch.set_default_dtype, dtype))
         yield
-
-
-@contextlib.contextmanager
-def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    """Set the default dtype, which belongs to the whole process, and put it back."""
-    with _lock:
-        before = torch.get_default_dtype()
-        torch.set_default_dtype(dtype)
-        try:
-            yield
-        finally:
-            torch.set_default_dtype(before)
-
-
-@contextlib.contextmanager
-def plain_attention() -> Iterator[None]:
-    """Keep torch's transformer layers from a fused path that goes round their sub-modules."""
-    with _lock:
-        before = torch.backends.mha.get_fastpath_enabled()
-        torch.backends.mha.set_fastpath_enabled(False)
-        try:
-            yield
-        finally:
-            torch.backends.mha.set_fastpath_enabled(before)
 
 
 def module_device(module: nn.Module) -> torch.device:

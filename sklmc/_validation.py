@@ -13,7 +13,6 @@ import numpy as np
 
 from sklmc._sklearn import (
     InvalidParameterError,
-    StrOptions,
     _num_samples,
     check_random_state,
     validate_parameter_constraints,
@@ -22,10 +21,15 @@ from sklmc._sklearn import (
 LARGEST_RATE = float(np.finfo(np.float32).max)  # learning rate that torch's optimizers can take
 
 
+def _check_kind(value, kind, wanted: str, caller: str, name: str) -> None:
+    """Refuse what is not of a kind; True and False are no numbers."""
+    if isinstance(value, bool) or not isinstance(value, kind):
+        raise TypeError(f"{caller}: '{name}' must be {wanted}, got {value!r}.")
+
+
 def check_alpha(value, caller: str, name: str = "alpha") -> float:
     """Return `value` as a float in [0, 1]."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{caller}: '{name}' must be a number in [0, 1], got {value!r}.")
+    _check_kind(value, numbers.Real, "a number in [0, 1]", caller, name)
     if not 0.0 <= value <= 1.0:
         raise ValueError(
             f"{caller}: '{name}' must lie in [0, 1] (0 is model A, 1 is model B), got {value!r}."
@@ -35,8 +39,7 @@ def check_alpha(value, caller: str, name: str = "alpha") -> float:
 
 def check_integer(value, caller: str, name: str, minimum: int) -> int:
     """Return `value` as an int that is at least `minimum`."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"{caller}: '{name}' must be an integer, got {value!r}.")
+    _check_kind(value, numbers.Integral, "an integer", caller, name)
     if value < minimum:
         raise ValueError(f"{caller}: '{name}' must be at least {minimum}, got {value!r}.")
     return int(value)
@@ -48,7 +51,9 @@ def check_weights(weights, n: int, caller: str, name: str = "weights") -> np.nda
         return np.full(n, 1.0 / n)
     try:
         given = np.asarray(weights)
-        if given.dtype.kind not in "biufO" or not all(map(_is_number, given.flat)):
+        # text that could be read as a number is none
+        plain = all(isinstance(one, (numbers.Number, np.generic)) for one in given.flat)
+        if given.dtype.kind not in "biufO" or not plain:
             raise TypeError
         values = given.astype(np.float64)
     except (TypeError, ValueError, RuntimeError):
@@ -95,7 +100,10 @@ def check_constraints(constraints: Mapping, params: Mapping, caller: str) -> Non
         validate_parameter_constraints(constraints, params, caller_name=caller)
     except InvalidParameterError as error:
         hints = [
-            did_you_mean(params[name], [o for one in found for o in _options(one)])
+            did_you_mean(
+                params[name],
+                [o for one in found for o in sorted(getattr(one, "options", ()), key=str)],
+            )
             for name, found in constraints.items()
             if str(error).startswith(f"The {name!r} parameter")
         ]
@@ -112,9 +120,14 @@ class ChecksParameters:
         check_constraints(self._parameter_constraints, params, type(self).__name__)
 
 
-def _options(constraint) -> list[str]:
-    """Return the words that a constraint of scikit-learn's names."""
-    return sorted(constraint.options) if isinstance(constraint, StrOptions) else []
+class TakesModels(ChecksParameters):
+    """Mixin of estimators that are fitted to models: no table X is looked at."""
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.no_validation = True
+        return tags
 
 
 def check_same_length(X, y, caller: str) -> None:
@@ -152,8 +165,7 @@ def check_flag(value, caller: str, name: str) -> bool:
 
 def check_number(value, caller: str, name: str, minimum=-math.inf, maximum=math.inf) -> float:
     """Return `value` as a float between two bounds, either of them allowed; never NaN."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{caller}: '{name}' must be a number, got {value!r}.")
+    _check_kind(value, numbers.Real, "a number", caller, name)
     if not minimum <= value <= maximum:
         wanted = f"in [{minimum:g}, {maximum:g}]"
         if maximum >= LARGEST_RATE:
@@ -164,13 +176,12 @@ def check_number(value, caller: str, name: str, minimum=-math.inf, maximum=math.
 
 def check_jobs(n_jobs, caller: str) -> int | None:
     """Return a number of jobs as joblib takes it."""
-    if n_jobs is not None and (
-        isinstance(n_jobs, bool) or not isinstance(n_jobs, numbers.Integral)
-    ):
-        raise TypeError(f"{caller}: 'n_jobs' must be an integer or None, got {n_jobs!r}.")
+    if n_jobs is None:
+        return None
+    _check_kind(n_jobs, numbers.Integral, "an integer or None", caller, "n_jobs")
     if n_jobs == 0:
         raise ValueError(f"{caller}: 'n_jobs' must not be 0; None means 1, -1 all processors.")
-    return None if n_jobs is None else int(n_jobs)
+    return int(n_jobs)
 
 
 def check_verbose(verbose, caller: str) -> int:
@@ -191,8 +202,7 @@ def check_seed(random_state, caller: str) -> np.random.RandomState:
 
 def check_path(path, caller: str, name: str = "path") -> Path:
     """Return a path that the system can take."""
-    if not isinstance(path, (str, os.PathLike)):
-        raise TypeError(f"{caller}: '{name}' must be a path, got {path!r}.")
+    _check_kind(path, (str, os.PathLike), "a path", caller, name)
     if "\0" in str(path):
         raise ValueError(f"{caller}: '{name}' holds a zero byte, got {str(path)!r}.")
     return Path(path)
@@ -202,7 +212,9 @@ def check_names(names, caller: str, name: str) -> list[str]:
     """Return one name, or several, as a list of str."""
     if isinstance(names, str):
         return [names]
-    listed = list(names) if _is_collection(names) else [None]
+    listed: list = [None]
+    if isinstance(names, Iterable) and not isinstance(names, (bytes, Mapping, type)):
+        listed = list(names)
     if not all(isinstance(one, str) for one in listed):
         raise TypeError(f"{caller}: '{name}' must be a name or a list of names, got {names!r}.")
     return listed
@@ -210,8 +222,7 @@ def check_names(names, caller: str, name: str) -> list[str]:
 
 def check_mapping(value, caller: str, name: str) -> Mapping:
     """Return `value` if it is a dict or another mapping."""
-    if not isinstance(value, Mapping):
-        raise TypeError(f"{caller}: '{name}' must be a dict, got {value!r}.")
+    _check_kind(value, Mapping, "a dict", caller, name)
     return value
 
 
@@ -233,13 +244,3 @@ def check_array(values, caller: str, name: str, shape: Sequence[int | None]) -> 
     if not fits:
         raise ValueError(f"{caller}: '{name}' must have shape {text}, got {array.shape}.")
     return array
-
-
-def _is_collection(value) -> bool:
-    """Say whether a value is a list of things: no mapping, no text."""
-    return isinstance(value, Iterable) and not isinstance(value, (str, bytes, Mapping, type))
-
-
-def _is_number(value) -> bool:
-    """Say whether a value is a number, and no text that could be read as one."""
-    return isinstance(value, (numbers.Number, np.generic))

@@ -7,13 +7,18 @@ import contextlib
 import pytest
 
 
+def limit_files(size):
+    """Let this process, and its children, write no file longer than so many bytes; None lets it."""
+    resource = pytest.importorskip("resource")
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most if size is None else size, most))
+
+
 @contextlib.contextmanager
 def full_disk(most=20_000):
-    """Let no file grow beyond `most` bytes; child processes take that over."""
-    resource = pytest.importorskip("resource")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+    """Let no file grow beyond `most` bytes."""
+    limit_files(most)
     try:
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        limit_files(None)

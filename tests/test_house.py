@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -145,3 +146,14 @@ def test_import_adds_little_to_what_it_stands_on(tmp_path):
     done = _run_python(code, tmp_path)
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) < 5.0
+
+
+def test_the_tasks_of_the_review_name_files_that_are_there_three_at_most():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    rows = re.findall(r"^\| (?:add|change|find) .*\|$", text, flags=re.MULTILINE)
+    assert len(rows) == 12
+    for row in rows:
+        files = re.findall(r"`([\w/]+\.py)`", row)
+        assert 1 <= len(files) <= 3, row
+        for file in files:
+            assert (ROOT / "sklmc" / file).exists(), file

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from numbers import Integral
 
 import numpy as np
@@ -11,24 +12,18 @@ from sklearn.utils.metadata_routing import UNUSED
 from tqdm.auto import tqdm
 
 from sklmc._sklearn import Interval, StrOptions, check_is_fitted
-from sklmc._validation import ChecksParameters, check_names, did_you_mean
+from sklmc._validation import TakesModels, check_names, did_you_mean
 from sklmc.alignment._methods import METHODS
 from sklmc.alignment._problem import Match, Problem
-from sklmc.alignment._similarity import similarity_frame
+from sklmc.alignment._weight import similarity_frame
 from sklmc.exceptions import SymmetryError
-from sklmc.models import (
-    ModelView,
-    check_compatible,
-    read_data,
-    state_fingerprint,
-    view,
-)
+from sklmc.models import ModelView, check_compatible, read_data, state_fingerprint, view
 from sklmc.symmetry import PermutationSymmetry, cached_symmetry
 
 WAYS_OUT = {"X": "pass samples as the nets take them", "y": "pass labels"}
 
 
-class PermutationAligner(ChecksParameters, BaseEstimator):
+class PermutationAligner(TakesModels, BaseEstimator):
     """Re-base a model B onto a model A by permuting B's hidden units.
 
     A net computes the same function after its hidden units are permuted. Among all these copies
@@ -247,10 +242,15 @@ class PermutationAligner(ChecksParameters, BaseEstimator):
             permutation = symmetry.permutation(dict(found))
             match = Match({}, [np.nan], getattr(self.method, "__name__", "callable"))
         else:
+            problem = self._problem(a, b, symmetry, start, inputs, target)
             with tqdm(desc=caller, disable=self.verbose < 1, unit="gain") as bar:
-                match = METHODS[self.method].match(
-                    self._problem(a, b, symmetry, start, inputs, target, _progress(bar))
-                )
+
+                def show(what: str, value: float) -> None:
+                    bar.set_description(what, refresh=False)
+                    bar.set_postfix(objective=f"{value:.6g}", refresh=False)
+                    bar.update()
+
+                match = METHODS[self.method].match(replace(problem, progress=show))
             permutation = symmetry.permutation(match.perms).compose(start)
         record = {
             "method": match.method,
@@ -304,7 +304,7 @@ class PermutationAligner(ChecksParameters, BaseEstimator):
             a.check_logits()
         return read_data(a, X, y)
 
-    def _problem(self, a, b, symmetry, start, inputs, target, progress) -> Problem:
+    def _problem(self, a, b, symmetry, start, inputs, target) -> Problem:
         """Return what a method works on."""
         caller = type(self).__name__
         frozen = check_names(self.freeze, caller, "freeze")
@@ -316,22 +316,11 @@ class PermutationAligner(ChecksParameters, BaseEstimator):
                     f"groups are {', '.join(map(repr, known)) or 'none'}."
                     f"{did_you_mean(name, known)}"
                 )
-        return Problem(
-            a=a,
-            b=b,
-            symmetry=symmetry,
-            state_b=symmetry.apply_state(b.state, start),
-            groups=[group for group in symmetry.groups if group.name not in frozen],
-            inputs=inputs,
-            target=target,
-            statistic=self.statistic,
-            refine=self.refine,
-            n_init=self.n_init,
-            max_iter=self.max_iter,
-            random_state=self.random_state,
-            n_jobs=self.n_jobs,
-            progress=progress if self.verbose else None,
-        )
+        groups = [group for group in symmetry.groups if group.name not in frozen]
+        settings = ("statistic", "refine", "n_init", "max_iter", "random_state", "n_jobs")
+        own = {name: getattr(self, name) for name in settings}
+        state_b = symmetry.apply_state(b.state, start)
+        return Problem(a, b, symmetry, state_b, groups, inputs, target, **own)
 
     def transform(self, model):
         """Return a copy of a model with its hidden units permuted as B's were.
@@ -385,21 +374,3 @@ class PermutationAligner(ChecksParameters, BaseEstimator):
             B with its hidden units permuted.
         """
         return self.fit(model_a, model_b, X, y).transform(model_b)
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array = False
-        tags.no_validation = True
-        tags.non_deterministic = False
-        return tags
-
-
-def _progress(bar) -> Callable[[str, float], None]:
-    """Return a callback that moves a progress bar on."""
-
-    def show(what: str, value: float) -> None:
-        bar.set_description(what, refresh=False)
-        bar.set_postfix(objective=f"{value:.6g}", refresh=False)
-        bar.update()
-
-    return show

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 
 from sklmc._sklearn import check_random_state
 from sklmc.alignment._activation import match_by_activation
-from sklmc.alignment._midpoint import Midpoint
 from sklmc.alignment._problem import Match, Problem
-from sklmc.alignment._straight_through import cost_per_row, match_straight_through
+from sklmc.alignment._straight_through import Midpoint, cost_per_row, match_straight_through
 from sklmc.alignment._weight import match_by_weight
 
 CHOICE_SHARE = 0.5  # of X that only chooses among the candidates of "auto"
@@ -39,13 +39,11 @@ def match_by_trial(problem: Problem) -> Match:
             value = midpoint.distance(state, choice.inputs)
         else:
             value = midpoint.loss(state, choice.inputs, choice.target)
-        if problem.progress is not None:
-            problem.progress(name, -value)
+        problem.progress(name, -value)
         return value
 
     best, lowest = None, np.inf
-    for name, candidate in _list_candidates(fit):
-        match = candidate()
+    for name, match in _run_candidates(fit):
         if problem.is_solved(match.perms):  # a copy of A: no midpoint says more
             return replace(match, method=name)
         value = badness(name, match)
@@ -83,34 +81,17 @@ def _count_affordable_rows(problem: Problem) -> int:
     return n_rows if n_rows >= min(n, LEARNING_ROWS) else 0
 
 
-def _list_candidates(problem: Problem) -> list[tuple[str, Callable[[], Match]]]:
-    """Return the members of the portfolio, the surest first: it wins ties."""
-    watched = [
-        (f"activation ({statistic}){', then weight' if refine else ''}", statistic, refine)
-        for statistic in ("correlation", "moment")
-        for refine in (False, True)
-    ]
-    restarts = check_random_state(problem.random_state).randint(2**31 - 1, size=2)
-    return [
-        ("weight", lambda: match_by_weight(problem)),
-        ("weight, from the identity", lambda: match_by_weight(problem, one_sided=False)),
-        *(
-            (
-                f"weight, random start {i}",
-                lambda s=int(seed): match_by_weight(_add_start(problem, s)),
-            )
-            for i, seed in enumerate(restarts)
-        ),
-        *(
-            (name, lambda s=s, r=r: match_by_activation(replace(problem, statistic=s, refine=r)))
-            for name, s, r in watched
-        ),
-    ]
-
-
-def _add_start(problem: Problem, seed: int) -> Problem:
-    """Return the problem with one more start, drawn from a seed."""
-    return replace(problem, n_init=2, random_state=seed)
+def _run_candidates(problem: Problem) -> Iterator[tuple[str, Match]]:
+    """Yield what the members of the portfolio find, the surest first: it wins ties."""
+    seeds = check_random_state(problem.random_state).randint(2**31 - 1, size=2).tolist()
+    yield "weight", match_by_weight(problem)
+    yield "weight, from the identity", match_by_weight(problem, one_sided=False)
+    for i, seed in enumerate(seeds):
+        more = replace(problem, n_init=2, random_state=seed)
+        yield f"weight, random start {i}", match_by_weight(more)
+    for statistic, refine in itertools.product(("correlation", "moment"), (False, True)):
+        name = f"activation ({statistic}){', then weight' if refine else ''}"
+        yield name, match_by_activation(replace(problem, statistic=statistic, refine=refine))
 
 
 def _split(problem: Problem) -> tuple[Problem, Problem]:

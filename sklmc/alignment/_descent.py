@@ -8,10 +8,9 @@ from functools import reduce
 
 import numpy as np
 import torch
+from scipy.optimize import linear_sum_assignment
 
-from sklmc.alignment._assignment import assign, assigned_value
-from sklmc.alignment._block_pair import BlockPair
-from sklmc.alignment._moment_pair import MomentPair
+from sklmc.alignment._tensor_pairs import TensorPair, permute_dim
 
 # Shares of sum |a| |b|. A gain read off float32 Gram matrices is trusted above the first; below
 # it the objective itself decides, and must rise by more than the second.
@@ -31,10 +30,6 @@ class DescentResult:
     @property
     def objective(self) -> float:
         return self.objective_path[-1]
-
-    @property
-    def n_iter(self) -> int:
-        return len(self.objective_path) - 1
 
 
 class CoordinateDescent:
@@ -66,7 +61,7 @@ class CoordinateDescent:
     objective rises.
     """
 
-    def __init__(self, pairs: Sequence[BlockPair | MomentPair], groups: Sequence):
+    def __init__(self, pairs: Sequence[TensorPair], groups: Sequence):
         self.pairs = list(pairs)
         moved = set().union(*(pair.free for pair in self.pairs)) if self.pairs else set()
         self.groups = [group for group in groups if group.name in moved]
@@ -75,6 +70,13 @@ class CoordinateDescent:
         self._blocks = {
             group.name: [i for i, pair in enumerate(self.pairs) if group.name in pair.free]
             for group in self.groups
+        }
+        # blocks that one group, on one dim, is all that moves
+        self._alone = {
+            name: [
+                i for i in of if self.pairs[i].free == {name} and len(self.pairs[i].dims(name)) == 1
+            ]
+            for name, of in self._blocks.items()
         }
         self._children = {
             group.name: [g.name for g in self.groups if group.name in g.within]
@@ -97,7 +99,7 @@ class CoordinateDescent:
         *,
         one_sided: bool = True,
         rng: np.random.RandomState | None = None,
-        progress: Callable[[float], None] | None = None,
+        progress: Callable[[float], object] = lambda value: None,
     ) -> DescentResult:
         """Sweep from `start` until a sweep gains nothing; `rng` shuffles the order of groups."""
         self.perms = {name: perm.copy() for name, perm in start.items()}
@@ -113,8 +115,7 @@ class CoordinateDescent:
             gained = value > path[-1] + self.tol
             if gained:
                 path.append(value)
-                if progress is not None:
-                    progress(value)
+                progress(value)
             return gained
 
         sweeps = 0
@@ -231,27 +232,20 @@ class CoordinateDescent:
 
         Blocks that no other group moves are summed once: their sum only changes its columns.
         """
-        alone = [i for i in blocks if self._is_alone(name, i)]
-        shared = [self._gram(name, i) for i in blocks if i not in alone]
-        if len(alone) > 1 and len(alone) == sum(
-            self._is_alone(name, i) for i in self._blocks[name]
-        ):
+        alone = [i for i in blocks if i in self._alone[name]]
+        kept = [i for i in blocks if i not in alone]
+        if len(alone) > 1 and len(alone) == len(self._alone[name]):
             key = (name, ALONE)
             if key not in self._grams:
                 self._grams[key] = reduce(np.add, (self._compute_gram(name, i) for i in alone))
-            shared.append(self._grams[key])
+            grams = [*(self._gram(name, i) for i in kept), self._grams[key]]
         else:
-            shared += [self._gram(name, i) for i in alone]
+            grams = [self._gram(name, i) for i in kept + alone]
         size = self.perms[name].shape[-1]
         total = np.zeros((*self.perms[name].shape[:-1], size, size))
-        for gram in shared:
+        for gram in grams:
             total += gram
         return total
-
-    def _is_alone(self, name: str, index: int) -> bool:
-        """Whether one group, on one dim, is all that moves a block."""
-        pair = self.pairs[index]
-        return pair.free == {name} and len(pair.dims(name)) == 1
 
     def _gram(self, name: str, index: int) -> np.ndarray:
         """Return the Gram matrix of one block for one group, from the cache where it is fresh."""
@@ -272,9 +266,10 @@ class CoordinateDescent:
             self._grams[name, ALONE] = _columns(self._grams[name, ALONE], perm)
         self.perms[name] = np.take_along_axis(self.perms[name], perm, axis=-1)
         for child in self._children[name]:
-            self.perms[child] = _carry(
-                self.perms[child], perm, self.within[child], name, self.within[name]
-            )
+            # the inner permutations go along with the index that they belong to
+            dims = [self.within[child].index(outer) for outer in (*self.within[name], name)]
+            inner = permute_dim(torch.from_numpy(self.perms[child]), torch.from_numpy(perm), dims)
+            self.perms[child] = inner.numpy()
 
     def _permute_block(self, index: int, name: str, perm: np.ndarray) -> None:
         """Permute one block; what is known of it follows a small move and is lost in a large."""
@@ -329,16 +324,29 @@ class CoordinateDescent:
         self.perms, self._grams, self._stale = dict(perms), dict(grams), set(stale)
 
 
+def assign(gain: np.ndarray) -> np.ndarray:
+    """Return the permutations that maximise ``sum_i gain[..., i, perm[..., i]]``.
+
+    Row and column means do not move the optimum; without them, a gain dominated by one rank
+    (uncentred moments) sends the solver on long augmenting paths.
+    """
+    size = gain.shape[-1]
+    flat = np.asarray(gain, dtype=np.float64).reshape(-1, size, size)
+    perms = np.empty(flat.shape[:2], dtype=np.int64)
+    for index, matrix in enumerate(flat):
+        cost = matrix.mean(axis=0) - matrix  # negated here: maximize=True would copy it once more
+        cost += matrix.mean(axis=1, keepdims=True)
+        perms[index] = linear_sum_assignment(cost)[1]
+    return perms.reshape(gain.shape[:-1])
+
+
+def assigned_value(gain: np.ndarray, perms: np.ndarray) -> np.ndarray:
+    """Return ``sum_i gain[..., i, perm[..., i]]`` for each leading index."""
+    return np.take_along_axis(gain, perms[..., None], axis=-1)[..., 0].sum(axis=-1)
+
+
 def _columns(gram: np.ndarray, perm: np.ndarray) -> np.ndarray:
     """Reorder B's side of a Gram matrix."""
     if perm.ndim == 1:
         return gram.take(perm, axis=-1)
     return np.take_along_axis(gram, perm[..., None, :], axis=-1)
-
-
-def _carry(inner, perm, inner_within, name, outer_within) -> np.ndarray:
-    """Reorder the inner permutations of a group along with its own index."""
-    axes = [inner_within.index(outer) for outer in (*outer_within, name)]
-    shape = [inner.shape[axis] if axis in axes else 1 for axis in range(inner.ndim)]
-    index = perm.transpose(np.argsort(axes)).reshape(shape)
-    return np.take_along_axis(inner, np.broadcast_to(index, inner.shape), axis=axes[-1])

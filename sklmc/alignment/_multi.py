@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from numbers import Integral
 
 import numpy as np
@@ -18,16 +19,18 @@ from sklmc._sklearn import (
     check_random_state,
     delayed,
 )
-from sklmc._validation import ChecksParameters, check_models
+from sklmc._validation import TakesModels, check_models, check_option
 from sklmc.alignment._aligner import PermutationAligner
-from sklmc.alignment._block_pair import block_pairs
 from sklmc.alignment._methods import METHODS
+from sklmc.alignment._tensor_pairs import block_pairs
 from sklmc.alignment._weight import match_weights
 from sklmc.models import average_states, check_compatible, view
 from sklmc.symmetry import cached_symmetry
 
+ALIGNER_NAMES = (*METHODS, "merge_many")  # what other rooms take as `aligner`
 
-class MultiAligner(ChecksParameters, BaseEstimator):
+
+class MultiAligner(TakesModels, BaseEstimator):
     """Bring any number of models into one common frame by permuting their hidden units.
 
     Every model gets one permutation; moving from model j's frame to model i's is
@@ -201,7 +204,7 @@ class MultiAligner(ChecksParameters, BaseEstimator):
         path = [mean_inner_product(moved, symmetry)]
         if self.method == "merge_many":
             groups = [g for g in symmetry.groups if g.name not in set(aligner.freeze)]
-            permutations, path = self._merge_many(states, moved, permutations, symmetry, groups)
+            self._merge_many(states, moved, permutations, path, symmetry, groups)
         self.symmetry_ = symmetry
         self.permutations_ = permutations
         self.objective_path_ = np.asarray(path)
@@ -209,10 +212,12 @@ class MultiAligner(ChecksParameters, BaseEstimator):
         self.n_iter_ = len(path) - 1
         return self
 
-    def _merge_many(self, states, moved, permutations, symmetry, groups):
-        """Align each model to the mean of the others, round after round, until none moves."""
+    def _merge_many(self, states, moved, permutations, path, symmetry, groups) -> None:
+        """Align each model to the mean of the others, round after round, until none moves.
+
+        `moved`, `permutations` and the objective's `path` are brought up to date.
+        """
         rng = check_random_state(self.random_state)
-        permutations, path = list(permutations), [mean_inner_product(moved, symmetry)]
         rounds = tqdm(
             range(self.max_iter), desc="merge_many", disable=self.verbose < 1, unit="round"
         )
@@ -221,16 +226,8 @@ class MultiAligner(ChecksParameters, BaseEstimator):
             for index in rng.permutation(len(states)):
                 others = [state for i, state in enumerate(moved) if i != index]
                 mean = average_states(others, [1 / len(others)] * len(others))
-                step = symmetry.permutation(
-                    match_weights(
-                        mean,
-                        moved[index],
-                        symmetry,
-                        start=dict(symmetry.identity()),
-                        groups=groups,
-                        one_sided=False,
-                    ).perms
-                )
+                found = match_weights(mean, moved[index], symmetry, groups=groups, one_sided=False)
+                step = symmetry.permutation(found.perms)
                 if step.n_moved:
                     n_moved += step.n_moved
                     permutations[index] = step.compose(permutations[index])
@@ -240,7 +237,6 @@ class MultiAligner(ChecksParameters, BaseEstimator):
             if n_moved == 0 or value <= path[-1]:
                 break
             path.append(value)
-        return permutations, path
 
     def transform(self, models):
         """Return copies of the models in the common frame.
@@ -255,7 +251,8 @@ class MultiAligner(ChecksParameters, BaseEstimator):
         models : list, same kinds
             Each computes the same function as before.
         """
-        return self._apply(models, self._get_permutations())
+        check_is_fitted(self)
+        return self._apply(models, self.permutations_)
 
     def inverse_transform(self, models):
         """Undo `transform`.
@@ -270,7 +267,8 @@ class MultiAligner(ChecksParameters, BaseEstimator):
         models : list, same kinds
             Each in its own frame, bit for bit.
         """
-        return self._apply(models, [p.inverse() for p in self._get_permutations()])
+        check_is_fitted(self)
+        return self._apply(models, [p.inverse() for p in self.permutations_])
 
     def fit_transform(self, models, X=None, y=None):
         """Fit, then return the models in the common frame.
@@ -306,43 +304,21 @@ class MultiAligner(ChecksParameters, BaseEstimator):
             weights as they are (``identity``), in the common frame (``common``) and after weight
             matching of this pair alone (``pairwise``).
         """
-        permutations = self._get_permutations()
+        check_is_fitted(self)
         symmetry = self.symmetry_
         looks = self._views(models)
         check_compatible(looks, type(self).__name__)
         for look in looks:
             symmetry.check(look)
         states = [look.state for look in looks]
-        moved = [symmetry.apply_state(s, p) for s, p in zip(states, permutations)]
+        moved = [symmetry.apply_state(s, p) for s, p in zip(states, self.permutations_)]
         rows = []
-        for i in range(len(states)):
-            for j in range(i + 1, len(states)):
-                pair = match_weights(
-                    states[i],
-                    states[j],
-                    symmetry,
-                    start=dict(symmetry.identity()),
-                    groups=symmetry.groups,
-                )
-                as_given = inner_product(states[i], states[j], symmetry)
-                common = inner_product(moved[i], moved[j], symmetry)
-                rows.append((i, j, as_given, common, pair.objective))
+        for i, j in itertools.combinations(range(len(states)), 2):
+            pair = match_weights(states[i], states[j], symmetry)
+            as_given = inner_product(states[i], states[j], symmetry)
+            common = inner_product(moved[i], moved[j], symmetry)
+            rows.append((i, j, as_given, common, pair.objective))
         return pd.DataFrame(rows, columns=["model_a", "model_b", "identity", "common", "pairwise"])
-
-    def _get_permutations(self):
-        """Return the permutations, or say that there are none yet."""
-        check_is_fitted(self)
-        return self.permutations_
-
-    def _as_many(self, models) -> list:
-        """Refuse a list of another length than the fit's."""
-        models = check_models(models, type(self).__name__)
-        if len(models) != len(self.permutations_):
-            raise ValueError(
-                f"{type(self).__name__}: 'models' must be the {len(self.permutations_)} models of "
-                f"the fit, in the same order; got {len(models)}."
-            )
-        return models
 
     def _apply(self, models, permutations) -> list:
         """Apply one permutation to each model."""
@@ -350,16 +326,14 @@ class MultiAligner(ChecksParameters, BaseEstimator):
         return [self.symmetry_.apply(look, p) for look, p in zip(looks, permutations)]
 
     def _views(self, models) -> list:
-        """Return what the other rooms may know of the models, each under its own name."""
-        caller, models = type(self).__name__, self._as_many(models)
+        """Return views of as many models as the fit had, each under its own name."""
+        caller, models = type(self).__name__, check_models(models, type(self).__name__)
+        if len(models) != len(self.permutations_):
+            raise ValueError(
+                f"{caller}: 'models' must be the {len(self.permutations_)} models of "
+                f"the fit, in the same order; got {len(models)}."
+            )
         return [view(m, caller=caller, name=f"models[{i}]") for i, m in enumerate(models)]
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array = False
-        tags.no_validation = True
-        tags.non_deterministic = False
-        return tags
 
 
 def inner_product(a, b, symmetry) -> float:
@@ -378,3 +352,21 @@ def mean_inner_product(states, symmetry) -> float:
     }
     squares = sum(inner_product(state, state, symmetry) for state in states)
     return (inner_product(total, total, symmetry) - squares) / (n * (n - 1))
+
+
+def check_aligner(aligner, caller: str):
+    """Return `aligner` if it is a name, an aligner with its own settings, or None."""
+    if isinstance(aligner, type):
+        raise TypeError(
+            f"{caller}: 'aligner' is the class {aligner.__name__}; pass an instance of it."
+        )
+    if not (hasattr(aligner, "fit") and hasattr(aligner, "transform")):
+        check_option(aligner, [*ALIGNER_NAMES, None], caller, "aligner")
+    return aligner
+
+
+def make_aligner(name: str) -> PermutationAligner | MultiAligner:
+    """Return the aligner of a method's name, with a fixed seed: the same call, the same result."""
+    if name == "merge_many":
+        return MultiAligner("merge_many", random_state=0)
+    return PermutationAligner(name, random_state=0)

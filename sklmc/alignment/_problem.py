@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -32,7 +33,7 @@ class Problem:
     max_iter: int = 100
     random_state: object = None
     n_jobs: int | None = None
-    progress: Callable[[str, float], None] | None = None
+    progress: Callable[[str, float], object] = lambda what, value: None
 
     def identity(self) -> dict[str, np.ndarray]:
         """Return index arrays that move nothing."""
@@ -58,10 +59,9 @@ class Problem:
         moved = self.move_state(perms)
         return all(torch.equal(tensor, moved[name]) for name, tensor in self.a.state.items())
 
-    def report(self, what: str) -> Callable[[float], None] | None:
+    def report(self, what: str) -> Callable[[float], object]:
         """Return a callback for the progress bar under the name of a method."""
-        progress = self.progress
-        return None if progress is None else lambda value: progress(what, value)
+        return partial(self.progress, what)
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
+from torch import nn
+from torch.func import functional_call
 
 from sklmc._sklearn import check_random_state
 from sklmc._torch import single_thread, to_device
-from sklmc.alignment._block_pair import block_pairs
 from sklmc.alignment._descent import CoordinateDescent
-from sklmc.alignment._midpoint import Midpoint
 from sklmc.alignment._problem import Match, Problem
+from sklmc.alignment._tensor_pairs import block_pairs
 from sklmc.alignment._weight import match_weights
-from sklmc.models import count_multiply_adds, per_sample_loss
+from sklmc.models import count_multiply_adds, per_sample_loss, private_copy
 
 BATCH_SIZE = 100
 STEPS_PER_MATCH = 2  # gradient steps between two searches for the nearest permutation
@@ -37,7 +40,9 @@ def match_straight_through(problem: Problem) -> Match:
     def value_of(perms) -> float:
         return -midpoint.loss(problem.move_state(perms), problem.inputs, problem.target)
 
-    starts = _starts(problem)
+    states = problem.a.state, problem.state_b
+    by_weight = match_weights(*states, problem.symmetry, groups=problem.groups)
+    starts = [by_weight.perms, problem.identity()]  # weight matching first: it wins ties
     values = [value_of(start) for start in starts]
     for start, value in zip(starts, values):
         if problem.is_solved(start):
@@ -55,11 +60,8 @@ def match_straight_through(problem: Problem) -> Match:
     steps = waited = 0
     for _ in range(problem.max_iter):
         rows = torch.from_numpy(order.permutation(len(problem.target)))
-        targets = problem.target[rows]
-        done = 0
-        for args in problem.inputs[rows].blocks(BATCH_SIZE):
-            target = targets[done : done + len(args[0])]
-            done += len(target)
+        batches = problem.inputs[rows].blocks(BATCH_SIZE)
+        for args, target in zip(batches, problem.target[rows].split(BATCH_SIZE)):
             with single_thread():
                 if steps % STEPS_PER_MATCH == 0:
                     perms = _nearest(problem, free, perms)
@@ -79,8 +81,7 @@ def match_straight_through(problem: Problem) -> Match:
         if value > path[-1]:
             path.append(value)
             best, waited = perms, 0
-        if report is not None:
-            report(value)
+        report(value)
         if waited >= PATIENCE or not np.isfinite(value):
             break
     return Match(best, path, "straight_through")
@@ -104,23 +105,64 @@ def cost_per_row(problem: Problem) -> float:
     )
 
 
-def _starts(problem: Problem) -> list[dict[str, np.ndarray]]:
-    """Return where a run may begin, weight matching first: it wins ties."""
-    by_weight = match_weights(
-        problem.a.state,
-        problem.state_b,
-        problem.symmetry,
-        start=problem.identity(),
-        groups=problem.groups,
-    ).perms
-    return [by_weight, problem.identity()]
-
-
 def _nearest(problem: Problem, free, perms):
     """Return the permutations of B nearest to the free weights, searched from the present ones."""
-    target = {name: free[name].detach() if name in free else tensor for name, tensor in
-              problem.state_b.items()}  # fmt: skip
+    target = problem.state_b | {name: tensor.detach() for name, tensor in free.items()}
     with single_thread():
         pairs = block_pairs(target, problem.state_b, problem.symmetry)
         descent = CoordinateDescent(pairs, problem.groups)
         return descent.run(perms, MATCH_SWEEPS, one_sided=False).perms
+
+
+class Midpoint:
+    """Runs A's module with other weights; batch norm uses the statistics of each batch.
+
+    Averaged running statistics do not belong to averaged weights: scored with them, every
+    alignment of a batch-norm net looks equally bad.
+    """
+
+    def __init__(self, problem: Problem):
+        self.problem = problem
+        self.module = private_copy(problem.a.original)
+        for part in self.module.modules():
+            if isinstance(part, nn.modules.batchnorm._BatchNorm):
+                part.running_mean = part.running_var = part.num_batches_tracked = None
+                part.track_running_stats = False
+        self._names = {name for name, _ in self.module.named_parameters(remove_duplicate=False)}
+
+    def between(self, b: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Return the parameters halfway between A and the state `b`."""
+        a = self.problem.a.state
+        return {name: torch.lerp(a[name], b[name], 0.5) for name in self._names}
+
+    def outputs(self, parameters: Mapping[str, torch.Tensor], args) -> torch.Tensor:
+        """Run one batch."""
+        output = functional_call(self.module, dict(parameters), args, tie_weights=False)
+        return output[0] if isinstance(output, tuple) else output
+
+    def loss(self, b: Mapping[str, torch.Tensor], inputs, target: torch.Tensor) -> float:
+        """Return the mean loss halfway between A and the state `b`."""
+        return float(per_sample_loss(self._predict(self.between(b), inputs), target, "auto").mean())
+
+    def distance(self, b: Mapping[str, torch.Tensor], inputs) -> float:
+        """Return how far the midpoint's outputs are from the mean of A's and B's, relative.
+
+        One factor between the two is left free: a smaller scale of all outputs is no failure of
+        the alignment.
+        """
+        a = {name: self.problem.a.state[name] for name in self._names}
+        ends = [self._predict(state, inputs).double() for state in (a, dict(b))]
+        wanted = (ends[0] + ends[1]) / 2
+        middle = self._predict(self.between(b), inputs).double()
+        wanted, middle = wanted - wanted.mean(dim=0), middle - middle.mean(dim=0)
+        size = float(wanted.square().sum() * middle.square().sum())
+        cosine = float((wanted * middle).sum()) / size**0.5 if size > 0 else 0.0
+        return 1.0 - cosine
+
+    def _predict(self, parameters, inputs) -> torch.Tensor:
+        """Run all inputs in blocks."""
+        device = self.problem.a.device
+        parameters = {name: parameters[name] for name in self._names}
+        with torch.no_grad(), single_thread():
+            batches = (to_device(args, device) for args in inputs.blocks())
+            return torch.cat([self.outputs(parameters, batch).cpu() for batch in batches])

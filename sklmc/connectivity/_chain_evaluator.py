@@ -12,32 +12,23 @@ from sklmc.connectivity._path_evaluator import Overrides, PathEvaluator
 from sklmc.models import ModelView, find_chain, read_once
 
 # Activations are laid out (..., units, samples): sums over units then run over whole rows.
-POINTWISE = (
-    nn.CELU,
-    nn.ELU,
-    nn.GELU,
-    nn.Hardsigmoid,
-    nn.Hardswish,
-    nn.Hardtanh,
-    nn.LeakyReLU,
-    nn.LogSigmoid,
-    nn.Mish,
-    nn.ReLU,
-    nn.ReLU6,
-    nn.SELU,
-    nn.SiLU,
-    nn.Sigmoid,
-    nn.Softplus,
-    nn.Softsign,
-    nn.Tanh,
+NOT_POINTWISE = (
+    "GLU",
+    "LogSoftmax",
+    "MultiheadAttention",
+    "PReLU",
+    "Softmax",
+    "Softmax2d",
+    "Softmin",
+)
+POINTWISE = tuple(
+    getattr(nn, name) for name in nn.modules.activation.__all__ if name not in NOT_POINTWISE
 )
 NOTHING = (nn.AlphaDropout, nn.Dropout, nn.Identity)  # in eval mode
 CACHE_BYTES = 5 * 2**18  # what the activations of one call may take: about a core's own cache
 MIN_ROWS, MAX_ROWS = 128, 2048
 GROUP_OUTPUTS = 2**18  # outputs whose losses are worked out in one go
-WEIGHT_SHARE = (
-    4  # rows are at least this many times (weights / units): interpolating them costs too
-)
+WEIGHT_SHARE = 4  # rows are at least so many times weights / units: interpolating costs too
 
 
 class ChainEvaluator(PathEvaluator):
@@ -46,8 +37,6 @@ class ChainEvaluator(PathEvaluator):
     The first layer's outputs are computed once per net; weights of the other layers are
     interpolated for all alphas of a pair at once.
     """
-
-    name = "chain"
 
     def __init__(self, skeleton, states, alphas, classify, layers: Sequence[str]):
         super().__init__(skeleton, states[:1], alphas, classify)
@@ -131,7 +120,9 @@ class ChainEvaluator(PathEvaluator):
         """Run all steps on x (batch, units, rows), which is overwritten if it is our own."""
         for layer, part in self.steps:
             if isinstance(part, nn.Linear):
-                x, own = _linear(x, weights[f"{layer}.weight"], weights.get(f"{layer}.bias")), True
+                weight, bias = weights[f"{layer}.weight"], weights.get(f"{layer}.bias")
+                x = torch.bmm(weight, x) if bias is None else torch.baddbmm(bias, weight, x)
+                own = True
             elif isinstance(part, nn.LayerNorm):
                 x, own = _layer_norm(x, part, layer, weights, own), True
             elif isinstance(part, nn.BatchNorm1d):
@@ -206,14 +197,14 @@ def _permuted_copies(weights) -> list[tuple[int, torch.Tensor] | None]:
         table = weight if bias is None else torch.cat([weight, bias[:, None]], dim=1)
         rows = [row.tobytes() for row in table.cpu().contiguous().view(torch.uint8).numpy()]
         where = {row: unit for unit, row in enumerate(rows)}
-        source = seen.get(frozenset(where)) if len(where) == len(rows) else None
-        if source is None:
-            if len(where) == len(rows):
-                seen[frozenset(where)] = (k, where)
+        source, units = k, where
+        if len(where) == len(rows):  # equal units could not be told apart
+            source, units = seen.setdefault(frozenset(where), (k, where))
+        if source == k:
             found.append(None)
         else:
-            order = torch.tensor([source[1][row] for row in rows], device=weight.device)
-            found.append((source[0], order))
+            order = torch.tensor([units[row] for row in rows], device=weight.device)
+            found.append((source, order))
     return found
 
 
@@ -221,11 +212,6 @@ def _column_stack(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
     """Stack a tensor of all nets; vectors become columns, to go with (units, rows)."""
     stack = torch.stack(list(tensors))
     return stack if stack.ndim == 3 else stack[:, :, None]
-
-
-def _linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    """Return weight @ x + bias for batches of (out, in) and (in, rows)."""
-    return torch.bmm(weight, x) if bias is None else torch.baddbmm(bias, weight, x)
 
 
 def _layer_norm(

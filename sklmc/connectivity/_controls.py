@@ -9,7 +9,7 @@ from sklearn.base import clone
 from sklmc._validation import check_integer, check_seed
 from sklmc.connectivity._path_score import PathScore
 from sklmc.connectivity._scorer import check_scorer
-from sklmc.models import ModelView, check_compatible, common_input, see_through, view
+from sklmc.models import ModelView, check_compatible, view_through
 from sklmc.symmetry import discover_symmetry
 
 MAX_SEED = np.iinfo(np.int32).max
@@ -73,21 +73,18 @@ def path_controls(
     rng = check_seed(random_state, caller)
     seeds = rng.randint(MAX_SEED, size=2 * n_repeats).tolist()
     names = ["model_a", "model_b"]
-    seen = [see_through(model) for model in (model_a, model_b)]
-    X_seen = common_input([earlier for earlier, _ in seen], X, caller, names)
-    looks = [view(model, caller=caller, name=name) for (_, model), name in zip(seen, names)]
-    check_compatible(looks, caller, names)
-    a, b = looks
+    models = [model_a, model_b]
+    (a, b), earlier, X_seen = view_through(models, X, caller, names)
+    check_compatible([a, b], caller, names)
     bare = clone(scorer).set_params(aligner=None)
     symmetry = discover_symmetry(b.model, X_seen)
     moved = [
         symmetry.apply(b.model, symmetry.random_permutation(seed)) for seed in seeds[:n_repeats]
     ]
     away = [_random_step(a, b, seed) for seed in seeds[n_repeats:]]
-    if seen[0][0] and isinstance(bare.calibration, tuple):
+    if earlier[0] and isinstance(bare.calibration, tuple):
         X_cal, y_cal = bare.calibration
-        cal_seen = common_input([earlier for earlier, _ in seen], X_cal, caller, names)
-        bare.set_params(calibration=(cal_seen, y_cal))
+        bare.set_params(calibration=(view_through(models, X_cal, caller, names)[2], y_cal))
     return {
         "path": scorer.path(model_a, model_b, X, y),
         "random_permutation": [bare.path(a.model, other, X_seen, y) for other in moved],

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import hashlib
+import inspect
+import itertools
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,139 +20,124 @@ from tqdm.auto import tqdm
 
 from sklmc._sklearn import Parallel, delayed
 from sklmc._validation import check_same_length
-from sklmc.connectivity._pairwise_score import PairwiseScore
-from sklmc.connectivity._path_job import (
-    Curves,
-    PathJob,
-    cut_into_tasks,
-    make_plan,
-    takes_all_models,
-)
+from sklmc.alignment import check_aligner, make_aligner
+from sklmc.connectivity._path_job import Curves, PathJob, cut_into_tasks, make_plan
 from sklmc.connectivity._path_losses import Samples
 from sklmc.connectivity._path_score import alpha_grid
 from sklmc.connectivity._population import Population
 from sklmc.connectivity._score_cache import check_aligner_seed, keep_curves, score_key
-from sklmc.estimators._labels import label_points
+from sklmc.estimators._points import label_points
 from sklmc.exceptions import NonFiniteLossWarning, PairFailedWarning, StaleStatisticsWarning
 from sklmc.merging import tracked_norms
 from sklmc.models import (
     ModelView,
     check_compatible,
-    common_input,
     is_classification,
     open_folder,
     read_labelled_data,
-    see_through,
     transform,
     view,
+    view_through,
 )
 
 GRID = "LMCScorer.grid"  # the caller that messages about cells name
 TASKS_PER_JOB = 3  # so that workers end at about the same time
 
 
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """How pairs are scored; see LMCScorer for what each means."""
-
-    caller: str
-    alphas: np.ndarray
-    aligner: object
-    repair: str | None
-    calibration: str | tuple | None
-    error_score: object  # "raise" or a number
-    n_jobs: int | None
-    verbose: int
-    folder: Path | None = None  # where the curves are kept; None keeps nothing
-
-
 def score_pairs(
-    models: Sequence, pairs: Sequence[tuple[int, int]], X, y, names: Sequence[str], how: Settings
+    models: Sequence,
+    pairs: Sequence[tuple[int, int]],
+    X,
+    y,
+    names: Sequence[str],
+    caller: str,
+    scorer,
+    folder: Path | None = None,
 ) -> tuple[Curves, bool, float]:
-    """Score some pairs of models.
+    """Score some pairs of models with the settings of an LMCScorer.
 
-    Returns their curves in the order of `pairs`, whether they classify, and the variance of y.
+    Returns their curves in the order of `pairs`, whether they classify, and the variance of y. The
+    curves are kept in `folder`; None keeps nothing.
     """
-    seen = [see_through(model) for model in models]
-    looks = [view(model, caller=how.caller, name=name) for (_, model), name in zip(seen, names)]
+    aligner = check_aligner(scorer.aligner, caller)
+    aligner = make_aligner(aligner) if isinstance(aligner, str) else aligner
+    looks, earlier, seen_X = view_through(models, X, caller, names)
     for look in looks:
         look.check_logits()
-    earlier = [steps for steps, _ in seen]
-    seen_X = common_input(earlier, X, how.caller, names)
-    bad = _unfit_models(looks, names, how)
+    bad = _unfit_models(looks, names, caller, scorer)
     good = [index for index in range(len(looks)) if index not in bad]
     look = looks[good[0]]
-    samples, classify, kind = _samples(look, earlier[good[0]], seen_X, y, how)
-    _warn_of_batch_norm(look, how)
+    samples, classify, kind = _samples(look, earlier[good[0]], seen_X, y, caller, scorer)
+    _warn_of_batch_norm(look, caller, scorer)
     shared = {
-        "alphas": how.alphas,
+        "alphas": alpha_grid(scorer.n_alphas),
         "classify": classify,
         "calibration": kind,
-        "aligner": how.aligner,
-        "repair": how.repair,
+        "aligner": aligner,
+        "repair": scorer.repair,
     }
-    curves = Curves(np.full((4, len(pairs), len(how.alphas)), np.nan), failures={})
-    for k, pair in enumerate(pairs):
-        reason = bad.get(pair[1], bad.get(pair[0]))
-        if reason is not None:
-            curves.failures[k] = reason
+    failures = {k: bad.get(b, bad.get(a)) for k, (a, b) in enumerate(pairs) if a in bad or b in bad}
+    curves = Curves(np.full((4, len(pairs), len(shared["alphas"])), np.nan), failures)
     todo = [k for k in range(len(pairs)) if k not in curves.failures]
 
     def compute() -> Curves:
         wanted = [pairs[k] for k in todo]
-        return _compute(looks, good, wanted, seen_X, y, names, how, samples=samples, **shared)
+        return _compute(
+            looks, good, wanted, seen_X, y, names, caller, scorer, samples=samples, **shared
+        )
 
     key = None
-    if how.folder is not None:
+    if folder is not None:
         everything = (pairs, todo, seen_X, y, vars(samples), shared)
-        key = score_key(looks, *everything, caller=how.caller)
-    found = compute() if key is None else keep_curves(how.folder, key, compute, how.caller)
+        key = score_key(looks, *everything, caller=caller)
+    found = compute() if key is None else keep_curves(folder, key, compute, caller)
     curves.values[:, todo] = found.values
     curves.failures.update({todo[k]: reason for k, reason in found.failures.items()})
-    _report(curves, pairs, names, how)
+    _report(curves, pairs, names, shared["alphas"], caller, scorer)
     target = np.asarray(samples.target[: samples.n_scored], dtype=np.float64)
     return curves, classify, float(target.reshape(len(target), -1).var(axis=0).mean())
 
 
-def _compute(looks, good, pairs, X, y, names, how: Settings, *, aligner, **shared) -> Curves:
+def _compute(looks, good, pairs, X, y, names, caller: str, scorer, *, aligner, **shared) -> Curves:
     """Return the curves of pairs of good models, all moved at once where the aligner does so."""
-    if aligner is not None and takes_all_models(aligner):
+    if aligner is not None and "models" in inspect.signature(aligner.fit).parameters:
         moved = clone(aligner).fit([looks[k].model for k in good], X, y)
         moved = moved.transform([looks[k].model for k in good])
         looks = list(looks)
         for k, model in zip(good, moved):
-            looks[k] = view(model, caller=how.caller, name=names[k])
+            looks[k] = view(model, caller=caller, name=names[k])
         aligner = None
     place, kept = _distinct(looks, good)
     job = PathJob(
         population=Population([looks[k] for k in kept]),
         aligner=aligner,
-        catch=how.error_score != "raise",
+        catch=scorer.error_score != "raise",
         **shared,
     )
     job.plan = make_plan(job)
-    return _run(job, [(place[a], place[b]) for a, b in pairs], how)
+    return _run(job, [(place[a], place[b]) for a, b in pairs], caller, scorer)
 
 
-def _samples(look: ModelView, earlier, X, y, how: Settings) -> tuple[Samples, bool, str | None]:
+def _samples(
+    look: ModelView, earlier, X, y, caller: str, scorer
+) -> tuple[Samples, bool, str | None]:
     """Return inputs and targets, the calibration samples behind those that count."""
     samples, classify = check_samples(look, X, y)
-    kind = how.calibration
+    kind = scorer.calibration
     if kind is not None and not classify:
         raise ValueError(
-            f"{how.caller}: 'calibration' fits an inverse temperature, which regression has not; "
+            f"{caller}: 'calibration' fits an inverse temperature, which regression has not; "
             f"got {kind if isinstance(kind, str) else '(X_cal, y_cal)'!r} with float targets: set "
             "calibration=None."
         )
     if kind == "crossfit" and samples.n_scored < 2:
         raise ValueError(
-            f"{how.caller}: calibration='crossfit' needs at least 2 samples, got "
-            f"{samples.n_scored}."
+            f"{caller}: calibration='crossfit' needs at least 2 samples, got {samples.n_scored}."
         )
     if kind is None or isinstance(kind, str):
         return samples, classify, kind
     X_cal, y_cal = tuple(kind)
-    check_same_length(X_cal, y_cal, f"{how.caller}, 'calibration'")
+    check_same_length(X_cal, y_cal, f"{caller}, 'calibration'")
     more, _ = check_samples(look, transform(earlier, X_cal), y_cal)
     inputs = tuple(np.concatenate(pair) for pair in zip(samples.inputs, more.inputs))
     target = np.concatenate([samples.target, more.target])
@@ -166,21 +152,21 @@ def check_samples(look: ModelView, X, y) -> tuple[Samples, bool]:
     return samples, is_classification(target)
 
 
-def _unfit_models(looks, names, how: Settings) -> dict[int, str]:
+def _unfit_models(looks, names, caller: str, scorer) -> dict[int, str]:
     """Return the models that cannot be scored with the others, or raise."""
-    if how.error_score == "raise":
-        check_compatible(looks, how.caller, list(names))
+    if scorer.error_score == "raise":
+        check_compatible(looks, caller, list(names))
         return {}
     bad: dict[int, str] = {}
     for k in range(len(looks)):
         first = next((i for i in range(k) if i not in bad), None)
         chosen = [k] if first is None else [first, k]
         try:
-            check_compatible([looks[i] for i in chosen], how.caller, [names[i] for i in chosen])
+            check_compatible([looks[i] for i in chosen], caller, [names[i] for i in chosen])
         except ValueError as error:
             bad[k] = str(error)
     if len(bad) == len(looks):
-        raise ValueError(f"{how.caller}: no model can be scored. {bad[0]}")
+        raise ValueError(f"{caller}: no model can be scored. {bad[0]}")
     return bad
 
 
@@ -193,53 +179,48 @@ def _distinct(looks, good) -> tuple[dict[int, int], list[int]]:
         digest = hashlib.blake2b(digest_size=16)
         for tensor in looks[k].state.values():
             digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-        key = digest.digest()
-        if key not in by_content:
-            by_content[key] = len(kept)
+        place[k] = by_content.setdefault(digest.digest(), len(kept))
+        if place[k] == len(kept):
             kept.append(k)
-        place[k] = by_content[key]
     return place, kept
 
 
-def _run(job: PathJob, pairs, how: Settings) -> Curves:
+def _run(job: PathJob, pairs, caller: str, scorer) -> Curves:
     """Run a job's tasks and put what they find into rows, one for each pair."""
-    curves = Curves(np.full((4, len(pairs), len(how.alphas)), np.nan), failures={})
-    where: dict[tuple[int, int], list[int]] = {}
-    for row, pair in enumerate(pairs):
-        where.setdefault(pair, []).append(row)
-    n_jobs = joblib.effective_n_jobs(how.n_jobs)
-    tasks = cut_into_tasks(list(where), job.plan, 1 if n_jobs == 1 else TASKS_PER_JOB * n_jobs)
-    bar = tqdm(total=len(where), desc="paths", unit="pair", disable=how.verbose < 1)
-    with bar:
+    distinct = list(dict.fromkeys(pairs))
+    n_jobs = joblib.effective_n_jobs(scorer.n_jobs)
+    tasks = cut_into_tasks(distinct, job.plan, 1 if n_jobs == 1 else TASKS_PER_JOB * n_jobs)
+    found = []
+    with tqdm(total=len(distinct), desc="paths", unit="pair", disable=scorer.verbose < 1) as bar:
         if n_jobs == 1 or len(tasks) == 1:
-            found = [job.run(task, lambda share: bar.update(share)) for task in tasks]
+            found += [job.run(task, bar.update) for task in tasks]
         else:
             packed = job.pack()
-            found = []
-            parallel = Parallel(n_jobs=how.n_jobs, return_as="generator")
+            parallel = Parallel(n_jobs=scorer.n_jobs, return_as="generator")
             for task, done in zip(tasks, parallel(delayed(packed.run)(task) for task in tasks)):
                 found.append(done)
                 bar.update(len(task))
         bar.n = bar.total
+    values, reasons = {}, {}
     for task, done in zip(tasks, found):
-        for k, pair in enumerate(task):
-            for row in where[pair]:
-                curves.values[:, row] = done.values[:, k]
-                if k in done.failures:
-                    curves.failures[row] = done.failures[k]
-    return curves
+        values.update(zip(task, done.values.swapaxes(0, 1)))
+        reasons.update({task[k]: reason for k, reason in done.failures.items()})
+    nothing = np.empty((0, 4, len(job.alphas)))
+    stacked = np.array([values[pair] for pair in pairs]) if pairs else nothing
+    failures = {row: reasons[pair] for row, pair in enumerate(pairs) if pair in reasons}
+    return Curves(stacked.swapaxes(0, 1), failures)
 
 
-def _report(curves: Curves, pairs, names, how: Settings) -> None:
+def _report(curves: Curves, pairs, names, alphas, caller: str, scorer) -> None:
     """Warn of pairs that failed and of losses that are not finite, by name."""
     failed = sorted(curves.failures)
     curves.values[:, failed] = np.nan
     if pairs and len(failed) == len(pairs):
-        raise ValueError(f"{how.caller}: no pair could be scored. {curves.failures[0]}")
+        raise ValueError(f"{caller}: no pair could be scored. {curves.failures[0]}")
     if failed:
         warnings.warn(
-            f"{how.caller}: {_some(pairs, failed, names)} could not be scored and gets "
-            f"error_score={how.error_score!r}. {curves.failures[failed[0]]}",
+            f"{caller}: {_some(pairs, failed, names)} could not be scored and gets "
+            f"error_score={scorer.error_score!r}. {curves.failures[failed[0]]}",
             PairFailedWarning,
             stacklevel=5,
         )
@@ -249,10 +230,10 @@ def _report(curves: Curves, pairs, names, how: Settings) -> None:
         if row not in curves.failures and not np.isfinite(curves.values[0, row]).all()
     ]
     if broken:
-        alphas = how.alphas[~np.isfinite(curves.values[0, broken[0]])]
+        first = alphas[~np.isfinite(curves.values[0, broken[0]])][0]
         warnings.warn(
-            f"{how.caller}: the loss is not finite on the path of {_some(pairs, broken, names)} "
-            f"(first at alpha={alphas[0]:g}); its barriers are NaN or infinite. Look at the nets' "
+            f"{caller}: the loss is not finite on the path of {_some(pairs, broken, names)} "
+            f"(first at alpha={first:g}); its barriers are NaN or infinite. Look at the nets' "
             "weights or use float64.",
             NonFiniteLossWarning,
             stacklevel=5,
@@ -265,12 +246,12 @@ def _some(pairs, rows: Sequence[int], names) -> str:
     return shown + (f" and {len(rows) - 5} more pairs" if len(rows) > 5 else "")
 
 
-def _warn_of_batch_norm(look: ModelView, how: Settings) -> None:
+def _warn_of_batch_norm(look: ModelView, caller: str, scorer) -> None:
     """Say that interpolated running statistics do not belong to interpolated weights."""
     norms = tracked_norms(look.module)
-    if norms and how.repair is None:
+    if norms and scorer.repair is None:
         warnings.warn(
-            f"{how.caller}: {len(norms)} batch-norm layers keep running statistics, which are "
+            f"{caller}: {len(norms)} batch-norm layers keep running statistics, which are "
             "interpolated here although they do not belong to the interpolated weights. How much "
             "of a barrier is theirs was not measured: set repair='batch_norm' to estimate them "
             "again, and compare.",
@@ -326,24 +307,7 @@ def _cell_frame(scorer, cell, X, y, folder) -> pd.DataFrame:
             PairFailedWarning,
             stacklevel=4,
         )
-        return _lost_cell(scorer, len(cell.estimators), str(error))
-
-
-def _lost_cell(scorer, n_models: int, reason: str) -> pd.DataFrame:
-    """Return the frame of a cell of which nothing is known."""
-    alphas = alpha_grid(scorer.n_alphas)
-    first, second = np.triu_indices(n_models, 1)
-    nothing = np.full((len(first), len(alphas)), np.nan)
-    extra = nothing if scorer.calibration is not None else None
-    return PairwiseScore(
-        n_models=n_models,
-        alphas=alphas,
-        loss=nothing,
-        error=nothing,
-        calibrated_loss=extra,
-        inverse_temperature=extra,
-        metric=scorer.metric,
-        baseline=scorer.baseline,
-        failures=dict.fromkeys(zip(first.tolist(), second.tolist()), reason),
-        error_score=float(scorer.error_score),
-    ).to_frame()
+        n_models = len(cell.estimators)
+        failures = dict.fromkeys(itertools.combinations(range(n_models), 2), str(error))
+        nothing = np.full((4, len(failures), len(alpha_grid(scorer.n_alphas))), np.nan)
+        return scorer._to_score(n_models, nothing, failures).to_frame()

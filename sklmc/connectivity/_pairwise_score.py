@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Mapping
 
 import numpy as np
@@ -12,21 +13,13 @@ import pandas as pd
 from sklmc._validation import check_integer, check_mapping, check_number, check_option, check_seed
 from sklmc.connectivity._clusters import ModelClusters, cluster_models
 from sklmc.connectivity._intervals import MedianInterval, median_interval
-from sklmc.connectivity._path_score import (
-    BASELINES,
-    METRICS,
-    PathScore,
-    barrier_of,
-    check_curves,
-    midpoint_barrier_of,
-    midpoint_of,
-)
+from sklmc.connectivity._path_score import CURVES, Barriers, PathScore, midpoint_of
 
 MATRICES = ("barrier", "epsilon", "calibrated_barrier")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class PairwiseScore:
+class PairwiseScore(Barriers):
     """Barriers between all pairs of some models.
 
     What :meth:`sklmc.LMCScorer.pairwise` returns. The matrices are symmetric with a zero
@@ -102,7 +95,7 @@ class PairwiseScore:
     def __post_init__(self) -> None:
         """Refuse curves that are not those of all pairs."""
         n = check_integer(self.n_models, "PairwiseScore", "n_models", 1)
-        check_curves(self, "PairwiseScore", (n * (n - 1) // 2,))
+        self._check_curves((n * (n - 1) // 2,))
         check_mapping(self.failures, "PairwiseScore", "failures")
         if not (isinstance(self.error_score, float) and np.isnan(self.error_score)):
             check_number(self.error_score, "PairwiseScore", "error_score")
@@ -110,24 +103,7 @@ class PairwiseScore:
     @property
     def pairs(self) -> list[tuple[int, int]]:
         """Pairs (i, j) with i < j in the order of the paths."""
-        return list(zip(*(index.tolist() for index in np.triu_indices(self.n_models, 1))))
-
-    @functools.cached_property
-    def barrier(self) -> np.ndarray:
-        """Symmetric matrix of barriers."""
-        return self.barrier_for()
-
-    @functools.cached_property
-    def epsilon(self) -> np.ndarray:
-        """Symmetric matrix of rises above the worse end."""
-        return self.barrier_for(baseline="max")
-
-    @functools.cached_property
-    def calibrated_barrier(self) -> np.ndarray | None:
-        """Symmetric matrix of barriers of the calibrated loss."""
-        if self.calibrated_loss is None:
-            return None
-        return self.barrier_for(metric="calibrated_loss")
+        return list(itertools.combinations(range(self.n_models), 2))
 
     @functools.cached_property
     def midpoint_barrier(self) -> np.ndarray:
@@ -189,20 +165,10 @@ class PairwiseScore:
                 "PairwiseScore.path: 'i' and 'j' must be two different models of "
                 f"0..{self.n_models - 1}, got {i!r} and {j!r}."
             )
-        row = self.pairs.index((low, high))
-
-        def turned(values):
-            return None if values is None else values[row][:: 1 if i < j else -1]
-
-        return PathScore(
-            alphas=self.alphas,
-            loss=turned(self.loss),
-            error=turned(self.error),
-            calibrated_loss=turned(self.calibrated_loss),
-            inverse_temperature=turned(self.inverse_temperature),
-            metric=self.metric,
-            baseline=self.baseline,
-        )
+        row, step = self.pairs.index((low, high)), 1 if i < j else -1
+        curves = {name: getattr(self, name) for name in CURVES}
+        own = {name: c if c is None else c[row][::step] for name, c in curves.items()}
+        return PathScore(self.alphas, **own, metric=self.metric, baseline=self.baseline)
 
     def interval(
         self, *, quantity="barrier", confidence=0.95, n_resamples=1000, random_state=None
@@ -241,14 +207,8 @@ class PairwiseScore:
         intervals are wider than they need be. With 5 models trust it as one of .9.
         """
         caller = "PairwiseScore.interval"
-        return self._interval(
-            self._values(quantity, caller),
-            confidence,
-            n_resamples,
-            random_state,
-            caller,
-            lowest=0.0,
-        )
+        values = self._values(quantity, caller)
+        return self._interval(values, confidence, n_resamples, random_state, caller, lowest=0.0)
 
     def compare(
         self, other, *, quantity="barrier", confidence=0.95, n_resamples=1000, random_state=None
@@ -325,7 +285,7 @@ class PairwiseScore:
             midpoint_inverse_temperature; and failure, the reason, missing where there is none.
         """
         a, b = np.triu_indices(self.n_models, 1)
-        curves = self._curves(None)
+        curves = self._curves()
         columns = {
             "model_a": a,
             "model_b": b,
@@ -354,13 +314,11 @@ class PairwiseScore:
 
     def _barriers(self, baseline: str | None = None, metric: str | None = None) -> np.ndarray:
         """Return the barrier of every pair, (n_pairs,)."""
-        baseline = self.baseline if baseline is None else baseline
-        check_option(baseline, BASELINES, "PairwiseScore.barrier_for", "baseline")
-        return self._with_failures(barrier_of(self._curves(metric), self.alphas, baseline))
+        return self._with_failures(super()._barriers(baseline, metric))
 
     def _midpoint_barriers(self) -> np.ndarray:
         """Return the midpoint barrier of every pair, (n_pairs,)."""
-        return self._with_failures(midpoint_barrier_of(self._curves(None), self.alphas))
+        return self._with_failures(super()._midpoint_barriers())
 
     def _values(self, quantity: str, caller: str) -> np.ndarray:
         """Return one of the matrices as a value for each pair."""
@@ -379,16 +337,6 @@ class PairwiseScore:
         check_integer(n_resamples, caller, "n_resamples", 1)
         rng = check_seed(random_state, caller)
         return median_interval(values, self.n_models, confidence, n_resamples, rng, lowest)
-
-    def _curves(self, metric: str | None) -> np.ndarray:
-        """Return the paths (n_pairs, n_alphas) of one metric."""
-        metric = self.metric if metric is None else metric
-        check_option(metric, METRICS, "PairwiseScore", "metric")
-        if getattr(self, metric) is None:
-            raise ValueError(
-                f"PairwiseScore: there is no {metric!r}; set 'calibration' of the LMCScorer."
-            )
-        return getattr(self, metric)
 
     def _with_failures(self, values: np.ndarray) -> np.ndarray:
         """Put error_score where a pair failed."""

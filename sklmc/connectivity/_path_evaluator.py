@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from sklmc._torch import to_device
-from sklmc.connectivity._population import State, run_between
 from sklmc.models import (
     ModelView,
+    State,
     Watcher,
     as_logits,
     interpolate_states,
@@ -29,14 +29,15 @@ Overrides = Sequence[Mapping[str, torch.Tensor]] | None  # per inner alpha: tens
 class PathEvaluator:
     """Runs nets at and between `states`, any module: the plain way, which others must agree with.
 
-    `alphas` are the inner ones, `classify` names the task.
+    `alphas` are the inner ones, `classify` names the task, `layers` are those that faster
+    evaluators need to know.
 
     Outputs come as (n_outputs, n_values): classes or targets first, samples (times tokens) last.
     """
 
-    name = "plain"
-
-    def __init__(self, skeleton: ModelView, states: Sequence[State], alphas, classify: bool):
+    def __init__(
+        self, skeleton: ModelView, states: Sequence[State], alphas, classify: bool, layers=()
+    ):
         self.skeleton = skeleton
         self.states = list(states)
         self.alphas = [float(alpha) for alpha in alphas]
@@ -76,11 +77,8 @@ class PathEvaluator:
 
     def _inner(self, a: int, b: int, k: int, overrides: Overrides) -> torch.Tensor:
         """Run the net at the k-th inner alpha."""
-        first, second = self.states[a], self.states[b]
-        if overrides is None:
-            return run_between(self.skeleton, first, second, self.alphas[k], self.args)
-        state = {**interpolate_states(first, second, self.alphas[k]), **overrides[k]}
-        return run_module(self.skeleton, self.args, state)
+        state = interpolate_states(self.states[a], self.states[b], self.alphas[k])
+        return run_module(self.skeleton, self.args, state | (overrides[k] if overrides else {}))
 
     def _finish(self, outputs: torch.Tensor) -> torch.Tensor:
         """Bring a module's outputs (n, ...) to (n_outputs, n_values), on the CPU."""
@@ -93,16 +91,15 @@ class SplitEvaluator(PathEvaluator):
     The first layer is linear in its parameters, so its output is linear in alpha.
     """
 
-    name = "split"
-
-    def __init__(self, skeleton, states, alphas, classify, layer: str):
+    def __init__(self, skeleton, states, alphas, classify, layers: Sequence[str]):
         super().__init__(skeleton, states, alphas, classify)
-        self.layer = layer
-        part = skeleton.module.get_submodule(layer)
-        self.rest = view(_with_relay(skeleton.module, layer), caller=skeleton.caller, name="models")
-        # ask for the module once: it is a private copy
-        self.relay = self.rest.module.get_submodule(layer).forward
-        held = {f"{layer}.{name}" for name, _ in part.named_parameters(recurse=False)}
+        (self.layer,) = layers
+        rest = copy.deepcopy(skeleton.module)
+        part = rest.get_submodule(self.layer)
+        self.handed_on: list[torch.Tensor] = []  # what the layer gives instead of running
+        part.forward = lambda *args, given=self.handed_on: given[0]
+        self.rest = view(rest, caller=skeleton.caller, name="models")
+        held = {f"{self.layer}.{name}" for name, _ in part.named_parameters(recurse=False)}
         self.rest_names = [name for name in states[0] if name not in held]
 
     def rows(self, args: tuple[torch.Tensor, ...]) -> int:
@@ -120,29 +117,10 @@ class SplitEvaluator(PathEvaluator):
 
     def _inner(self, a: int, b: int, k: int, overrides: Overrides) -> torch.Tensor:
         """Interpolate the first layer's output and run the rest."""
-        alpha = self.alphas[k]
-        first, second = self.states[a], self.states[b]
-        state = interpolate_states(
-            {name: first[name] for name in self.rest_names},
-            {name: second[name] for name in self.rest_names},
-            alpha,
-        )
-        if overrides is not None:
-            state.update(overrides[k])
-        self.relay.value = torch.lerp(self.first[a], self.first[b], alpha)
-        try:
-            return run_module(self.rest, self.args, state)
-        finally:
-            self.relay.value = None
-
-
-class _Relay:
-    """Stands in for a layer's forward and hands on what was computed before."""
-
-    value: torch.Tensor | None = None
-
-    def __call__(self, *args):
-        return self.value
+        first, second = ({n: self.states[end][n] for n in self.rest_names} for end in (a, b))
+        state = interpolate_states(first, second, self.alphas[k])
+        self.handed_on[:] = [torch.lerp(self.first[a], self.first[b], self.alphas[k])]
+        return run_module(self.rest, self.args, state | (overrides[k] if overrides else {}))
 
 
 def first_weight_layer(
@@ -170,10 +148,3 @@ def values_last(outputs: torch.Tensor, classify: bool) -> torch.Tensor:
         outputs = as_logits(outputs)
         return outputs.reshape(-1, outputs.shape[-1]).T.contiguous()
     return outputs.reshape(len(outputs), -1).T.contiguous()
-
-
-def _with_relay(module: nn.Module, layer: str) -> nn.Module:
-    """Copy an empty module with one layer's forward replaced by a relay."""
-    new = copy.deepcopy(module)
-    new.get_submodule(layer).forward = _Relay()
-    return new

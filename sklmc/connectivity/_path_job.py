@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -12,22 +11,19 @@ from sklearn.base import clone
 
 from sklmc._torch import single_thread
 from sklmc.connectivity._chain_evaluator import ChainEvaluator, chain_layers
-from sklmc.connectivity._path_evaluator import (
-    PathEvaluator,
-    SplitEvaluator,
-    first_weight_layer,
-    values_last,
-)
+from sklmc.connectivity._path_evaluator import PathEvaluator, SplitEvaluator, first_weight_layer
 from sklmc.connectivity._path_losses import PathLosses, Samples
-from sklmc.connectivity._population import Population, run_between, same_bits
+from sklmc.connectivity._population import Population, same_bits
 from sklmc.merging import reestimate_statistics, tracked_norms
 from sklmc.models import Inputs, interpolate_states, view
 
 LOGIT_BYTES = 2**27  # logits that one task may keep for calibration
 STATE_BYTES = 2**28  # weights that one task may hold
+EVALUATORS = {"chain": ChainEvaluator, "split": SplitEvaluator, "plain": PathEvaluator}
 MAX_SIDE = {"chain": 64, "split": 8, "plain": 64}  # nets on each side of a task's pairs
 AGREEMENT = 1e-4  # relative difference of float32 outputs beyond which the plain evaluator is taken
 PROBE_ROWS = 16
+PROBE_ALPHA = 0.375
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,25 +88,19 @@ class PathJob:
         models = [skeleton.rebuild(state) for state in states]
         states, local = list(states), []
         for index, (a, b) in enumerate(pairs):
-            if a == b:
-                local.append((a, a))
-                continue
-            try:
-                aligner = clone(self.aligner).fit(models[a], models[b], inputs.given, y)
-                moved = view(aligner.transform(models[b]), caller=self.population.caller).state
-            except Exception as error:
-                if not self.catch:
-                    raise
-                failures[index] = f"{type(error).__name__}: {error}"
-                local.append((a, a))
-                continue
-            if same_bits(moved, states[a]):
-                local.append((a, a))
-            elif same_bits(moved, states[b]):
-                local.append((a, b))
-            else:
+            moved = states[a]
+            if a != b:
+                try:
+                    aligner = clone(self.aligner).fit(models[a], models[b], inputs.given, y)
+                    moved = view(aligner.transform(models[b]), caller=self.population.caller).state
+                except Exception as error:
+                    if not self.catch:
+                        raise
+                    failures[index] = f"{type(error).__name__}: {error}"
+            place = next((k for k in (a, b) if same_bits(moved, states[k])), len(states))
+            if place == len(states):
                 states.append(moved)
-                local.append((a, len(states) - 1))
+            local.append((a, place))
         return local, states
 
     def _side_samples(self) -> tuple[Inputs, np.ndarray]:
@@ -139,9 +129,8 @@ class PathJob:
             evaluator.load(samples.block(start, stop))
             losses.start_block(start, stop)
             for at in range(0, len(ends), plan.group):
-                losses.add_ends(
-                    slice(at, at + plan.group), evaluator.ends(ends[at : at + plan.group])
-                )
+                some = slice(at, at + plan.group)
+                losses.add("ends", some, evaluator.ends(ends[some]))
             for at in range(0, len(pairs), plan.group):
                 whole = range(at, min(at + plan.group, len(pairs)))
                 group = [k for k in whole if pairs[k][0] != pairs[k][1]]
@@ -149,25 +138,24 @@ class PathJob:
                     outputs = evaluator.between(
                         [pairs[k] for k in group], [overrides[k] for k in group]
                     )
-                    losses.add_inner(group, outputs)
+                    losses.add("inner", group, outputs)
                 if tick is not None:
                     tick(len(whole) * (stop - start) / len(samples.target))
         return Curves(losses.curves([(rows[a], rows[b]) for a, b in pairs]), failures)
 
     def _reestimate(self, pairs, states) -> list:
         """Return, for each pair and inner alpha, the batch-norm statistics estimated anew."""
-        if self.repair is None:
-            return [None] * len(pairs)
         skeleton = self.population.skeleton()
-        inputs, _ = self._side_samples()
+        tracked = {} if self.repair is None else tracked_norms(skeleton.module)
         names = [
-            f"{name}.{buffer}" if name else buffer
-            for norms in tracked_norms(skeleton.module).values()
+            f"{name}.{buffer}".removeprefix(".")
+            for norms in tracked.values()
             for name in norms
             for buffer in ("running_mean", "running_var")
         ]
         if not names:
             return [None] * len(pairs)
+        inputs, _ = self._side_samples()
         found: list = []
         for a, b in pairs:
             at_alphas = []
@@ -198,23 +186,23 @@ def make_plan(job: PathJob) -> Plan:
         chain = chain_layers(skeleton, a, args, first) if first is not None else None
         candidates = [("chain", tuple(chain))] if chain and not norms else []
         candidates += [("split", (first,))] if first is not None else []
+        wanted = _run_between(PathEvaluator(skeleton, (a, b), [PROBE_ALPHA], job.classify), args)
         for candidate in candidates:
-            if _agrees(*candidate, skeleton, (a, b), args, job.classify):
+            if _agrees(*candidate, skeleton, (a, b), args, wanted, job.classify):
                 name, layers = candidate
                 break
         evaluator = make_evaluator(name, layers, skeleton, (a, b), inner, job.classify)
         rows = min(evaluator.rows(args), len(job.samples.target))
-        output = values_last(run_between(skeleton, a, b, 0.5, args).cpu(), job.classify)
     state_bytes = sum(tensor.numel() * tensor.element_size() for tensor in a.values())
     copies = 2 if job.aligner is None else 2 * MAX_SIDE[name]
     side = max(1, min(MAX_SIDE[name], STATE_BYTES // max(1, copies * state_bytes)))
     most = side * side
     if job.calibration:
-        one = len(inner) * output.numel() // len(args[0]) * output.element_size()
+        one = len(inner) * wanted.numel() // len(args[0]) * wanted.element_size()
         one *= len(job.samples.target)
         most = max(1, min(most, LOGIT_BYTES // max(1, one)))
         side = min(side, max(1, round(most**0.5)))
-    group = evaluator.group(rows, output.numel() // len(args[0]))
+    group = evaluator.group(rows, wanted.numel() // len(args[0]))
     return Plan(name, layers, rows, group, side, max(group, most // group * group))
 
 
@@ -230,26 +218,20 @@ def cut_into_tasks(
 
 def make_evaluator(name, layers, skeleton, states, alphas, classify: bool) -> PathEvaluator:
     """Build an evaluator by its name."""
-    if name == "chain":
-        return ChainEvaluator(skeleton, states, alphas, classify, layers)
-    if name == "split":
-        return SplitEvaluator(skeleton, states, alphas, classify, layers[0])
-    return PathEvaluator(skeleton, states, alphas, classify)
+    return EVALUATORS[name](skeleton, states, alphas, classify, layers)
 
 
-def takes_all_models(aligner) -> bool:
-    """Say whether an aligner brings many models into one frame at once."""
-    return "models" in inspect.signature(aligner.fit).parameters
+def _run_between(evaluator: PathEvaluator, args) -> torch.Tensor:
+    """Return the outputs of the net at an evaluator's only alpha between its only two nets."""
+    evaluator.load(args)
+    return evaluator.between([(0, 1)], [None])[0, 0]
 
 
-def _agrees(name, layers, skeleton, states, args, classify: bool) -> bool:
+def _agrees(name, layers, skeleton, states, args, wanted: torch.Tensor, classify: bool) -> bool:
     """Prove an evaluator on a few samples: does it compute what the plain one computes?"""
-    alpha = 0.375
-    wanted = values_last(run_between(skeleton, states[0], states[1], alpha, args).cpu(), classify)
     try:
-        evaluator = make_evaluator(name, layers, skeleton, states, [alpha], classify)
-        evaluator.load(args)
-        seen = evaluator.between([(0, 1)], [None])[0, 0]
+        evaluator = make_evaluator(name, layers, skeleton, states, [PROBE_ALPHA], classify)
+        seen = _run_between(evaluator, args)
     except (AttributeError, IndexError, RuntimeError, TypeError, ValueError):
         return False
     scale = wanted.abs().max().clamp(min=torch.finfo(wanted.dtype).tiny)

@@ -58,10 +58,9 @@ class PathLosses:
         self.classify = classify
         self.calibration = calibration
         self.tokens = int(np.prod(samples.target.shape[1:])) if classify else 1
-        self.end_sums = np.zeros((2, n_ends))
-        self.inner_sums = np.zeros((2, n_pairs, n_inner))
-        self.end_logits: torch.Tensor | None = None
-        self.inner_logits: torch.Tensor | None = None
+        # loss and error of the ends (2, n_ends) and of the inner nets (2, n_pairs, n_inner)
+        self.sums = {"ends": np.zeros((2, n_ends)), "inner": np.zeros((2, n_pairs, n_inner))}
+        self.logits: dict[str, torch.Tensor] = {}
 
     def start_block(self, start: int, stop: int) -> None:
         """Turn to another block of samples."""
@@ -69,70 +68,53 @@ class PathLosses:
         self.target = target_values(self.samples.target[start:stop], self.classify)
         self.values = slice(start * self.tokens, stop * self.tokens)
 
-    def add_ends(self, rows: slice, outputs: torch.Tensor) -> None:
-        """Add outputs (n_rows, n_outputs, n_values) of end points on this block."""
+    def add(self, nets: str, rows: slice | Sequence[int], outputs: torch.Tensor) -> None:
+        """Add outputs (n_rows, [n_inner,] n_outputs, n_values) of "ends" or "inner" nets."""
         if self.counts:
-            for k, total in enumerate(block_sums(outputs, self.target, self.classify)):
-                self.end_sums[k, rows] += total.numpy()
+            for sums, total in zip(
+                self.sums[nets], block_sums(outputs, self.target, self.classify)
+            ):
+                sums[rows] += total.numpy()
         if self.calibration is not None:
-            if self.end_logits is None:
-                self.end_logits = self._store(self.end_sums.shape[1:], outputs)
-            self.end_logits[rows, :, self.values] = outputs
-
-    def add_inner(self, pairs: Sequence[int], outputs: torch.Tensor) -> None:
-        """Add outputs (n_pairs, n_inner, n_outputs, n_values) of some pairs on this block."""
-        if self.counts:
-            for k, total in enumerate(block_sums(outputs, self.target, self.classify)):
-                self.inner_sums[k, pairs] += total.numpy()
-        if self.calibration is not None:
-            if self.inner_logits is None:
-                self.inner_logits = self._store(self.inner_sums.shape[1:], outputs)
-            self.inner_logits[pairs, :, :, self.values] = outputs
+            if nets not in self.logits:
+                n_values = len(self.samples.target) * self.tokens
+                size = (*self.sums[nets].shape[1:], outputs.shape[-2], n_values)
+                self.logits[nets] = torch.zeros(size, dtype=outputs.dtype)
+            self.logits[nets][rows, ..., self.values] = outputs
 
     def curves(self, pairs: Sequence[tuple[int, int]]) -> np.ndarray:
         """Return loss, error, calibrated loss and inverse temperature: (4, n_pairs, n_alphas)."""
         n_values = self.samples.n_scored * self.tokens
-        ends = np.full((4, self.end_sums.shape[1]), np.nan)
-        inner = np.full((4, *self.inner_sums.shape[1:]), np.nan)
-        ends[:2], inner[:2] = self.end_sums / n_values, self.inner_sums / n_values
+        ends, inner = (
+            np.concatenate([sums / n_values, np.full_like(sums, np.nan)])
+            for sums in self.sums.values()
+        )
         if self.calibration is not None:
-            ends[2:] = self._calibrate(self.end_logits)
+            ends[2:] = self._calibrate(self.logits["ends"])
             moving = [k for k, (a, b) in enumerate(pairs) if a != b]
             if moving:
                 whole = len(moving) == len(pairs)
-                logits = self.inner_logits if whole else self.inner_logits[moving]
+                logits = self.logits["inner"] if whole else self.logits["inner"][moving]
                 found = self._calibrate(logits.flatten(0, 1))
                 inner[2:, moving] = found.reshape(2, len(moving), -1)
-        return np.stack([_assemble(pairs, ends[k], inner[k]) for k in range(4)])
-
-    def _store(self, nets: tuple[int, ...], outputs: torch.Tensor) -> torch.Tensor:
-        """Make room for the logits of all samples, (*nets, n_classes, n_values)."""
-        size = (*nets, outputs.shape[-2], len(self.samples.target) * self.tokens)
-        return torch.zeros(size, dtype=outputs.dtype)
+        a, b = np.array(pairs).T
+        first, last = ends[:, a, None], ends[:, b, None]
+        inner = np.where((a == b)[:, None], first, inner)  # a net and itself: one value throughout
+        return np.concatenate([first, inner, last], axis=2)
 
     def _calibrate(self, logits: torch.Tensor) -> np.ndarray:
         """Return calibrated loss and inverse temperature (2, n_nets) of logits (n_nets, ...)."""
         target = target_values(self.samples.target, True)
         n = self.samples.n_scored * self.tokens
         scored, wanted = logits[..., :n], target[:n]
-        if self.calibration == "in_sample":
-            result = calibrate_in_sample(scored, wanted)
-        elif self.calibration == "given":
-            result = calibrate_on(scored, wanted, logits[..., n:], target[n:])
-        else:
+        if self.calibration == "crossfit":
             folds = fold_of_samples(self.samples.target[: self.samples.n_scored])
             spread = torch.from_numpy(folds).repeat_interleave(self.tokens)
             result = calibrate_crossfit(scored, wanted, spread)
+        else:
+            other = (logits[..., n:], target[n:]) if self.calibration == "given" else None
+            result = calibrate(scored, wanted, other)
         return torch.stack(result).numpy()
-
-
-def _assemble(pairs, end: np.ndarray, inner: np.ndarray) -> np.ndarray:
-    """Put end points around inner values; a net and itself have the same value throughout."""
-    table = np.empty((len(pairs), inner.shape[1] + 2))
-    for k, (a, b) in enumerate(pairs):
-        table[k, 0], table[k, -1] = end[a], end[b]
-        table[k, 1:-1] = end[a] if a == b else inner[k]
-    return table
 
 
 def block_sums(
@@ -167,23 +149,20 @@ def fold_of_samples(target: np.ndarray, n_folds: int = N_FOLDS) -> np.ndarray:
     return folds
 
 
-def calibrate_in_sample(
-    logits: torch.Tensor, target: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the calibrated loss and the inverse temperature of k nets, logits (k, classes, n)."""
-    beta = fit_inverse_temperatures(logits, target)
-    return _mean_loss(logits, target, beta), beta
-
-
-def calibrate_on(
+def calibrate(
     logits: torch.Tensor,
     target: torch.Tensor,
-    fit_logits: torch.Tensor,
-    fit_target: torch.Tensor,
+    fit_on: tuple[torch.Tensor, torch.Tensor] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Fit the inverse temperature on other samples than those whose loss is returned."""
-    beta = fit_inverse_temperatures(fit_logits, fit_target, held_out=True)
-    return _mean_loss(logits, target, beta), beta
+    """Return the calibrated loss and the inverse temperature of k nets, logits (k, classes, n).
+
+    The temperature is fitted on the samples themselves, or on other logits and targets.
+    """
+    beta = fit_inverse_temperatures(*(fit_on or (logits, target)), held_out=fit_on is not None)
+    parts = [
+        scaled_cross_entropy(logits[i : i + 1], target, beta[i : i + 1]) for i in range(len(logits))
+    ]
+    return torch.cat(parts).mean(dim=1), beta
 
 
 def calibrate_crossfit(
@@ -202,11 +181,3 @@ def calibrate_crossfit(
         total += scaled_cross_entropy(logits[:, :, held], target[held], beta).sum(dim=1)
         log_beta += beta.log()
     return total / len(target), (log_beta / n_folds).exp()
-
-
-def _mean_loss(logits, target, beta) -> torch.Tensor:
-    """Return the mean cross entropy (k,) at the given inverse temperatures."""
-    parts = [
-        scaled_cross_entropy(logits[i : i + 1], target, beta[i : i + 1]) for i in range(len(logits))
-    ]
-    return torch.cat(parts).mean(dim=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import numpy as np
 import pandas as pd
@@ -11,10 +12,63 @@ from sklmc._validation import check_array, check_number, check_option
 
 BASELINES = ("linear", "max", "mean")
 METRICS = ("loss", "error", "calibrated_loss")
+CURVES = (*METRICS, "inverse_temperature")  # the last two only with calibration
+
+
+class Barriers:
+    """The barriers of curves (..., n_alphas), as both kinds of score have them."""
+
+    @functools.cached_property
+    def barrier(self):
+        """Rise of the path above its baseline."""
+        return self.barrier_for()
+
+    @functools.cached_property
+    def epsilon(self):
+        """Rise of the path above its worse end."""
+        return self.barrier_for(baseline="max")
+
+    @functools.cached_property
+    def calibrated_barrier(self):
+        """Rise of the calibrated loss above its baseline; None without calibration."""
+        return None if self.calibrated_loss is None else self.barrier_for(metric="calibrated_loss")
+
+    def _barriers(self, baseline: str | None = None, metric: str | None = None) -> np.ndarray:
+        """Return the barrier of every curve, (...,)."""
+        baseline = self.baseline if baseline is None else baseline
+        check_option(baseline, BASELINES, f"{type(self).__name__}.barrier_for", "baseline")
+        return barrier_of(self._curves(metric), self.alphas, baseline)
+
+    def _midpoint_barriers(self) -> np.ndarray:
+        """Return the midpoint's value minus the mean of the ends; negative where a path dips."""
+        curves = self._curves()
+        return midpoint_of(curves, self.alphas) - 0.5 * (curves[..., 0] + curves[..., -1])
+
+    def _curves(self, metric: str | None = None) -> np.ndarray:
+        """Return the curves of one metric."""
+        caller, metric = type(self).__name__, self.metric if metric is None else metric
+        check_option(metric, METRICS, caller, "metric")
+        curves = getattr(self, metric)
+        if curves is None:
+            raise ValueError(
+                f"{caller}: there is no {metric!r}; set 'calibration' of the LMCScorer."
+            )
+        return curves
+
+    def _check_curves(self, before: tuple[int, ...]) -> None:
+        """Check the curves, of shape (*before, n_alphas), and the settings."""
+        caller = type(self).__name__
+        n_alphas = len(check_array(self.alphas, caller, "alphas", (None,)))
+        for name in CURVES:
+            curve = getattr(self, name)
+            if curve is not None or name in ("loss", "error"):
+                check_array(curve, caller, name, (*before, n_alphas))
+        check_option(self.metric, METRICS, caller, "metric")
+        check_option(self.baseline, BASELINES, caller, "baseline")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class PathScore:
+class PathScore(Barriers):
     """Losses on the straight line from a model A to a model B.
 
     What :meth:`sklmc.LMCScorer.path` returns. Barriers compare the path with its end points and
@@ -94,7 +148,7 @@ class PathScore:
 
     def __post_init__(self) -> None:
         """Refuse curves that are no numbers, or not as many as there are alphas."""
-        check_curves(self, "PathScore", ())
+        self._check_curves(())
 
     def values(self, metric: str | None = None) -> np.ndarray:
         """Return the path of one metric.
@@ -109,15 +163,7 @@ class PathScore:
         values : ndarray of shape (n_alphas,)
             The values at `alphas`.
         """
-        metric = self.metric if metric is None else metric
-        check_option(metric, METRICS, type(self).__name__, "metric")
-        values = getattr(self, metric)
-        if values is None:
-            raise ValueError(
-                f"{type(self).__name__}: there is no {metric!r}; set 'calibration' of the "
-                "LMCScorer."
-            )
-        return values
+        return self._curves(metric)
 
     def barrier_for(self, *, baseline: str | None = None, metric: str | None = None) -> float:
         """Return how far the path rises above a baseline.
@@ -135,31 +181,12 @@ class PathScore:
         barrier : float
             Not negative; NaN where the path holds a NaN.
         """
-        baseline = self.baseline if baseline is None else baseline
-        check_option(baseline, BASELINES, "PathScore.barrier_for", "baseline")
-        return float(barrier_of(self.values(metric), self.alphas, baseline))
-
-    @property
-    def barrier(self) -> float:
-        """Rise of the path above its baseline."""
-        return self.barrier_for()
-
-    @property
-    def epsilon(self) -> float:
-        """Rise of the path above its worse end."""
-        return self.barrier_for(baseline="max")
-
-    @property
-    def calibrated_barrier(self) -> float | None:
-        """Rise of the calibrated loss above its baseline."""
-        if self.calibrated_loss is None:
-            return None
-        return self.barrier_for(metric="calibrated_loss")
+        return float(self._barriers(baseline, metric))
 
     @property
     def midpoint_barrier(self) -> float:
         """Value at the midpoint minus the mean of the ends."""
-        return float(midpoint_barrier_of(self.values(), self.alphas))
+        return float(self._midpoint_barriers())
 
     @property
     def minimum(self) -> float:
@@ -211,22 +238,9 @@ class PathScore:
             One row for each alpha: alpha, loss, error and, where asked for, calibrated_loss and
             inverse_temperature.
         """
-        columns = {"alpha": self.alphas, "loss": self.loss, "error": self.error}
-        if self.calibrated_loss is not None:
-            columns["calibrated_loss"] = self.calibrated_loss
-            columns["inverse_temperature"] = self.inverse_temperature
-        return pd.DataFrame(columns)
-
-
-def check_curves(score, caller: str, before: tuple[int, ...]) -> None:
-    """Check the curves of a score, of shape (*before, n_alphas), and its settings."""
-    n_alphas = len(check_array(score.alphas, caller, "alphas", (None,)))
-    for name in ("loss", "error", "calibrated_loss", "inverse_temperature"):
-        curve = getattr(score, name)
-        if curve is not None or name in ("loss", "error"):
-            check_array(curve, caller, name, (*before, n_alphas))
-    check_option(score.metric, METRICS, caller, "metric")
-    check_option(score.baseline, BASELINES, caller, "baseline")
+        curves = {name: getattr(self, name) for name in CURVES}
+        known = {name: curve for name, curve in curves.items() if curve is not None}
+        return pd.DataFrame({"alpha": self.alphas, **known})
 
 
 def baseline_of(curves: np.ndarray, alphas: np.ndarray, baseline: str) -> np.ndarray:
@@ -254,11 +268,6 @@ def barrier_of(curves: np.ndarray, alphas: np.ndarray, baseline: str) -> np.ndar
 def midpoint_of(curves: np.ndarray, alphas: np.ndarray) -> np.ndarray:
     """Return the value at alpha = 1/2, which is always on the grid."""
     return curves[..., int(np.argmin(np.abs(alphas - 0.5)))]
-
-
-def midpoint_barrier_of(curves: np.ndarray, alphas: np.ndarray) -> np.ndarray:
-    """Return the midpoint's value minus the mean of the ends; negative where the path dips."""
-    return midpoint_of(curves, alphas) - 0.5 * (curves[..., 0] + curves[..., -1])
 
 
 def alpha_grid(n_alphas: int) -> np.ndarray:

@@ -31,10 +31,9 @@ from sklmc.models import (
     Inputs,
     average_states,
     check_compatible,
-    common_input,
     run_module,
-    see_through,
     view,
+    view_through,
 )
 
 ROWS = 1024  # samples in a block
@@ -175,9 +174,7 @@ def loss_plane(
     check_jobs(n_jobs, caller)
     check_verbose(verbose, caller)
     names = [f"models[{k}]" for k in range(3)]
-    seen = [see_through(model) for model in models]
-    X = common_input([earlier for earlier, _ in seen], X, caller, names)
-    inner = [view(model, caller=caller, name=name) for (_, model), name in zip(seen, names)]
+    inner, _, X = view_through(models, X, caller, names)
     check_compatible(inner, caller, names)
     samples, classify = check_samples(inner[0], X, y)
     aligned = align_models([one.model for one in inner], aligner, X, y)
@@ -196,17 +193,9 @@ def loss_plane(
     found = Parallel(n_jobs=n_jobs, return_as="generator")(delayed(work.run)(row) for row in rows)
     bar = tqdm(found, total=len(rows), desc="plane", unit="row", disable=verbose < 1)
     *grid, ends = list(bar)
-    values = np.array(grid)  # (n_points, n_points, 2)
-    ends = np.array(ends)
-    return LossPlane(
-        x=x,
-        y=across,
-        loss=values[..., 0],
-        error=values[..., 1],
-        positions=positions,
-        model_loss=ends[:, 0],
-        model_error=ends[:, 1],
-    )
+    loss, error = np.moveaxis(np.array(grid), -1, 0)  # (n_points, n_points) each
+    model_loss, model_error = np.array(ends).T
+    return LossPlane(x, across, loss, error, positions, model_loss, model_error)
 
 
 @dataclasses.dataclass

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from sklmc._torch import to_device
-from sklmc.models import ModelView, State, interpolate_states, named_tensors, run_module, view
+from sklmc.models import ModelView, State, named_tensors, view
 
 
 class Population:
@@ -75,13 +75,6 @@ def empty_module(module: nn.Module) -> nn.Module:
 def same_bits(a: State, b: State) -> bool:
     """Say whether two states hold the same numbers."""
     return all(torch.equal(tensor, b[name]) for name, tensor in a.items())
-
-
-def run_between(
-    skeleton: ModelView, a: State, b: State, alpha: float, args: tuple[torch.Tensor, ...]
-) -> torch.Tensor:
-    """Run the net at one point of the path on one block, plainly: for any module."""
-    return run_module(skeleton, args, interpolate_states(a, b, alpha))
 
 
 def _to_numpy(tensor: torch.Tensor) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 import os
 from numbers import Integral, Real
 from pathlib import Path
@@ -12,13 +14,17 @@ from sklearn.base import BaseEstimator
 
 from sklmc._sklearn import HasMethods, Interval, StrOptions
 from sklmc._validation import ChecksParameters, check_models
-from sklmc.alignment import check_aligner, make_aligner
-from sklmc.connectivity._pair_scoring import Settings, score_grid, score_pairs
+from sklmc.connectivity._pair_scoring import score_grid, score_pairs
 from sklmc.connectivity._pairwise_score import PairwiseScore
-from sklmc.connectivity._path_score import BASELINES, PathScore, alpha_grid
+from sklmc.connectivity._path_score import BASELINES, CURVES, PathScore, alpha_grid
 from sklmc.models import see_through, transform
 
-PAIR_KEYS = ("neg_barrier", "neg_epsilon", "neg_calibrated_barrier", "neg_merged_loss")
+PAIR_KEYS = {  # minus the median over pairs of a column of PairwiseScore.to_frame
+    "neg_barrier": "barrier",
+    "neg_epsilon": "epsilon",
+    "neg_calibrated_barrier": "calibrated_barrier",
+    "neg_merged_loss": "midpoint_loss",
+}
 TASK_KEYS = ("accuracy", "merged_accuracy", "r2", "merged_r2")
 
 
@@ -209,21 +215,11 @@ class LMCScorer(ChecksParameters, BaseEstimator):
         TypeError
             If something is no model.
         """
-        models = [model_a, model_b]
-        curves, _, _ = self._score(
-            "LMCScorer.path", models, [(0, 1)], X, y, ["model_a", "model_b"], error_score="raise"
-        )
-        loss, error, calibrated, beta = curves.values[:, 0]
-        extra = self.calibration is not None
-        return PathScore(
-            alphas=alpha_grid(self.n_alphas),
-            loss=loss,
-            error=error,
-            calibrated_loss=calibrated if extra else None,
-            inverse_temperature=beta if extra else None,
-            metric=self.metric,
-            baseline=self.baseline,
-        )
+        strict = copy.copy(self)
+        strict.error_score = "raise"
+        models, names = [model_a, model_b], ["model_a", "model_b"]
+        curves, _, _ = strict._score("LMCScorer.path", models, [(0, 1)], X, y, names)
+        return PathScore(**self._fields(curves.values[:, 0]))
 
     def pairwise(self, models, X, y) -> PairwiseScore:
         """Score the lines between all pairs of some models.
@@ -320,24 +316,20 @@ class LMCScorer(ChecksParameters, BaseEstimator):
 
     def _summary(self, score: PairwiseScore, classify: bool, variance: float) -> dict[str, float]:
         """Return medians over pairs and means over members, greater is better."""
-        pairs = first, second = np.triu_indices(score.n_models, 1)
+        frame = score.to_frame()
         values = {
-            "neg_barrier": -np.median(score.barrier[pairs]),
-            "neg_epsilon": -np.median(score.epsilon[pairs]),
+            name: -np.median(frame[column]) for name, column in PAIR_KEYS.items() if column in frame
         }
-        if score.calibrated_barrier is not None:
-            values["neg_calibrated_barrier"] = -np.median(score.calibrated_barrier[pairs])
-        values["neg_merged_loss"] = -np.median(score.midpoints("loss"))
         member = np.full(score.n_models, np.nan)
-        member[second] = score.error[:, -1]
-        member[first] = score.error[:, 0]
+        member[frame.model_b] = frame.error_b
+        member[frame.model_a] = frame.error_a
         if classify:
             values["accuracy"] = 1.0 - np.mean(member)
-            values["merged_accuracy"] = 1.0 - np.median(score.midpoints("error"))
+            values["merged_accuracy"] = 1.0 - np.median(frame.midpoint_error)
         else:
-            values["r2"] = 1.0 - np.mean(member) / variance if variance else np.nan
-            middle = np.median(score.midpoints("loss"))
-            values["merged_r2"] = 1.0 - middle / variance if variance else np.nan
+            losses = {"r2": np.mean(member), "merged_r2": np.median(frame.midpoint_loss)}
+            for name, loss in losses.items():
+                values[name] = 1.0 - loss / variance if variance else np.nan
         return {name: float(value) + 0.0 for name, value in values.items()}  # no -0.0
 
     def _pairwise(
@@ -346,27 +338,32 @@ class LMCScorer(ChecksParameters, BaseEstimator):
         """Score all pairs; also return whether they classify, and the variance of y."""
         self._validate_params()
         models = check_models(models, caller, minimum=2)
-        first, second = np.triu_indices(len(models), 1)
-        pairs = list(zip(first.tolist(), second.tolist()))
+        pairs = list(itertools.combinations(range(len(models)), 2))
         names = [f"models[{k}]" for k in range(len(models))]
         curves, classify, variance = self._score(caller, models, pairs, X, y, names, folder=folder)
-        loss, error, calibrated, beta = curves.values
-        extra = self.calibration is not None
-        score = PairwiseScore(
-            n_models=len(models),
-            alphas=alpha_grid(self.n_alphas),
-            loss=loss,
-            error=error,
-            calibrated_loss=calibrated if extra else None,
-            inverse_temperature=beta if extra else None,
-            metric=self.metric,
-            baseline=self.baseline,
-            failures={pairs[k]: reason for k, reason in curves.failures.items()},
+        failures = {pairs[k]: reason for k, reason in curves.failures.items()}
+        return self._to_score(len(models), curves.values, failures), classify, variance
+
+    def _to_score(self, n_models: int, values: np.ndarray, failures) -> PairwiseScore:
+        """Return the score that the four curves of all pairs (4, n_pairs, n_alphas) are."""
+        return PairwiseScore(
+            n_models,
+            **self._fields(values),
+            failures=failures,
             error_score=np.nan if self.error_score == "raise" else float(self.error_score),
         )
-        return score, classify, variance
 
-    def _score(self, caller: str, models, pairs, X, y, names, error_score=None, folder=None):
+    def _fields(self, values: np.ndarray) -> dict:
+        """Return what scores of one pair and of all have in common, from the four curves."""
+        known = CURVES if self.calibration is not None else CURVES[:2]
+        return {
+            "alphas": alpha_grid(self.n_alphas),
+            "metric": self.metric,
+            "baseline": self.baseline,
+            **dict(zip(known, values)),
+        }
+
+    def _score(self, caller: str, models, pairs, X, y, names, folder=None):
         """Check what the constructor stored and score some pairs."""
         self._validate_params()
         if isinstance(self.calibration, tuple) and len(self.calibration) != 2:
@@ -374,21 +371,7 @@ class LMCScorer(ChecksParameters, BaseEstimator):
                 f"{caller}: 'calibration' must be the pair (X_cal, y_cal), got a tuple of "
                 f"{len(self.calibration)}."
             )
-        aligner = check_aligner(self.aligner, caller)
-        if isinstance(aligner, str):
-            aligner = make_aligner(aligner)
-        how = Settings(
-            caller=caller,
-            alphas=alpha_grid(self.n_alphas),
-            aligner=aligner,
-            repair=self.repair,
-            calibration=self.calibration,
-            error_score=self.error_score if error_score is None else error_score,
-            n_jobs=self.n_jobs,
-            verbose=self.verbose,
-            folder=folder,
-        )
-        return score_pairs(models, pairs, X, y, names, how)
+        return score_pairs(models, pairs, X, y, names, caller, self, folder)
 
 
 def check_scorer(scorer, caller: str, **defaults) -> LMCScorer:

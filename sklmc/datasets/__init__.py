@@ -1,7 +1,5 @@
 """Data sets of the studies in this field, split into a training and a test part."""
 
-from sklmc.datasets._images import load_images
-from sklmc.datasets._small import load_digits_split, load_moons
-from sklmc.datasets._split import DataSplit
+from sklmc.datasets._loaders import DataSplit, load_digits_split, load_images, load_moons
 
 __all__ = ["DataSplit", "load_digits_split", "load_images", "load_moons"]

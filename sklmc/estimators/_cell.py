@@ -1,4 +1,4 @@
-"""One point of a parameter grid: its nets, and the task that trains them."""
+"""One point of a parameter grid: its nets, and the tasks that train a population."""
 
 from __future__ import annotations
 
@@ -12,19 +12,22 @@ from sklearn.metrics import log_loss, mean_squared_error, r2_score
 from skorch import NeuralNet
 
 from sklmc._torch import torch_defaults
-from sklmc.estimators._cache import read_nets, restore_net, store_net
-from sklmc.estimators._members import fit_members, inner_net, make_member
+from sklmc.estimators._cache_dir import net_versions, read_nets, restore_net, store_net
+from sklmc.estimators._members import (
+    fit_members,
+    inner_net,
+    member_settings,
+    needs_seeding,
+)
+from sklmc.estimators._vectorized import plan_training
 from sklmc.models import (
     keeping,
     locked,
-    name_fingerprint,
     per_sample_error,
     per_sample_loss,
     predict_outputs,
     view,
 )
-
-_LARGEST = np.iinfo(np.int32).max
 
 
 @dataclass
@@ -57,11 +60,6 @@ class Cell:
     train_score: np.ndarray = field(repr=False)
 
 
-def cell_seeds(root: int, params: dict, n_members: int) -> list[int]:
-    """Return the seeds of a cell's members: of the root, the parameters and the index alone."""
-    return [int(name_fingerprint(root, params, index), 16) % _LARGEST for index in range(n_members)]
-
-
 @dataclass(frozen=True)
 class SpanTask:
     """Training of neighbouring members of one population; runs in any process."""
@@ -73,10 +71,9 @@ class SpanTask:
     span: range
     vectorized: bool
     must: bool
-    guard: bool
-    spawn: tuple[int, int] | None  # seed and number of the epochs that all members share
-    folder: Path | None
-    notes: dict
+    spawn: tuple[int, int] | None = None  # seed and number of the epochs that all members share
+    folder: Path | None = None
+    notes: dict = field(default_factory=dict)
 
     def run(self, X, y) -> list:
         """Return the members."""
@@ -87,23 +84,25 @@ class SpanTask:
     def run_and_score(self, X, y) -> list[tuple[object, float, float]]:
         """Return each member with its loss and score on the training data."""
         if self.folder is None:
-            return self._score(self._train(self.span, X, y), X, y)
+            members = self._train(self.span, X, y)
+            return [(member, *score_member(member, X, y, self.caller)) for member in members]
         lock = self.folder / f"{self.span.start:05d}.lock"
         with keeping(self.folder, self.caller), locked(lock):
             return self._complete(X, y)
 
+    def _make(self, index: int):
+        """Return an unfitted member with its seed, silent."""
+        seed = self.seeds[index]
+        values = {name: seed if name.endswith("random_state") else 0 for name in self.settings}
+        member = clone(self.estimator).set_params(**values)
+        if self.spawn is not None:
+            inner_net(member)._spawned_from = self.spawn
+        return member
+
     def _train(self, span: range, X, y) -> list:
         """Train the members of a span together."""
-        members = [make_member(self.estimator, self.settings, self.seeds[i]) for i in span]
-        for member in members:
-            if self.spawn is not None:
-                inner_net(member)._spawned_from = self.spawn
-        seed = self.seeds[span.start] if self.guard else None
-        return fit_members(members, X, y, span, self.vectorized, self.must, seed)
-
-    def _score(self, members, X, y) -> list[tuple[object, float, float]]:
-        """Add loss and score on the training data."""
-        return [(member, *score_member(member, X, y, self.caller)) for member in members]
+        seed = self.seeds[span.start] if needs_seeding(self.estimator) else None
+        return fit_members(self._make, X, y, span, self.vectorized, self.must, seed)
 
     @torch_defaults(None)
     def _complete(self, X, y) -> list[tuple[object, float, float]]:
@@ -122,7 +121,7 @@ class SpanTask:
         done = []
         lead = None
         for index in range(self.span.start, start):
-            net = make_member(self.estimator, self.settings, self.seeds[index])
+            net = self._make(index)
             if lead is None:
                 lead = clone(net)
                 lead._check_training_data(X, y, True)
@@ -132,12 +131,24 @@ class SpanTask:
         width = len(self.span) if self.vectorized else 1
         for first in range(start, self.span.stop, width):
             group = range(first, min(first + width, self.span.stop))
-            scored = self._score(self._train(group, X, y), X, y)
-            for index, (net, loss, score) in zip(group, scored):
+            for index, net in zip(group, self._train(group, X, y)):
+                loss, score = score_member(net, X, y, self.caller)
                 notes = {"seed": self.seeds[index], "train_loss": loss, "train_score": score}
-                store_net(self.folder, index, net, group, {**self.notes, **notes})
+                notes = {**self.notes, "versions": net_versions(), **notes}
+                store_net(self.folder, index, net, group, notes)
                 done.append((net, loss, score))
         return done
+
+
+def plan_population(estimator, X, y, seeds, vectorize, caller: str, **others) -> list[SpanTask]:
+    """Return the tasks that train a population: one for each span of members trained together."""
+    settings = member_settings(estimator, caller)
+    plan = plan_training(estimator, X, y, len(seeds), vectorize, caller)
+    vectorized, must = plan.chunk is not None, vectorize is True
+    return [
+        SpanTask(caller, estimator, settings, seeds, span, vectorized, must, **others)
+        for span in plan.spans(len(seeds))
+    ]
 
 
 def score_member(member, X, y, caller: str = "ModelGrid") -> tuple[float, float]:
@@ -148,8 +159,7 @@ def score_member(member, X, y, caller: str = "ModelGrid") -> tuple[float, float]
         loss = float(per_sample_loss(outputs, target, caller).mean())
         if is_classifier(member):
             return loss, 1.0 - float(per_sample_error(outputs, target, caller).mean())
-        finite = np.isfinite(loss)
-        return loss, float(r2_score(target, outputs)) if finite else float("nan")
+        return loss, float(r2_score(target, outputs)) if np.isfinite(loss) else float("nan")
     if not is_classifier(member):
         return float(mean_squared_error(y, member.predict(X))), float(member.score(X, y))
     if not hasattr(member, "predict_proba"):
@@ -158,7 +168,6 @@ def score_member(member, X, y, caller: str = "ModelGrid") -> tuple[float, float]
     return float(loss), float(member.score(X, y))
 
 
-def score_members(members: Sequence, X, y) -> tuple[np.ndarray, np.ndarray]:
-    """Return losses and scores of members."""
-    scores = np.array([score_member(member, X, y) for member in members])
-    return scores[:, 0], scores[:, 1]
+def score_members(members: Sequence, X, y) -> np.ndarray:
+    """Return losses and scores of members, of shape (2, n_members)."""
+    return np.reshape([score_member(member, X, y) for member in members], (-1, 2)).T

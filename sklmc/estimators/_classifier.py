@@ -156,31 +156,7 @@ class NetClassifier(ArrayNet, NeuralNetClassifier):
         verbose=0,
         **kwargs,
     ):
-        super().__init__(
-            module,
-            criterion=criterion,
-            optimizer=optimizer,
-            lr=lr,
-            max_epochs=max_epochs,
-            batch_size=batch_size,
-            iterator_train=iterator_train,
-            iterator_train__shuffle=iterator_train__shuffle,
-            iterator_valid=iterator_valid,
-            dataset=dataset,
-            train_split=train_split,
-            callbacks=callbacks,
-            predict_nonlinearity=predict_nonlinearity,
-            warm_start=warm_start,
-            classes=classes,
-            device=device,
-            compile=compile,
-            use_caching=use_caching,
-            torch_load_kwargs=torch_load_kwargs,
-            dtype=dtype,
-            random_state=random_state,
-            verbose=verbose,
-            **kwargs,
-        )
+        super().__init__(locals())
 
     @property
     def classes_(self) -> np.ndarray:
@@ -197,18 +173,14 @@ class NetClassifier(ArrayNet, NeuralNetClassifier):
     def _check_training_data(self, X, y, new: bool, classes=None):
         """Validate X and y, learn the classes of a new net, and encode y."""
         X, y = self._check_both(X, y, reset=new)
-        if is_dataset(X) and y is None:
-            y = _dataset_labels(X, type(self).__name__)
-            if new:
-                self._learn_classes(y, classes)
-                self._remember_sizes(X, self._n_outputs())
-            return X, None
-        y = column_or_1d(y)
-        check_classification_targets(y)
+        inside = is_dataset(X) and y is None  # codes, which go to the criterion as they are
+        y = _dataset_labels(X, type(self).__name__) if inside else column_or_1d(y)
+        if not inside:
+            check_classification_targets(y)
         if new:
             self._learn_classes(y, classes)
             self._remember_sizes(X, self._n_outputs())
-        return X, self._encode(y)
+        return X, None if inside else self._encode(y)
 
     def _learn_classes(self, y: np.ndarray, classes) -> None:
         """Store the labels that the outputs stand for; there must be two at least."""
@@ -299,7 +271,6 @@ class NetClassifier(ArrayNet, NeuralNetClassifier):
             Probabilities in the order of ``classes_``; the softmax of the logits where
             `criterion` is CrossEntropyLoss.
         """
-        check_is_fitted(self)
         probabilities = super().predict_proba(X)
         return probabilities.reshape(len(probabilities), -1)
 
@@ -316,8 +287,8 @@ class NetClassifier(ArrayNet, NeuralNetClassifier):
         ndarray of shape (n_samples,)
             Labels, of the kind that was handed to fit.
         """
-        check_is_fitted(self)
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        codes = self.predict_proba(X).argmax(axis=1)
+        return self.classes_[codes]
 
 
 def _is_binary_loss(criterion) -> bool:

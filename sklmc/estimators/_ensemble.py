@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable
-from numbers import Integral
+from dataclasses import replace
 
-import numpy as np
-from sklearn.base import is_classifier
-
-from sklmc._sklearn import HasMethods, Interval, Options, StrOptions, check_is_fitted, delayed
-from sklmc.estimators._cell import SpanTask
-from sklmc.estimators._folders import PopulationFolders, check_cache_seed, net_versions
-from sklmc.estimators._members import (
-    last_loss,
-    member_settings,
-    needs_seeding,
-    report_diverged,
-)
-from sklmc.estimators._progress import run_parallel
+from sklmc._sklearn import delayed
+from sklmc.estimators._cache_dir import PopulationFolders, check_cache_seed
+from sklmc.estimators._cell import plan_population
+from sklmc.estimators._members import last_loss, report_diverged, run_parallel
 from sklmc.estimators._seeds import draw_seeds
-from sklmc.estimators._vectorized import plan_training
-from sklmc.estimators._wrapper import NetWrapper, has_probabilities
+from sklmc.estimators._wrapper import POPULATION_CONSTRAINTS, NetWrapper
 
 
 class DeepEnsemble(NetWrapper):
@@ -119,15 +107,7 @@ class DeepEnsemble(NetWrapper):
     (100, 2)
     """
 
-    _parameter_constraints: dict = {
-        "estimator": [HasMethods(["fit", "predict"])],
-        "n_estimators": [Interval(Integral, 1, None, closed="left")],
-        "vectorize": [StrOptions({"auto"}), Options(bool, {True, False})],
-        "cache_dir": [str, os.PathLike, None],
-        "n_jobs": [Integral, None],
-        "random_state": ["random_state"],
-        "verbose": ["verbose"],
-    }
+    _parameter_constraints: dict = POPULATION_CONSTRAINTS
 
     def __init__(
         self,
@@ -164,38 +144,17 @@ class DeepEnsemble(NetWrapper):
             The fitted ensemble.
         """
         self._validate_params()
-        settings = member_settings(self.estimator, "DeepEnsemble")
         seeds = draw_seeds(self.random_state, self.n_estimators)
-        guard = needs_seeding(self.estimator)
-        plan = plan_training(
-            self.estimator, X, y, self.n_estimators, self.vectorize, "DeepEnsemble"
-        )
-        vectorized = plan.chunk is not None
-        folder = None
+        tasks = plan_population(self.estimator, X, y, seeds, self.vectorize, "DeepEnsemble")
+        vectorized = tasks[0].vectorized
         if self.cache_dir is not None:
             check_cache_seed(self.random_state, "DeepEnsemble")
             home = PopulationFolders(self.cache_dir, X, y, int(self.random_state), "DeepEnsemble")
             folder = home.make(self.estimator, {}, {}, ("DeepEnsemble", vectorized))
-        tasks = (
-            delayed(
-                SpanTask(
-                    caller="DeepEnsemble",
-                    estimator=self.estimator,
-                    settings=settings,
-                    seeds=seeds,
-                    span=span,
-                    vectorized=vectorized,
-                    must=self.vectorize is True,
-                    guard=guard,
-                    spawn=None,
-                    folder=folder,
-                    notes={"versions": net_versions()},
-                ).run
-            )(X, y)
-            for span in plan.spans(self.n_estimators)
-        )
+            tasks = [replace(task, folder=folder) for task in tasks]
+        jobs = (delayed(task.run)(X, y) for task in tasks)
         members = run_parallel(
-            tasks, self.n_estimators, self.n_jobs, self.verbose, "DeepEnsemble", last_loss
+            jobs, self.n_estimators, self.n_jobs, self.verbose, "DeepEnsemble", last_loss
         )
         self.diverged_ = report_diverged(members, "DeepEnsemble")
         self.estimators_ = members
@@ -208,48 +167,6 @@ class DeepEnsemble(NetWrapper):
         """Return the first member; None before fit."""
         return getattr(self, "estimators_", [None])[0]
 
-    def _finite_members(self) -> list:
-        """Return the members that count in predictions."""
-        diverged = set(self.diverged_)
-        return [net for index, net in enumerate(self.estimators_) if index not in diverged]
-
-    def _class_probabilities(self, X) -> np.ndarray:
-        """Return the mean of the members' probabilities."""
-        return _mean(net.predict_proba(X) for net in self._finite_members())
-
-    def predict(self, X) -> np.ndarray:
-        """Return the label with the largest mean probability, or the mean prediction.
-
-        Classifiers without probabilities vote.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features) or (n_samples, n_channels, ...)
-            As for fit.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,) or (n_samples, n_outputs)
-            Labels, or predicted values.
-        """
-        check_is_fitted(self)
-        members = self._finite_members()
-        if not is_classifier(members[0]):
-            return _mean(net.predict(X) for net in members)
-        if has_probabilities(self):
-            scores = self.predict_proba(X)
-        else:
-            scores = _mean(net.predict(X)[:, None] == self.classes_ for net in members)
-        return self.classes_[scores.argmax(axis=1)]
-
-
-def _mean(predictions: Iterable[np.ndarray]) -> np.ndarray:
-    """Average arrays in float64, one after the other; the result has their own float type."""
-    total, count, dtype = None, 0, None
-    for prediction in predictions:
-        if total is None:
-            total = np.zeros(prediction.shape)
-            dtype = prediction.dtype if prediction.dtype.kind == "f" else total.dtype
-        total += prediction
-        count += 1
-    return (total / count).astype(dtype, copy=False)
+    def _predicting_nets(self) -> list:
+        """Return the members whose weights are finite."""
+        return [net for index, net in enumerate(self.estimators_) if index not in self.diverged_]

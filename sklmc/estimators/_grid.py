@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 import warnings
 from collections.abc import Iterator
-from numbers import Integral
 
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone, is_classifier
 from sklearn.model_selection import ParameterGrid
 
-from sklmc._sklearn import HasMethods, Interval, Options, StrOptions, check_is_fitted, delayed
+from sklmc._sklearn import check_is_fitted, delayed
 from sklmc._validation import ChecksParameters, check_integer, did_you_mean
-from sklmc.estimators._cell import Cell, SpanTask, cell_seeds, score_members
-from sklmc.estimators._folders import cell_folders, check_cache_seed, net_versions
-from sklmc.estimators._labels import identity, label_points
-from sklmc.estimators._members import (
-    inner_net,
-    is_finite,
-    last_loss,
-    member_settings,
-    needs_seeding,
-)
+from sklmc.estimators._cache_dir import PopulationFolders, check_cache_seed
+from sklmc.estimators._cell import Cell, SpanTask, plan_population, score_members
+from sklmc.estimators._members import inner_net, is_finite, last_loss, run_parallel
 from sklmc.estimators._net import ArrayNet
-from sklmc.estimators._points import list_points, with_params
-from sklmc.estimators._progress import run_parallel
-from sklmc.estimators._vectorized import plan_training
+from sklmc.estimators._points import identity, label_points, list_points, with_params
+from sklmc.estimators._seeds import cell_seeds, resolve_seed
+from sklmc.estimators._wrapper import POPULATION_CONSTRAINTS, copy_features
 from sklmc.exceptions import DivergedMemberWarning
 
 
@@ -107,14 +97,8 @@ class ModelGrid(ChecksParameters, MetaEstimatorMixin, BaseEstimator):
     """
 
     _parameter_constraints: dict = {
-        "estimator": [HasMethods(["fit", "predict"])],
+        **POPULATION_CONSTRAINTS,
         "param_grid": [dict, list, tuple, ParameterGrid],
-        "n_estimators": [Interval(Integral, 1, None, closed="left")],
-        "vectorize": [StrOptions({"auto"}), Options(bool, {True, False})],
-        "cache_dir": [str, os.PathLike, None],
-        "n_jobs": [Integral, None],
-        "random_state": ["random_state"],
-        "verbose": ["verbose"],
     }
 
     _n_shared_epochs: int | None = None
@@ -158,10 +142,17 @@ class ModelGrid(ChecksParameters, MetaEstimatorMixin, BaseEstimator):
         self._validate_params()
         points = list_points(self.param_grid)
         populations = [with_params(self.estimator, params) for params in points]
-        root = self._root_seed()
-        folders = cell_folders(
-            self.cache_dir, points, populations, (X, y, root, self._n_shared_epochs)
-        )
+        if self.cache_dir is not None:
+            check_cache_seed(self.random_state, "ModelGrid")
+        root = resolve_seed(self.random_state)
+        folders: list = [None] * len(points)
+        if self.cache_dir is not None:
+            home = PopulationFolders(self.cache_dir, X, y, root, "ModelGrid")
+            folders = [
+                home.make(estimator, params, labels, self._n_shared_epochs)
+                for estimator, params, labels in zip(populations, points, label_points(points))
+            ]
+            home.report_others(folders)
         plans = [
             self._plan(params, estimator, folder, X, y, root)
             for params, estimator, folder in zip(points, populations, folders)
@@ -187,10 +178,7 @@ class ModelGrid(ChecksParameters, MetaEstimatorMixin, BaseEstimator):
                 )
             )
         _report_diverged(self.cells_)
-        vars(self).pop("n_features_in_", None)
-        first = self.cells_[0].estimators[0]
-        if hasattr(first, "n_features_in_"):
-            self.n_features_in_ = first.n_features_in_
+        copy_features(self.cells_[0].estimators[0], self, ["n_features_in_"])
         return self
 
     def spawn(self, n_epochs):
@@ -261,10 +249,6 @@ class ModelGrid(ChecksParameters, MetaEstimatorMixin, BaseEstimator):
         check_is_fitted(self)
         return iter(self.cells_)
 
-    def __sklearn_is_fitted__(self) -> bool:
-        """Say whether there are cells; the grid itself predicts nothing."""
-        return hasattr(self, "cells_")
-
     def summary(self, X, y) -> pd.DataFrame:
         """Return one row per cell: means and standard deviations over its members.
 
@@ -295,21 +279,16 @@ class ModelGrid(ChecksParameters, MetaEstimatorMixin, BaseEstimator):
         check_is_fitted(self)
         rows = []
         for cell, labels in zip(self.cells_, self._labels()):
-            good = [i for i in range(len(cell.estimators)) if i not in set(cell.diverged)]
-            test = np.full((2, 0), np.nan)
-            if good:
-                test = np.array(score_members([cell.estimators[i] for i in good], X, y))
-            row = {**labels, "n_estimators": len(cell.estimators)}
-            row["n_diverged"] = len(cell.diverged)
-            columns = {
-                "train_loss": cell.train_loss[good],
-                f"train_{self._score_name()}": cell.train_score[good],
-                "test_loss": test[0],
-                f"test_{self._score_name()}": test[1],
+            good = [i for i in range(len(cell.estimators)) if i not in cell.diverged]
+            row = {**labels, "n_estimators": len(cell.estimators), "n_diverged": len(cell.diverged)}
+            measured: dict = {
+                "train": (cell.train_loss[good], cell.train_score[good]),
+                "test": score_members([cell.estimators[i] for i in good], X, y),
             }
-            for name, values in columns.items():
-                row[f"{name}_mean"] = values.mean() if len(values) else np.nan
-                row[f"{name}_std"] = values.std() if len(values) else np.nan
+            for part, columns in measured.items():
+                for name, values in zip(("loss", self._score_name()), columns):
+                    row[f"{part}_{name}_mean"] = values.mean() if good else np.nan
+                    row[f"{part}_{name}_std"] = values.std() if good else np.nan
             rows.append(row)
         return pd.DataFrame(rows)
 
@@ -346,20 +325,8 @@ class ModelGrid(ChecksParameters, MetaEstimatorMixin, BaseEstimator):
         """Return what the score of a member is called."""
         return "accuracy" if is_classifier(self.estimator) else "r2"
 
-    def _root_seed(self) -> int:
-        """Return the number that all seeds come from."""
-        if self.cache_dir is not None:
-            check_cache_seed(self.random_state, "ModelGrid")
-        if self.random_state is None:
-            return secrets.randbelow(2**31)
-        if isinstance(self.random_state, Integral):
-            return int(self.random_state)
-        return int(self.random_state.randint(2**31 - 1))
-
     def _plan(self, params, estimator, folder, X, y, root: int) -> list[SpanTask]:
         """Return the tasks of one cell."""
-        settings = member_settings(estimator, "ModelGrid")
-        plan = plan_training(estimator, X, y, self.n_estimators, self.vectorize, "ModelGrid")
         spawn = None
         if self._n_shared_epochs is not None:
             if not isinstance(inner_net(estimator), ArrayNet):
@@ -369,22 +336,9 @@ class ModelGrid(ChecksParameters, MetaEstimatorMixin, BaseEstimator):
                 )
             spawn = (cell_seeds(root, {**params, "spawn": True}, 1)[0], self._n_shared_epochs)
         seeds = cell_seeds(root, params, self.n_estimators)
-        return [
-            SpanTask(
-                caller="ModelGrid",
-                estimator=estimator,
-                settings=settings,
-                seeds=seeds,
-                span=span,
-                vectorized=plan.chunk is not None,
-                must=self.vectorize is True,
-                guard=needs_seeding(estimator),
-                spawn=spawn,
-                folder=folder,
-                notes={"params": label_points([params])[0], "versions": net_versions()},
-            )
-            for span in plan.spans(self.n_estimators)
-        ]
+        notes = {"params": label_points([params])[0]}
+        shared = {"spawn": spawn, "folder": folder, "notes": notes}
+        return plan_population(estimator, X, y, seeds, self.vectorize, "ModelGrid", **shared)
 
 
 def _report_diverged(cells: list[Cell]) -> None:

@@ -1,18 +1,20 @@
-"""The members of a population: made, trained, looked through."""
+"""The members of a population: made, trained (in parallel, with one bar), looked through."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 
 import torch
-from sklearn.base import clone, is_classifier, is_regressor
+from sklearn.base import is_classifier, is_regressor
 from sklearn.pipeline import Pipeline
 from skorch import NeuralNet
 from torch import nn
+from tqdm.auto import tqdm
 
+from sklmc._sklearn import Parallel
 from sklmc._torch import seeded, single_thread, torch_defaults
-from sklmc.estimators._arguments import check_module
+from sklmc.estimators._parameters import check_module
 from sklmc.estimators._vectorized import VectorizeError, fit_vectorized
 from sklmc.exceptions import DivergedMemberWarning, NonFiniteError
 
@@ -29,54 +31,40 @@ def member_settings(estimator, caller: str) -> list[str]:
         if isinstance(part, NeuralNet):
             check_module(part.module, caller)
             settings.append(f"{name}__verbose".removeprefix("__"))
-    if not any(name.endswith("random_state") for name in settings):
-        if not needs_seeding(estimator):
-            raise ValueError(
-                f"{caller}: 'estimator' has no random_state, so that all members would be "
-                f"equal, got {estimator!r}; use a NetClassifier or a NetRegressor."
-            )
+    seeded_itself = any(name.endswith("random_state") for name in settings)
+    if not seeded_itself and not needs_seeding(estimator):
+        raise ValueError(
+            f"{caller}: 'estimator' has no random_state, so that all members would be "
+            f"equal, got {estimator!r}; use a NetClassifier or a NetRegressor."
+        )
     return settings
 
 
 def needs_seeding(estimator) -> bool:
     """Say whether the net is a plain skorch net, whose only seeds are torch's global ones."""
-    while isinstance(estimator, Pipeline):
-        estimator = estimator.steps[-1][1]
-    return isinstance(estimator, NeuralNet) and "random_state" not in estimator.get_params(
-        deep=False
-    )
-
-
-def make_member(estimator, settings: list[str], seed: int):
-    """Return an unfitted member with its seed."""
-    return clone(estimator).set_params(
-        **{name: seed if name.endswith("random_state") else 0 for name in settings}
-    )
+    net = inner_net(estimator)
+    return isinstance(net, NeuralNet) and "random_state" not in net.get_params(deep=False)
 
 
 @torch_defaults(None)
 def fit_members(
-    members: list, X, y, span: Sequence[int], vectorized: bool, must: bool, seed: int | None
+    make: Callable, X, y, span: range, vectorized: bool, must: bool, seed: int | None
 ) -> list:
-    """Train members together or one by one; `span` holds their positions.
+    """Train the members that `make` returns for the positions of a span, together or one by one.
 
     With a seed, all global generators are seeded around a single member. Members that turn out
     to differ by more than weights are trained one by one, unless that is a must.
     """
     if vectorized:
         try:
-            return fit_vectorized(members, X, y)
+            return fit_vectorized([make(index) for index in span], X, y)
         except VectorizeError:
             if must:
                 raise
-            spawned = members[0]._spawned_from
-            members = [clone(member) for member in members]
-            for member in members:
-                member._spawned_from = spawned
         except Exception as error:
             error.add_note(f"This happened in members {span[0]} to {span[-1]}, trained together.")
             raise
-    return [_fit_member(member, X, y, index, seed) for member, index in zip(members, span)]
+    return [_fit_member(make(index), X, y, index, seed) for index in span]
 
 
 def _fit_member(member, X, y, index: int, seed: int | None):
@@ -100,6 +88,30 @@ def inner_net(member):
     while isinstance(member, Pipeline):
         member = member.steps[-1][1]
     return member
+
+
+def run_parallel(
+    tasks: Iterable, n_results: int, n_jobs, verbose: int, desc: str, note: Callable[[object], str]
+) -> list:
+    """Run delayed tasks, each of which returns a list, and join the lists in the tasks' order.
+
+    verbose=1 shows a bar with the note on the last result, verbose=2 also one line per result.
+    """
+    try:
+        results = Parallel(n_jobs=n_jobs, return_as="generator")(tasks)
+    except ValueError:  # a backend that gives its results only all at once
+        results = Parallel(n_jobs=n_jobs)(tasks)
+    done = []
+    with tqdm(total=n_results, desc=desc, disable=verbose < 1) as bar:
+        for result in (part for results_of_one in results for part in results_of_one):
+            done.append(result)
+            if verbose:
+                text = note(result)
+                if verbose > 1:
+                    tqdm.write(f"{desc} {len(done)}/{n_results}: {text}")
+                bar.set_postfix_str(text)
+                bar.update()
+    return done
 
 
 def last_loss(member) -> str:

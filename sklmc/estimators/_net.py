@@ -11,13 +11,13 @@ from torch.utils.data import DataLoader
 
 from sklmc._sklearn import check_is_fitted
 from sklmc._torch import seeded, single_thread, torch_defaults
-from sklmc.estimators._arguments import module_arguments
-from sklmc.estimators._batches import array_batches, may_leave_one
-from sklmc.estimators._callbacks import NetCallbacks
-from sklmc.estimators._data import NetData
-from sklmc.estimators._parameters import NetParameters
+from sklmc.estimators._net_callbacks import NetCallbacks
+from sklmc.estimators._net_data import NetData, array_batches, may_leave_one
+from sklmc.estimators._parameters import NetParameters, check_arguments, named_arguments
 from sklmc.estimators._seeds import epoch_seed, resolve_seed
 from sklmc.exceptions import SklmcWarning
+
+BATCH_NORM = nn.modules.batchnorm._BatchNorm
 
 
 class ArrayNet(NetCallbacks, NetData, NetParameters):
@@ -67,12 +67,13 @@ class ArrayNet(NetCallbacks, NetData, NetParameters):
         self
             The net, with a new ``module_``.
         """
-        arguments = module_arguments(
-            self.module, self.get_params_for("module"), self._sizes, type(self).__name__
-        )
+        given = self.get_params_for("module")
+        check_arguments(self.module, "module", given, type(self).__name__)
+        taken, _ = named_arguments(self.module)
+        sizes = {name: size for name, size in self._sizes.items() if name in taken}
         seed = self._spawned_from[0] if self._spawned_from else self.seed_
         with torch_defaults(self._built_dtype()), seeded(seed):
-            module = self.module(**arguments)
+            module = self.module(**{**sizes, **given})
         if self.dtype is not None:
             module.to(self._torch_dtype())
         self.module_ = module
@@ -107,13 +108,8 @@ class ArrayNet(NetCallbacks, NetData, NetParameters):
         self
             The fitted net.
         """
-        self.check_training_readiness()
-        self._check_parameters()
         new = not (self.warm_start and self.initialized_)
-        X, y = self._check_training_data(X, y, new)
-        if new:
-            self.initialize()
-        return self._train(X, y, **fit_params)
+        return self._train(X, y, new, None, **fit_params)
 
     def partial_fit(self, X, y=None, classes=None, **fit_params):
         """Train for ``max_epochs`` more, from scratch if the net is new.
@@ -138,16 +134,15 @@ class ArrayNet(NetCallbacks, NetData, NetParameters):
         self
             The net, trained further.
         """
+        return self._train(X, y, not self.initialized_, classes, **fit_params)
+
+    def _train(self, X, y, new, classes, /, **fit_params):
+        """Check everything and run skorch's own training, on a net built anew if it is `new`."""
         self.check_training_readiness()
         self._check_parameters()
-        new = not self.initialized_
         X, y = self._check_training_data(X, y, new, classes=classes)
         if new:
             self.initialize()
-        return self._train(X, y, **fit_params)
-
-    def _train(self, X, y, **fit_params):
-        """Run skorch's own training on checked data."""
         with torch_defaults(self._torch_dtype()), seeded(self.seed_), single_thread():
             super().partial_fit(X, y, **fit_params)
         self._set_training(False)
@@ -273,8 +268,7 @@ class ArrayNet(NetCallbacks, NetData, NetParameters):
 
     def _has_batch_norm(self) -> bool:
         """Say whether the module needs more than one sample to train on."""
-        norms = nn.modules.batchnorm._BatchNorm
-        return any(isinstance(part, norms) for part in self.module_.modules())
+        return any(isinstance(part, BATCH_NORM) for part in self.module_.modules())
 
     def infer(self, x, **fit_params):
         """Send one batch through the module.
@@ -370,6 +364,7 @@ class ArrayNet(NetCallbacks, NetData, NetParameters):
         ndarray of shape (n_samples, ...)
             Probabilities of a classifier.
         """
+        check_is_fitted(self)
         with torch_defaults(self._torch_dtype()):
             return super().predict_proba(X)
 

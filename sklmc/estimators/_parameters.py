@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import inspect
+from collections.abc import Callable, Iterable, Mapping
 from numbers import Integral, Real
 
 import torch
+from torch import nn
 from torch.utils.data import Dataset
 
-from sklmc._sklearn import (
-    Interval,
-    Options,
-    StrOptions,
-    cloudpickle,
-)
+from sklmc._sklearn import Interval, Options, StrOptions, cloudpickle
 from sklmc._torch import torch_defaults
-from sklmc._validation import LARGEST_RATE, check_constraints
-from sklmc.estimators._arguments import (
-    check_arguments,
-    check_callbacks,
-    check_device,
-    check_module,
-    check_names,
-)
+from sklmc._validation import LARGEST_RATE, check_constraints, did_you_mean
 
 _SET_BY_SKORCH = ("history_", "initialized_", "virtual_params_")
 
@@ -68,9 +58,12 @@ class NetParameters:
     initialized_ = False
     virtual_params_: Mapping = {}
 
-    def __init__(self, module, **parameters):
+    def __init__(self, arguments: Mapping):
+        """Store the arguments of a constructor, which hands over its ``locals()``."""
+        skipped = ("self", "kwargs", "__class__")
+        parameters = {name: part for name, part in arguments.items() if name not in skipped}
         own = {name: parameters.pop(name) for name in ("dtype", "random_state")}
-        super().__init__(module, **parameters)
+        super().__init__(**parameters, **arguments["kwargs"])
         for name in _SET_BY_SKORCH:
             vars(self).pop(name, None)
         vars(self).update(own)
@@ -153,12 +146,12 @@ class NetParameters:
         check_module(self.module, caller)
         params = self.get_params(deep=False)
         check_constraints(self._parameter_constraints, params, caller)
-        check_device(self.device, caller)
+        _check_device(self.device, caller)
         self._check_names(self._params_to_validate, caller)
-        check_arguments(self.optimizer, "optimizer", self._given("optimizer"), caller)
-        check_arguments(self.criterion, "criterion", self._given("criterion"), caller)
+        for name in ("optimizer", "criterion"):
+            check_arguments(getattr(self, name), name, self.get_params_for(name), caller)
         if self.callbacks != "disable":
-            check_callbacks(self.callbacks or [], caller)
+            _check_callbacks(self.callbacks or [], caller)
             known = [name for name, _ in self._uniquely_named_callbacks()]
             for name in params:
                 prefix, _, rest = name.partition("__")
@@ -169,9 +162,75 @@ class NetParameters:
                     )
 
     def _check_names(self, names: Iterable[str], caller: str) -> None:
-        """Refuse parameters that the net does not have."""
-        check_names(names, self.prefixes_, self.module, self._parameter_constraints, caller)
+        """Refuse parameters that neither skorch nor the net knows, with the nearest that exist."""
+        known = self._parameter_constraints
+        for name in sorted(names):
+            prefix, dunder, _ = name.partition("__")
+            if name in known or (dunder and prefix in self.prefixes_):
+                continue
+            arguments, _ = named_arguments(self.module) if callable(self.module) else ([], False)
+            hint = did_you_mean(name, [*known, *(f"module__{argument}" for argument in arguments)])
+            if name in arguments:
+                hint = f" Did you mean 'module__{name}'?"
+            raise ValueError(
+                f"{caller}: {name!r} is no parameter of the net. Arguments of the module, the "
+                f"optimizer and so on are set with module__..., optimizer__....{hint}"
+            )
 
-    def _given(self, prefix: str) -> list[str]:
-        """Name the arguments that the user has set for one component."""
-        return list(self.get_params_for(prefix))
+
+def check_module(module, caller: str) -> None:
+    """Refuse a module that is an instance."""
+    if isinstance(module, nn.Module):
+        raise TypeError(
+            f"{caller} got a net whose 'module' is an instance ({type(module).__name__}). Every "
+            "fit would start from the same weights and change them in place; pass the class and "
+            "set its arguments with module__width=..., and so on."
+        )
+
+
+def _check_device(device, caller: str) -> None:
+    """Refuse a device that torch does not know."""
+    try:
+        torch.device("cpu" if device is None else device)
+    except (RuntimeError, TypeError):
+        raise ValueError(
+            f"{caller}: 'device' must name a device of torch ('cpu', 'cuda', 'cuda:1'), got "
+            f"{device!r}."
+        ) from None
+
+
+def _check_callbacks(callbacks: Iterable, caller: str) -> None:
+    """Refuse what is neither a callback, nor its class, nor a pair of a name and one of these."""
+    for one in callbacks:
+        callback = one[1] if isinstance(one, tuple) and len(one) == 2 else one
+        if not hasattr(callback, "initialize"):
+            raise TypeError(
+                f"{caller}: 'callbacks' must hold skorch callbacks, or pairs (name, callback), got "
+                f"{one!r}."
+            )
+
+
+def check_arguments(component: Callable, prefix: str, given: Iterable[str], caller: str) -> None:
+    """Refuse arguments that a component's constructor does not take."""
+    parameters, takes_any = named_arguments(component)
+    unknown = [name for name in given if name not in parameters and name != "param_groups"]
+    if unknown and not takes_any:
+        name = unknown[0]
+        kind = getattr(component, "__name__", None) or type(component).__name__
+        raise TypeError(
+            f"{caller}: '{prefix}__{name}' is set, but {kind} takes no argument {name!r}; it takes "
+            f"{', '.join(map(repr, parameters)) or 'none'}.{did_you_mean(name, parameters)}"
+        )
+
+
+def named_arguments(component: Callable) -> tuple[list[str], bool]:
+    """Return the names of the arguments that a component takes, and whether it takes any other."""
+    try:
+        parameters = inspect.signature(component).parameters.values()
+    except (TypeError, ValueError):  # no signature to read
+        return [], True
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return (
+        [parameter.name for parameter in parameters if parameter.kind in kinds],
+        any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters),
+    )

@@ -137,30 +137,7 @@ class NetRegressor(ArrayNet, NeuralNetRegressor):
         verbose=0,
         **kwargs,
     ):
-        super().__init__(
-            module,
-            criterion=criterion,
-            optimizer=optimizer,
-            lr=lr,
-            max_epochs=max_epochs,
-            batch_size=batch_size,
-            iterator_train=iterator_train,
-            iterator_train__shuffle=iterator_train__shuffle,
-            iterator_valid=iterator_valid,
-            dataset=dataset,
-            train_split=train_split,
-            callbacks=callbacks,
-            predict_nonlinearity=predict_nonlinearity,
-            warm_start=warm_start,
-            device=device,
-            compile=compile,
-            use_caching=use_caching,
-            torch_load_kwargs=torch_load_kwargs,
-            dtype=dtype,
-            random_state=random_state,
-            verbose=verbose,
-            **kwargs,
-        )
+        super().__init__(locals())
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -261,7 +238,6 @@ class NetRegressor(ArrayNet, NeuralNetRegressor):
             Predictions with as many axes as the `y` of fit, and of its dtype if that was a
             float; the computation runs in `dtype`.
         """
-        check_is_fitted(self)
         y = super().predict_proba(X)
         if "_target_shape" in vars(self):
             y = y.reshape(len(y), *self._target_shape).astype(self._target_dtype, copy=False)

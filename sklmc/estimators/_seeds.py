@@ -1,4 +1,4 @@
-"""Which seed a net, its epochs and the members of an ensemble get."""
+"""Which seed a net, its epochs, and the members of an ensemble or of a cell get."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import secrets
 import numpy as np
 
 from sklmc._sklearn import check_random_state
+from sklmc.models import name_fingerprint
 
 _LARGEST = np.iinfo(np.int32).max
 
@@ -29,6 +30,11 @@ def draw_seeds(random_state, n: int) -> list[int]:
         random_state = secrets.randbelow(_LARGEST)
     generator = check_random_state(random_state)
     return [int(generator.randint(_LARGEST)) for _ in range(n)]
+
+
+def cell_seeds(root: int, params: dict, n_members: int) -> list[int]:
+    """Return the seeds of a cell's members: of the root, the parameters and the index alone."""
+    return [int(name_fingerprint(root, params, index), 16) % _LARGEST for index in range(n_members)]
 
 
 def epoch_seed(seed: int, epoch: int) -> int:

@@ -2,13 +2,40 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable, Sequence
+from numbers import Integral
+
 import numpy as np
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, is_classifier
 from sklearn.metrics import accuracy_score, r2_score
+from skorch import NeuralNet
 
-from sklmc._sklearn import available_if, check_is_fitted, get_tags
+from sklmc._sklearn import (
+    HasMethods,
+    Interval,
+    Options,
+    StrOptions,
+    available_if,
+    check_is_fitted,
+    get_tags,
+)
 from sklmc._validation import ChecksParameters
-from sklmc.estimators._data import readable
+from sklmc.estimators._net_data import readable
+from sklmc.estimators._parameters import check_module
+
+_FEATURES = ("n_features_in_", "feature_names_in_")
+
+# of what trains populations: DeepEnsemble and ModelGrid
+POPULATION_CONSTRAINTS: dict = {
+    "estimator": [HasMethods(["fit", "predict"])],
+    "n_estimators": [Interval(Integral, 1, None, closed="left")],
+    "vectorize": [StrOptions({"auto"}), Options(bool, {True, False})],
+    "cache_dir": [str, os.PathLike, None],
+    "n_jobs": [Integral, None],
+    "random_state": ["random_state"],
+    "verbose": ["verbose"],
+}
 
 
 def has_probabilities(outer) -> bool:
@@ -19,16 +46,17 @@ def has_probabilities(outer) -> bool:
 
 
 class NetWrapper(ChecksParameters, MetaEstimatorMixin, BaseEstimator):
-    """Base of estimators that hold fitted nets and are what these are, classifier or regressor."""
+    """Base of estimators that hold fitted nets and are what these are, classifier or regressor.
+
+    Unless a class says otherwise, one net predicts, ``estimator_``.
+    """
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         inner = get_tags(self._template())
-        tags.estimator_type = inner.estimator_type
-        tags.classifier_tags = inner.classifier_tags
-        tags.regressor_tags = inner.regressor_tags
-        tags.target_tags = inner.target_tags
-        tags.input_tags = inner.input_tags
+        for name in ("estimator_type", "classifier_tags", "regressor_tags"):
+            setattr(tags, name, getattr(inner, name))
+        tags.target_tags, tags.input_tags = inner.target_tags, inner.input_tags
         return tags
 
     def _template(self):
@@ -37,11 +65,11 @@ class NetWrapper(ChecksParameters, MetaEstimatorMixin, BaseEstimator):
 
     def _fitted_net(self):
         """Return a net that knows what all know of the data; None before fit."""
-        raise NotImplementedError
+        return getattr(self, "estimator_", None)
 
-    def _class_probabilities(self, X) -> np.ndarray:
-        """Return the probabilities of fitted classifiers."""
-        raise NotImplementedError
+    def _predicting_nets(self) -> list:
+        """Return the fitted nets that predict; several do with their mean."""
+        return [self.estimator_]
 
     @property
     def classes_(self) -> np.ndarray:
@@ -66,7 +94,34 @@ class NetWrapper(ChecksParameters, MetaEstimatorMixin, BaseEstimator):
             Probabilities in the order of ``classes_``.
         """
         check_is_fitted(self)
-        return self._class_probabilities(X)
+        return _mean(net.predict_proba(X) for net in self._predicting_nets())
+
+    def predict(self, X) -> np.ndarray:
+        """Return labels or values; of many nets by their mean probabilities or predictions.
+
+        Classifiers without probabilities vote.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, n_channels, ...)
+            As for fit.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            Labels, or predicted values.
+        """
+        check_is_fitted(self)
+        nets = self._predicting_nets()
+        if len(nets) == 1:
+            return nets[0].predict(X)
+        if not is_classifier(nets[0]):
+            return _mean(net.predict(X) for net in nets)
+        if has_probabilities(self):
+            scores = self.predict_proba(X)
+        else:
+            scores = _mean(net.predict(X)[:, None] == self.classes_ for net in nets)
+        return self.classes_[scores.argmax(axis=1)]
 
     def score(self, X, y, sample_weight=None) -> float:
         """Return accuracy (classifiers) or R2 (regressors); greater is better.
@@ -91,7 +146,33 @@ class NetWrapper(ChecksParameters, MetaEstimatorMixin, BaseEstimator):
 
     def _remember_features(self) -> None:
         """Take over what the nets know of their columns."""
-        for name in ("n_features_in_", "feature_names_in_"):
-            vars(self).pop(name, None)
-            if hasattr(self._fitted_net(), name):
-                setattr(self, name, getattr(self._fitted_net(), name))
+        copy_features(self._fitted_net(), self)
+
+
+def copy_features(net, outer, names: Sequence[str] = _FEATURES) -> None:
+    """Let an estimator know what a fitted net knows of the columns of X, and nothing older."""
+    for name in names:
+        vars(outer).pop(name, None)
+        if hasattr(net, name):
+            setattr(outer, name, getattr(net, name))
+
+
+def check_net(estimator, caller: str) -> None:
+    """Refuse what is no net: only nets have weights to average."""
+    if not isinstance(estimator, NeuralNet):
+        hint = (
+            f"put the {caller} into the Pipeline"
+            if hasattr(estimator, "steps")
+            else "use a NetClassifier or a NetRegressor"
+        )
+        raise TypeError(f"{caller}: 'estimator' must be a skorch net, got {estimator!r}; {hint}.")
+    check_module(estimator.module, caller)
+
+
+def _mean(predictions: Iterable[np.ndarray]) -> np.ndarray:
+    """Average arrays in float64, one after the other; the result has their own float type."""
+    total, count = np.zeros(()), 0
+    for prediction in predictions:
+        total, count = total + prediction.astype(np.float64), count + 1
+    dtype = prediction.dtype if prediction.dtype.kind == "f" else np.float64
+    return (total / count).astype(dtype, copy=False)

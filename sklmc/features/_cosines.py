@@ -40,16 +40,6 @@ def row_cosine(u: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
     return cosine(dot(u, v), dot(u, u), dot(v, v))
 
 
-def distance_and_factor(reference: torch.Tensor, features: torch.Tensor) -> tuple[float, float]:
-    """Return the mean of 1 - cosine over rows, and the c for which ``features`` is nearest to
-    ``c * reference``: a feature matrix (n, ...) against another.
-    """
-    u, v = flat(reference), flat(features)
-    size = float(dot(u, u).sum())
-    factor = float(dot(u, v).sum()) / size if size > 0 else float("nan")
-    return float((1.0 - row_cosine(u, v)).nanmean()), factor
-
-
 def relative_distance(difference: float, first: float, second: float) -> float:
     """Return ``|x - y|^2 / (|x| |y|)`` from three squared norms; NaN where one is zero."""
     size = np.sqrt(first) * np.sqrt(second)

@@ -13,52 +13,29 @@ from torch.nn import functional
 from sklmc._validation import check_names
 from sklmc.models import Call, ModelView, Watcher, first_tensor
 
-AFFINE = (
-    nn.Linear,
-    nn.Conv1d,
-    nn.Conv2d,
-    nn.Conv3d,
-    nn.ConvTranspose1d,
-    nn.ConvTranspose2d,
-    nn.ConvTranspose3d,
-)
+AFFINE = (nn.Linear, nn.modules.conv._ConvNd)
 OTHER_WEIGHTS = (nn.Embedding, nn.EmbeddingBag, nn.Bilinear, nn.RNNBase, nn.MultiheadAttention)
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
-NOT_ELEMENTWISE = (nn.MultiheadAttention, nn.Softmax, nn.Softmax2d, nn.Softmin, nn.LogSoftmax)
-RELU_FUNCTIONS = (
-    functional.relu,
-    functional.relu_,
-    torch.relu,
-    torch.relu_,
-    torch.Tensor.relu,
-    torch.Tensor.relu_,
+NOT_ELEMENTWISE = ("MultiheadAttention", "Softmax", "Softmax2d", "Softmin", "LogSoftmax")
+ACTIVATIONS = tuple(
+    getattr(nn, name) for name in nn.modules.activation.__all__ if name not in NOT_ELEMENTWISE
 )
-CLAMPS = (torch.clamp, torch.Tensor.clamp, torch.Tensor.clamp_)
-OTHER_FUNCTIONS = (
-    functional.celu,
-    functional.elu,
-    functional.gelu,
-    functional.hardsigmoid,
-    functional.hardswish,
-    functional.hardtanh,
-    functional.leaky_relu,
-    functional.logsigmoid,
-    functional.mish,
-    functional.prelu,
-    functional.relu6,
-    functional.selu,
-    functional.sigmoid,
-    functional.silu,
-    functional.softplus,
-    functional.tanh,
-    torch.abs,
-    torch.Tensor.abs,
-    torch.sigmoid,
-    torch.Tensor.sigmoid,
-    torch.tanh,
-    torch.Tensor.tanh,
+
+
+def _functions(names: Iterable[str]) -> frozenset[Callable]:
+    """Return torch's functions and methods of these names, those that work in place among them."""
+    return frozenset(
+        getattr(space, name)
+        for space in (functional, torch, torch.Tensor)
+        for name in dir(space)
+        if name.replace("_", "") in names
+    )
+
+
+RELU_FUNCTIONS, CLAMPS = _functions(["relu"]), _functions(["clamp"])
+ACTIVATION_FUNCTIONS = _functions(
+    ["abs", "clamp", *(activation.__name__.lower() for activation in ACTIVATIONS)]
 )
-ACTIVATION_FUNCTIONS = frozenset((*RELU_FUNCTIONS, *CLAMPS, *OTHER_FUNCTIONS))
 
 KEYWORDS = ("all", "feature", "relu", "weight")
 CHANNELS_SECOND = (*AFFINE[1:], nn.modules.batchnorm._NormBase, nn.GroupNorm)
@@ -81,10 +58,6 @@ class Layer:
     shape: tuple[int, ...] | None
     input_shape: tuple[int, ...] | None
     unit_axis: int  # axis of a batch's output along which the units lie
-
-    @property
-    def is_affine(self) -> bool:
-        return isinstance(self.module, AFFINE)
 
 
 def trace_layers(look: ModelView, args: tuple[torch.Tensor, ...]) -> list[Layer]:
@@ -123,10 +96,7 @@ def module_kind(module: nn.Module) -> str:
         return "norm"
     if isinstance(module, nn.ReLU):
         return "relu"
-    ours = type(module).__module__ == "torch.nn.modules.activation"
-    if ours and not isinstance(module, NOT_ELEMENTWISE):
-        return "activation"
-    return "other"
+    return "activation" if type(module) in ACTIVATIONS else "other"
 
 
 def is_activation_function(func: Callable) -> bool:
@@ -195,7 +165,7 @@ def choose_layers(
 
     def serves(layer: Layer) -> bool:
         shape = layer.input_shape if needs_input else layer.shape
-        return shape is not None and (layer.is_affine or not affine)
+        return shape is not None and (isinstance(layer.module, AFFINE) or not affine)
 
     if isinstance(layers, str) and layers in KEYWORDS:
         chosen = [layer for layer in _by_keyword(found, layers) if serves(layer)]
@@ -210,7 +180,12 @@ def choose_layers(
     by_name = {layer.name: layer for layer in found}
     for name in names:
         if name not in by_name:
-            raise ValueError(_unknown(name, found, caller))
+            near = difflib.get_close_matches(name, _names(found), n=3, cutoff=0.5)
+            hint = f"the nearest are {near!r}" if near else f"its layers are {_names(found)!r}"
+            raise ValueError(
+                f"{caller}: the net runs no layer {name!r}; {hint}. 'layers' takes such names or "
+                f"one of {', '.join(map(repr, KEYWORDS))}."
+            )
         if not serves(by_name[name]):
             what = "linear or convolutional" if affine else "a layer with one row per sample"
             raise ValueError(
@@ -236,17 +211,6 @@ def _by_keyword(found: Sequence[Layer], keyword: str) -> list[Layer]:
 def _names(found: Sequence[Layer]) -> list[str]:
     """Return the names of all layers but the net itself."""
     return [layer.name for layer in found if layer.name]
-
-
-def _unknown(name, found: Sequence[Layer], caller: str) -> str:
-    """Say that there is no such layer, and which come nearest."""
-    names = _names(found)
-    near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
-    hint = f"the nearest are {near!r}" if near else f"its layers are {names!r}"
-    return (
-        f"{caller}: the net runs no layer {name!r}; {hint}. 'layers' takes such names or one of "
-        f"{', '.join(map(repr, KEYWORDS))}."
-    )
 
 
 def linear_part(layer: nn.Module, inputs: torch.Tensor) -> torch.Tensor:

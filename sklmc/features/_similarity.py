@@ -8,7 +8,7 @@ import torch
 from scipy.cluster.hierarchy import leaves_list, linkage
 
 from sklmc._validation import check_names, check_option
-from sklmc.features._layers import AFFINE, Layer, choose_layers, weight_matrix
+from sklmc.features._layers import AFFINE, choose_layers, weight_matrix
 from sklmc.features._nets_on_samples import Nets
 from sklmc.features._preactivations import by_unit
 from sklmc.models import (
@@ -16,7 +16,6 @@ from sklmc.models import (
     ModelView,
     Moments,
     check_compatible,
-    check_finite,
     correlation,
     view,
 )
@@ -111,7 +110,7 @@ def feature_similarity(model_a, model_b=None, X=None, *, on="weight", layers=Non
 
 def cosine_matrix(u: torch.Tensor, v: torch.Tensor) -> np.ndarray:
     """Return the cosine of every row of u (m, d) with every row of v (n, d); NaN for zero rows."""
-    u, v = (_unit_rows(part.double()) for part in (u, v))
+    u, v = (part / part.norm(dim=1, keepdim=True) for part in (u.double(), v.double()))
     return (u @ v.T).clamp(-1.0, 1.0).numpy()
 
 
@@ -131,20 +130,12 @@ def incoming_weights(layer: torch.nn.Module) -> torch.Tensor:
     return torch.cat([matrix, layer.bias.detach().double().cpu()[:, None]], dim=1)
 
 
-def _unit_rows(matrix: torch.Tensor) -> torch.Tensor:
-    """Scale rows to length one; zero rows become NaN."""
-    size = matrix.norm(dim=1, keepdim=True)
-    return torch.where(size > 0, matrix / size, torch.nan)
-
-
 def _of_weights(models, layers, caller: str) -> dict[str, tuple[np.ndarray, ...]]:
     """Return cosines of incoming weights: within A, within B, between."""
     looks = [view(m, caller=caller, name=name) for m, name in zip(models, NAMES)]
-    check_finite(looks[0].state, caller, NAMES[0])
     check_compatible(looks, caller, NAMES[: len(looks)])
-    names = _affine_names(looks[0], layers, caller)
     found: dict[str, tuple[np.ndarray, ...]] = {}
-    for name in names:
+    for name in _affine_names(looks[0], layers, caller):
         parts = [incoming_weights(look.module.get_submodule(name)) for look in looks]
         u, v = parts[0], parts[-1]
         found[name] = (cosine_matrix(u, u), cosine_matrix(v, v), cosine_matrix(u, v))
@@ -175,16 +166,12 @@ def _of_activations(models, X, layers, caller: str) -> dict[str, tuple[np.ndarra
     for readings in nets.read(outputs=chosen):
         for layer in chosen:
             cross, own = sums[layer.name]
-            units = _units(readings, layer)
+            outputs = [reading.outputs[layer.name] for reading in readings]
+            units = torch.cat([by_unit(one, layer.unit_axis) for one in outputs])
             cross.add(units, units)
             own.add(units)
     found = {name: correlation(cross, own, own).numpy() for name, (cross, own) in sums.items()}
     return {name: _blocks(matrix, len(models)) for name, matrix in found.items()}
-
-
-def _units(readings, layer: Layer) -> torch.Tensor:
-    """Return the units of all nets below each other (n_units, n_values)."""
-    return torch.cat([by_unit(one.outputs[layer.name], layer.unit_axis) for one in readings])
 
 
 def _blocks(correlation: np.ndarray, n_nets: int) -> tuple[np.ndarray, ...]:

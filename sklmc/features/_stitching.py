@@ -92,25 +92,20 @@ def depth_of_tensors(look: ModelView, args: tuple[torch.Tensor, ...]) -> dict[st
 
     with Watcher(look, before) as watcher:
         watcher.run(args)
-    depths: dict[str, int] = {}
     first: dict[int, int] = {}
     for name, tensor in named_tensors(look.module):
         found = max(1, _nearest(name, begun, depth))
         first[id(tensor)] = min(found, first.get(id(tensor), found))
-        depths[name] = found
     return {name: first[id(tensor)] for name, tensor in named_tensors(look.module)}
 
 
 def _nearest(name: str, begun: dict[str, int], last: int) -> int:
     """Return when the module that holds a tensor began, or the nearest module around it."""
-    path = name.rpartition(".")[0]
-    if path in begun:
-        return begun[path]
-    while path:
-        path = path.rpartition(".")[0]
-        if path and path in begun:  # weights of a part that its owner uses without calling it
+    path = name
+    while path := path.rpartition(".")[0]:
+        if path in begun:  # around it: weights of a part that its owner uses without calling it
             return begun[path]
-    return last
+    return last if "." in name else begun.get("", last)
 
 
 def _count(layer, look: ModelView, args, caller: str) -> int:

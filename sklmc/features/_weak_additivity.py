@@ -84,10 +84,10 @@ def weak_additivity(model_a, model_b, X, *, alphas=(0.5,), layers="relu"):
             for alpha in alphas:
                 both = additivity_sides(layer.function, z_a, z_b, alpha)
                 cosines[layer, alpha].add(row_cosine(*both))
-    rows = [
-        [layer.name, alpha, found.mean, _null_of(layer, alpha), found.n_undefined]
-        for (layer, alpha), found in cosines.items()
-    ]
+    rows = []
+    for (layer, alpha), found in cosines.items():
+        null = gaussian_null(alpha) if layer.kind == "relu" else float("nan")
+        rows.append([layer.name, alpha, found.mean, null, found.n_undefined])
     return pd.DataFrame(rows, columns=["layer", "alpha", "cosine", "null", "n_undefined"])
 
 
@@ -114,11 +114,6 @@ def gaussian_null(alpha: float) -> float:
     along = p * moment(p) + q * moment(q)
     mean_square = scale**2 / 2 + p * q / math.pi
     return along / math.sqrt(scale**2 / 2 * mean_square)
-
-
-def _null_of(layer, alpha: float) -> float:
-    """Return the null cosine where it is known."""
-    return gaussian_null(alpha) if layer.kind == "relu" else float("nan")
 
 
 def _check_activation(layer, found, caller: str) -> None:

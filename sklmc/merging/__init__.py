@@ -1,6 +1,6 @@
 """Many nets into one: merges, averages (soups, SWA), repairs (REPAIR, least squares).
 
-``_repair_methods.py`` lists the repairs with what each needs.
+``_repair.py`` lists the repairs with what each needs.
 """
 
 from sklmc.merging._averager import WeightAverager

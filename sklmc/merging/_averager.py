@@ -2,41 +2,43 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Callable
 from numbers import Integral, Real
 
 import numpy as np
 import pandas as pd
+import torch
 from sklearn.base import is_classifier
 
-from sklmc._sklearn import (
-    HasMethods,
-    Interval,
-    StrOptions,
-    _safe_indexing,
-    check_random_state,
-)
+from sklmc._sklearn import HasMethods, Interval, StrOptions
 from sklmc._validation import check_weights
 from sklmc.alignment import ALIGNER_NAMES, check_aligner
 from sklmc.estimators import DeepEnsemble
 from sklmc.estimators._seeds import resolve_seed
+from sklmc.estimators._wrapper import NetWrapper, check_net
 from sklmc.exceptions import MergeWarning
-from sklmc.merging._batch_norm import reestimate_statistics
-from sklmc.merging._calibrate import calibrate_state
-from sklmc.merging._holdout import check_rows, split_rows
+from sklmc.merging._holdout import check_rows, hold_out
 from sklmc.merging._merge import align_models, merge_views
-from sklmc.merging._repair import misfit, needs_repair
-from sklmc.merging._repair_methods import METHODS
+from sklmc.merging._repair import METHODS, misfit, repair_state
 from sklmc.merging._report import MergeReport
-from sklmc.merging._single_net import SingleNet, check_net
-from sklmc.models import average_states, predict_outputs, view
+from sklmc.merging._weight_sites import Site, find_sites, replace_tensors
+from sklmc.models import (
+    Inputs,
+    ModelView,
+    as_logits,
+    average_states,
+    fit_inverse_temperature,
+    predict_outputs,
+    view,
+)
 
 SMALLEST_STEP = 1 / 32  # of weight that moves from one model to another
 ROWS_FOR_STATISTICS = 1000  # of X, for batch norm while weights are fitted
 
 
-class WeightAverager(SingleNet):
+class WeightAverager(NetWrapper):
     """Train nets that differ by seed only, align them, and keep one: their average.
 
     The members are those of a :class:`DeepEnsemble`. Each is re-based onto the first by a
@@ -213,29 +215,23 @@ class WeightAverager(SingleNet):
         check_net(self.estimator, "WeightAverager")
         X, y = check_rows(X, y, "WeightAverager")
         seed = resolve_seed(self.random_state)
-        train, held_out = split_rows(
-            y, self.validation_fraction, is_classifier(self.estimator), check_random_state(seed)
-        )
-        X_train, y_train = _safe_indexing(X, train), _safe_indexing(y, train)
+        train, judged, held_out = hold_out(X, y, self.validation_fraction, self.estimator, seed)
         ensemble = DeepEnsemble(
             self.estimator,
             self.n_estimators,
             n_jobs=self.n_jobs,
             random_state=seed,
             verbose=self.verbose,
-        ).fit(X_train, y_train)
+        ).fit(*train)
         left = np.setdiff1d(np.arange(self.n_estimators), ensemble.diverged_)
         members = [ensemble.estimators_[index] for index in left]
 
-        self.estimators_ = align_models(members, self.aligner, X_train, y_train)
+        self.estimators_ = align_models(members, self.aligner, *train)
         looks = [view(net, caller="WeightAverager", name="estimator") for net in self.estimators_]
         first = looks[0]
         first.check_logits()
-        judged = held_out if len(held_out) else train
-        inputs, target = first.to_input(X_train), first.to_target(y_train)
-        scored = (
-            first.to_input(_safe_indexing(X, judged)),
-            first.to_target(_safe_indexing(y, judged)),
+        (inputs, target), scored = (
+            (first.to_input(X), first.to_target(y)) for X, y in (train, judged)
         )
         if isinstance(weights, str):
             loss = _validation_loss(looks, inputs, *scored)
@@ -309,9 +305,8 @@ def _validation_loss(looks: list, inputs, judged, target) -> Callable[[np.ndarra
     few = inputs[inputs.spread(ROWS_FOR_STATISTICS)]
 
     def loss(weights: np.ndarray) -> float:
-        state = average_states(states, weights)
-        if needs_repair(first, states, weights, "batch_norm"):
-            state = reestimate_statistics(first, state, few)
+        mean = average_states(states, weights)
+        state, _ = repair_state(first, mean, states, few, None, weights, "batch_norm")
         return misfit(first, predict_outputs(first, judged, state), target, known=True)
 
     return loss
@@ -330,17 +325,44 @@ def fit_weights(loss: Callable[[np.ndarray], float], n_models: int) -> np.ndarra
     step = 0.5
     while step >= SMALLEST_STEP and n_models > 1:
         moved = False
-        for giver in range(n_models):
-            for taker in range(n_models):
-                amount = min(step, weights[giver])
-                if giver == taker or amount <= 0:
-                    continue
-                trial = weights.copy()
-                trial[giver] -= amount
-                trial[taker] += amount
-                value = loss(trial)
-                if value < least:
-                    weights, least, moved = trial, value, True
+        for giver, taker in itertools.permutations(range(n_models), 2):
+            amount = min(step, weights[giver])
+            if amount <= 0:
+                continue
+            trial = weights.copy()
+            trial[giver] -= amount
+            trial[taker] += amount
+            value = loss(trial)
+            if value < least:
+                weights, least, moved = trial, value, True
         if not moved:
             step /= 2
     return weights
+
+
+def calibrate_state(
+    look: ModelView, inputs: Inputs, target: torch.Tensor
+) -> tuple[dict[str, torch.Tensor], float]:
+    """Return the net's state with its logits scaled to fit labels best, and the scale.
+
+    The inverse temperature is folded into the layer that gives the logits.
+    """
+    logits = as_logits(predict_outputs(look, inputs))
+    beta = fit_inverse_temperature(logits, target, held_out=True)
+    sites, _ = find_sites(look, look.state, inputs.first(2))
+    outputs = [site for site in sites if isinstance(site, Site) and site.is_output]
+    names: list[str | None] = [None]
+    if len(outputs) == 1:
+        (last,) = outputs
+        names = [last.weight, last.bias]
+        if last.norm is not None:
+            names = [last.norm.scale, last.norm.shift]
+    if names[0] is None:
+        raise ValueError(
+            f"{look.caller}: 'calibrate' scales the layer that gives the logits, but the output of "
+            f"{type(look.original).__name__} is not that of a linear or convolution layer with "
+            "weights of its own; set calibrate=False."
+        )
+    state = dict(look.state)
+    replace_tensors(look, state, {name: state[name] * beta for name in filter(None, names)})
+    return state, beta

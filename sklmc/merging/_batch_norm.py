@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from sklmc.models import BLOCK_ROWS, Call, Inputs, ModelView, Moments, State, Watcher, end_pass
+
+_STATISTICS = ("running_mean", "running_var")
 
 
 def tracked_norms(module: nn.Module) -> dict[nn.Module, list[str]]:
@@ -33,19 +33,35 @@ def reestimate_statistics(
     """
     new = dict(state)
     names = tracked_norms(look.module)
-    statistics = _Statistics(look, new, names)
+    moments = {part: Moments() for part in names}
+    tensors = {}  # a module's mean and variance, which stand under all of its names
+    for part, paths in names.items():
+        tensors[part] = [new[_join(paths[0], kind)].clone() for kind in _STATISTICS]
+        for kind, tensor in zip(_STATISTICS, tensors[part]):
+            new.update((_join(path, kind), tensor) for path in paths)
     whole = len(inputs) <= (batch_size or BLOCK_ROWS)
     settled: set[str] = set()  # calls whose layer has had its statistics from all samples
     reached: Call | None = None
+
+    def settle(call: Call) -> None:
+        seen = moments[call.module]
+        if seen.count < 2:
+            raise ValueError(
+                f"{look.caller}: 'X' gives batch-norm layer {names[call.module][0]!r} a single "
+                "value per channel, which has no variance; pass at least two samples."
+            )
+        mean, variance = tensors[call.module]
+        mean.copy_(seen.mean)
+        variance.copy_(seen.variance(correction=1))
+        settled.add(call.name)
 
     def before(call: Call) -> None:
         nonlocal reached
         if call.name in settled:
             return
-        statistics.add(call.module, call.input)
+        moments[call.module].add(call.input, unit_axis=1)
         if whole:  # one block holds all samples: no need to stop
-            statistics.write(call.module)
-            settled.add(call.name)
+            settle(call)
             return
         reached = call
         end_pass()
@@ -57,43 +73,9 @@ def reestimate_statistics(
                 watcher.run(args, new)
             if reached is None:
                 return new
-            statistics.write(reached.module)
-            settled.add(reached.name)
+            settle(reached)
 
 
-class _Statistics:
-    """What has reached each batch-norm layer, and its place in a state."""
-
-    def __init__(self, look: ModelView, state: dict, names: Mapping[nn.Module, list[str]]):
-        self.look = look
-        self.names = names
-        self._moments = {part: Moments() for part in names}
-        self._tensors = {}
-        for part, (first, *others) in names.items():
-            mean = state[_join(first, "running_mean")].clone()
-            variance = state[_join(first, "running_var")].clone()
-            self._tensors[part] = mean, variance
-            for name in (first, *others):  # one module may have several names
-                state[_join(name, "running_mean")] = mean
-                state[_join(name, "running_var")] = variance
-
-    def add(self, part: nn.Module, batch: torch.Tensor) -> None:
-        """Take in what reaches a layer, (n_samples, n_channels, ...)."""
-        self._moments[part].add(batch, unit_axis=1)
-
-    def write(self, part: nn.Module) -> None:
-        """Put a layer's mean and unbiased variance into the state."""
-        moments = self._moments[part]
-        if moments.count < 2:
-            raise ValueError(
-                f"{self.look.caller}: 'X' gives batch-norm layer {self.names[part][0]!r} a single "
-                "value per channel, which has no variance; pass at least two samples."
-            )
-        mean, variance = self._tensors[part]
-        mean.copy_(moments.mean)
-        variance.copy_(moments.variance(correction=1))
-
-
-def _join(prefix: str, name: str) -> str:
+def _join(path: str, name: str) -> str:
     """Return the name of a tensor of a module."""
-    return f"{prefix}.{name}" if prefix else name
+    return f"{path}.{name}" if path else name

@@ -8,11 +8,23 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy import sparse
+from sklearn.base import is_classifier
 from torch.utils.data import Dataset
 
-from sklmc._sklearn import _num_samples
+from sklmc._sklearn import _num_samples, _safe_indexing, check_random_state
 from sklmc._validation import check_same_length
-from sklmc.estimators._data import readable
+from sklmc.estimators._net_data import readable
+
+
+def hold_out(X, y, fraction: float | None, estimator, seed: int) -> tuple[tuple, tuple, np.ndarray]:
+    """Return X and y to train on, X and y to judge by, and which rows are kept from training.
+
+    Where none is, what was trained on judges.
+    """
+    train, kept = split_rows(y, fraction, is_classifier(estimator), check_random_state(seed))
+    judging = kept if len(kept) else train
+    to_train = _safe_indexing(X, train), _safe_indexing(y, train)
+    return to_train, (_safe_indexing(X, judging), _safe_indexing(y, judging)), kept
 
 
 def split_rows(

@@ -13,9 +13,8 @@ from sklmc._validation import check_models, check_option, check_weights
 from sklmc.alignment import check_aligner, make_aligner
 from sklmc.exceptions import StaleStatisticsWarning
 from sklmc.merging._batch_norm import tracked_norms
-from sklmc.merging._repair import needs_repair, repair_state
-from sklmc.merging._repair_methods import METHODS
-from sklmc.models import ModelView, average_states, check_compatible, read_data, view
+from sklmc.merging._repair import METHODS, needs_repair, repair_state
+from sklmc.models import ModelView, average_states, read_data, view, view_compatible
 
 
 def merge_models(models, X=None, y=None, *, aligner="weight", repair="auto", weights=None):
@@ -101,8 +100,7 @@ def merge_models(models, X=None, y=None, *, aligner="weight", repair="auto", wei
     weights = check_weights(weights, len(models), caller)
     check_aligner(aligner, caller)
     check_option(repair, [*METHODS, None], caller, "repair")
-    looks = [view(model, caller=caller, name=f"models[{i}]") for i, model in enumerate(models)]
-    check_compatible(looks, caller)
+    looks = view_compatible(models, caller)
     if y is not None and X is None:
         raise ValueError(f"{caller}: 'y' was given without 'X'; pass the samples as well.")
     inputs, target = (None, None) if X is None else read_data(looks[0], X, y)

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 
 from sklmc.merging._ridge_regression import FEW_ROWS, RidgeRegression
-from sklmc.merging._site_probes import (
-    OperandProbe,
-    OutputProbe,
-    SiteProbe,
+from sklmc.merging._site_rows import (
+    Choice,
+    choose_rows,
     fold_blocks,
+    input_rows,
     lone_statistics,
+    operand_rows,
+    output_rows,
+    read_calls,
 )
-from sklmc.merging._weight_sites import Norm, Probe, Site, all_names, find_sites, watch
+from sklmc.merging._weight_sites import Norm, Site, find_sites, replace_tensors
 from sklmc.models import Inputs, ModelView, State
 
 
@@ -35,13 +40,10 @@ def refit_state(
     jobs = _jobs(sites)
     used = [(end, float(w)) for end, w in zip(endpoints, weights, strict=True) if w > 0]
     targets = _targets(look, used, jobs, inputs)
-    names = all_names(look)
     new = dict(state)
     for number, job in enumerate(jobs):
         changes = _run(look, new, job, number, used, targets.pop(number, None), inputs)
-        for name, tensor in changes.items():
-            for same in names[name]:
-                new[same] = tensor.to(state[name].dtype).to(state[name].device)
+        replace_tensors(look, new, changes)
     return new, left
 
 
@@ -69,56 +71,55 @@ class _Job:
 
 def _jobs(sites: Sequence[Site | Norm]) -> list[_Job]:
     """Put layers in the order in which they are fitted: each after all that its rows need."""
-    meeting: dict[int, list[Site]] = {}
+    meeting: dict[int, list[Site]] = defaultdict(list)
     for site in sites:
         if isinstance(site, Site) and site.addition is not None:
-            meeting.setdefault(site.addition, []).append(site)
+            meeting[site.addition].append(site)
     jobs = []
     for site in sites:
         if isinstance(site, Norm):
             jobs.append(_Job((), site))
             continue
         partners = meeting.get(site.addition, [site])
-        if len(partners) == 1:
-            jobs.append(_Job((site,)))
-        elif all(one.groups == 1 and one.kind == site.kind for one in partners):
-            if site is partners[-1]:
-                jobs.append(_Job(tuple(partners)))
-        elif site is partners[-1]:  # grouped: one after the other
-            jobs.append(_Job((site,)))
-        else:
+        at_once = all(one.groups == 1 and one.kind == site.kind for one in partners)
+        if site is partners[-1]:
+            jobs.append(_Job(tuple(partners) if at_once else (site,)))
+        elif not at_once:  # one after the other: the last answers for the stream
             jobs.append(_Job((dataclasses.replace(site, addition=None),)))
     return sorted(jobs, key=lambda job: job.read)
 
 
 def _targets(
-    look: ModelView,
-    endpoints: Sequence[tuple[State, float]],
-    jobs: Sequence[_Job],
-    inputs: Inputs,
+    look: ModelView, endpoints: Sequence[tuple[State, float]], jobs: Sequence[_Job], inputs: Inputs
 ) -> dict[int, list[torch.Tensor]]:
     """Return the mean outputs of the end points, by job and block: one pass for each end point."""
     targets: dict[int, list[torch.Tensor]] = {
         number: [] for number, job in enumerate(jobs) if job.sites
     }
-    if not targets:
-        return targets
-    for index, args in fold_blocks(inputs):
-        sums: dict[int, torch.Tensor] = {}
+    for index, args in fold_blocks(inputs) if targets else ():
+        readers = {
+            jobs[number].read: functools.partial(
+                output_rows,
+                kind=jobs[number].sites[0].kind,
+                choose=_draw(inputs, args, number, index),
+            )
+            for number in targets
+        }
+        sums = dict.fromkeys(targets, 0.0)
         for end, weight in endpoints:
-            probes = {
-                jobs[number].read: OutputProbe(
-                    jobs[number].sites[0].kind, len(inputs), len(args[0]), (number, index)
-                )
-                for number in targets
-            }
-            watch(look, args, end, probes)
+            rows = read_calls(look, args, end, {}, readers)
             for number in targets:
-                rows = probes[jobs[number].read].rows.double() * weight
-                sums[number] = sums[number] + rows if number in sums else rows
-        for number, rows in sums.items():
-            targets[number].append(rows.float())
+                sums[number] = sums[number] + rows[jobs[number].read].double() * weight
+        for number, mean in sums.items():
+            targets[number].append(mean.float())
     return targets
+
+
+def _draw(inputs: Inputs, args: tuple, number: int, index: int) -> Choice:
+    """Return which rows of a block a job takes: the same from every net."""
+    return functools.partial(
+        choose_rows, n_block=len(args[0]), n_samples=len(inputs), seed=(number, index)
+    )
 
 
 def _run(
@@ -136,15 +137,19 @@ def _run(
     starts = [_mean_weights(site, endpoints) for site in job.sites]
     problem = None
     for index, args in fold_blocks(inputs):
-        draw = (len(inputs), len(args[0]), (number, index))
-        probes: dict[int, Probe] = {site.call: SiteProbe(site, *draw) for site in job.sites}
+        choose = _draw(inputs, args, number, index)
+        readers = {
+            site.call: functools.partial(input_rows, site=site, choose=choose) for site in job.sites
+        }
         if job.operand is not None:
-            probes[job.read] = OperandProbe(job.operand, job.sites[0].kind, *draw)
-        watch(look, args, state, probes)
-        x = torch.cat([probes[site.call].rows for site in job.sites], dim=2)
+            readers[job.read] = functools.partial(
+                operand_rows, operand=job.operand, kind=job.sites[0].kind, choose=choose
+            )
+        rows = read_calls(look, args, state, readers, {})
+        x = torch.cat([rows[site.call] for site in job.sites], dim=2)
         t = target[index].double()
         if job.operand is not None:
-            t = t - probes[job.read].rows.double()
+            t = t - rows[job.read].double()
         if problem is None:
             few = len(x) / len(args[0]) * len(inputs) < FEW_ROWS * x.shape[2]
             start = torch.cat(starts, dim=2)

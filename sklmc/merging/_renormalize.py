@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from sklmc.merging._site_probes import MomentProbe, fold_blocks, lone_statistics
-from sklmc.merging._weight_sites import Norm, Site, all_names, find_sites, watch
+from sklmc.merging._site_rows import lone_statistics, output_moments
+from sklmc.merging._weight_sites import Norm, Site, find_sites, replace_tensors
 from sklmc.models import Inputs, ModelView, Moments, State
 
 TINY = 1e-7  # a standard deviation below this part of the goal's is that of a constant unit
@@ -25,45 +25,34 @@ def renormalize_state(
     """
     sites, left = find_sites(look, state, inputs.first(2))
     hidden = [site for site in sites if isinstance(site, Norm) or not site.is_output]
-    layers = [site for site in hidden if isinstance(site, Site)]
-    used = [(end, float(w)) for end, w in zip(endpoints, weights, strict=True) if w > 0]
-    goals = _goals(look, used, layers, inputs)
-    names = all_names(look)
+    goals = _goals(look, endpoints, weights, hidden, inputs)
     new = dict(state)
     for site in hidden:
         if isinstance(site, Norm):
             changes = lone_statistics(look, new, site, inputs)
         else:
-            moments = Moments()
-            for _, args in fold_blocks(inputs):
-                watch(look, args, new, {site.call: MomentProbe(moments, site.kind)})
-            changes = _rescale(new, site, moments, *goals[site.call])
-        for name, tensor in changes.items():
-            for same in names[name]:
-                new[same] = tensor.to(state[name].dtype).to(state[name].device)
+            moments = output_moments(look, new, inputs, {site.call: site.kind})[site.call]
+            changes = _rescale(new, site, moments, *goals[site.target])
+        replace_tensors(look, new, changes)
     return new, left
 
 
 def _goals(
     look: ModelView,
-    endpoints: Sequence[tuple[State, float]],
-    layers: Sequence[Site],
+    endpoints: Sequence[State],
+    weights: np.ndarray,
+    hidden: Sequence[Site | Norm],
     inputs: Inputs,
 ) -> dict[int, tuple[torch.Tensor, torch.Tensor]]:
     """Return mean and standard deviation of each layer's units: the end points' weighted mean."""
-    goals: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
-    for state, weight in endpoints if layers else ():
-        moments = {site.target: Moments() for site in layers}
-        for _, args in fold_blocks(inputs):
-            probes = {site.target: MomentProbe(moments[site.target], site.kind) for site in layers}
-            watch(look, args, state, probes)
-        for site in layers:
-            own = moments[site.target]
-            mean, std = goals.get(site.call, (0.0, 0.0))
-            goals[site.call] = (
-                mean + weight * own.mean,
-                std + weight * own.variance(correction=1).sqrt(),
-            )
+    kinds = {site.target: site.kind for site in hidden if isinstance(site, Site)}
+    goals: dict[int, tuple] = dict.fromkeys(kinds, (0.0, 0.0))
+    for state, weight in zip(endpoints, weights, strict=True) if kinds else ():
+        if weight == 0:
+            continue
+        for call, own in output_moments(look, state, inputs, kinds).items():
+            mean, std = goals[call]
+            goals[call] = mean + weight * own.mean, std + weight * own.variance(1).sqrt()
     return goals
 
 

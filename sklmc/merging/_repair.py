@@ -5,30 +5,66 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from sklmc._validation import check_models, check_option, check_weights
 from sklmc.exceptions import SklmcWarning
-from sklmc.merging._batch_norm import tracked_norms
-from sklmc.merging._repair_methods import METHODS, MOST_SAMPLES, REPAIRS
+from sklmc.merging._batch_norm import reestimate_statistics, tracked_norms
+from sklmc.merging._refit import refit_state
+from sklmc.merging._renormalize import renormalize_state
 from sklmc.models import (
     Inputs,
     ModelView,
     State,
     as_logits,
-    check_compatible,
     fit_inverse_temperature,
     is_classification,
     per_sample_loss,
     predict_outputs,
     read_data,
-    view,
+    view_compatible,
 )
 
+MOST_SAMPLES = 10_000  # of refit and renormalize; more gain next to nothing
 LEAST_FOR_CHOICE = 50  # samples; with fewer, "auto" does what needs no choice
 JUDGED = 5  # every fifth sample is kept to judge by
+
+
+@dataclass(frozen=True)
+class Repair:
+    """One way to mend a weighted mean of end points.
+
+    `run(look, state, endpoints, inputs, weights)` returns the mended copy of `state`, and the names
+    of the weights that it left averaged.
+    """
+
+    name: str
+    run: Callable[..., tuple[State, list[str]]]
+    needs_batch_norm: bool = False  # mends nothing else
+    least: int = 1  # samples; fewer are refused
+    few: int = 0  # samples; below, a repair that was asked for warns
+    least_for_auto: int = 0  # samples; with fewer, "auto" does not try it
+    most: int | None = MOST_SAMPLES  # samples that it uses; None is all
+
+
+def _reestimate(look, state, endpoints, inputs, weights) -> tuple[State, list[str]]:
+    """Give the mean statistics of its own: the end points do not matter."""
+    return reestimate_statistics(look, state, inputs), []
+
+
+# in the order in which "auto" tries them: the first wins ties
+REPAIRS = {
+    repair.name: repair
+    for repair in (
+        Repair("batch_norm", _reestimate, needs_batch_norm=True, most=None),
+        Repair("renormalize", renormalize_state, least=2),
+        Repair("refit", refit_state, least=2, few=500, least_for_auto=100),
+    )
+}
+METHODS = ("auto", *sorted(REPAIRS))
 
 
 def repair(model, models, X, *, y=None, weights=None, method="auto"):
@@ -137,16 +173,12 @@ def repair(model, models, X, *, y=None, weights=None, method="auto"):
     models = check_models(models, caller)
     weights = check_weights(weights, len(models), caller)
     names = ["model", *(f"models[{i}]" for i in range(len(models)))]
-    looks = [
-        view(one, caller=caller, name=name)
-        for one, name in zip([model, *models], names, strict=True)
-    ]
-    check_compatible(looks, caller, names)
+    merged, *ends = view_compatible([model, *models], caller, names)
     if X is None:
         raise ValueError(f"{caller}: 'X' is None; pass samples of the data (labels not needed).")
-    merged, ends = looks[0], [look.state for look in looks[1:]]
     inputs, target = read_data(merged, X, y)
-    state, _ = repair_state(merged, merged.state, ends, inputs, target, weights, method)
+    states = [end.state for end in ends]
+    state, _ = repair_state(merged, merged.state, states, inputs, target, weights, method)
     return merged.rebuild(state)
 
 
@@ -162,24 +194,19 @@ def repair_state(
     """Return a repaired copy of a weighted mean of states, and the method that made it."""
     if not needs_repair(look, endpoints, weights, method):
         return state, None
+    run = functools.partial(_run, look, state, endpoints, weights)
     if method != "auto":
-        return _run(look, state, endpoints, weights, method, inputs, explicit=True), method
+        return run(method, inputs, explicit=True), method
     normed = bool(tracked_norms(look.module))
-    n_samples = len(inputs)
-    if n_samples < LEAST_FOR_CHOICE:
-        if not normed:
-            return state, None
-        return _run(look, state, endpoints, weights, "batch_norm", inputs), "batch_norm"
+    if len(inputs) < LEAST_FOR_CHOICE:
+        return (run("batch_norm", inputs), "batch_norm") if normed else (state, None)
     candidates = {"": lambda _: state}
     for one in REPAIRS.values():
-        if n_samples >= one.least_for_auto and (normed or not one.needs_batch_norm):
-            candidates[one.name] = functools.partial(
-                _run, look, state, endpoints, weights, one.name
-            )
+        if len(inputs) >= one.least_for_auto and (normed or not one.needs_batch_norm):
+            candidates[one.name] = functools.partial(run, one.name)
     kept = inputs.spread(MOST_SAMPLES)
-    inputs = inputs[kept]
     target = None if target is None else target[kept]
-    chosen, name = choose_state(look, candidates, endpoints, inputs, target, weights)
+    chosen, name = choose_state(look, candidates, endpoints, inputs[kept], target, weights)
     return chosen, name or None
 
 
@@ -188,15 +215,11 @@ def needs_repair(
 ) -> bool:
     """Say whether a mean with these weights differs from its end points in what `method` mends."""
     first, *others = (end for end, weight in zip(endpoints, weights, strict=True) if weight > 0)
-    if method is None or all(_equal(first, other) for other in others):
+    equal = (torch.equal(tensor, other[name]) for other in others for name, tensor in first.items())
+    if method is None or all(equal):
         return False
     needs_batch_norm = method != "auto" and REPAIRS[method].needs_batch_norm
     return not needs_batch_norm or bool(tracked_norms(look.module))
-
-
-def _equal(one: State, other: State) -> bool:
-    """Say whether two states hold the same values."""
-    return all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
 def _run(

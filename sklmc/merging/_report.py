@@ -13,6 +13,7 @@ from sklmc.models import (
     Inputs,
     ModelView,
     as_logits,
+    class_logits,
     count_multiply_adds,
     is_classification,
     per_sample_error,
@@ -101,10 +102,9 @@ class MergeReport:
 
     def _calibration_error(self, outputs: torch.Tensor) -> float:
         """Return the mean gap between confidence and accuracy over 15 bins of confidence."""
-        logits = as_logits(outputs) if self.target.ndim == 1 else outputs
-        confidence, label = torch.softmax(logits.double(), dim=-1).max(dim=-1)
-        right = (label == self.target).double().flatten()
-        confidence = confidence.flatten()
+        logits, codes = class_logits(outputs, self.target, self.look.caller)
+        confidence, label = torch.softmax(logits, dim=-1).max(dim=-1)
+        right = (label == codes).double()
         bins = (confidence * N_BINS).ceil().clamp(1, N_BINS).nan_to_num(1.0).long() - 1
         gaps = torch.zeros(N_BINS, dtype=torch.float64).index_add_(0, bins, right - confidence)
         return float(gaps.abs().sum() / len(right))

@@ -45,14 +45,13 @@ class RidgeRegression:
         present = [fold for fold in self.folds if fold.count]
         if len(present) < 2:
             return RIDGE
-        errors = []
-        for ridge in RIDGES:
-            error = 0.0
-            for fold in present:
-                others = [other for other in present if other is not fold]
-                error += fold.error(*self._solve(others, ridge))
-            errors.append(error)
-        return RIDGES[min(range(len(RIDGES)), key=errors.__getitem__)]
+
+        def error(ridge: float) -> float:
+            others = [[other for other in present if other is not fold] for fold in present]
+            fits = [self._solve(folds, ridge) for folds in others]
+            return sum(fold.error(*fit) for fold, fit in zip(present, fits))
+
+        return min(RIDGES, key=error)
 
     def _solve(self, folds: Sequence[_Sums], ridge: float) -> tuple[torch.Tensor, torch.Tensor]:
         """Solve on some folds; where the matrix is singular, with a larger ridge."""

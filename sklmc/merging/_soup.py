@@ -7,29 +7,19 @@ from numbers import Integral, Real
 
 import numpy as np
 import pandas as pd
-from sklearn.base import is_classifier
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import ParameterGrid
 from tqdm.auto import tqdm
 
-from sklmc._sklearn import (
-    FrozenEstimator,
-    HasMethods,
-    Interval,
-    StrOptions,
-    _safe_indexing,
-    check_random_state,
-)
+from sklmc._sklearn import FrozenEstimator, HasMethods, Interval, StrOptions
 from sklmc.alignment import ALIGNER_NAMES, check_aligner
 from sklmc.estimators import ModelGrid
 from sklmc.estimators._seeds import resolve_seed
+from sklmc.estimators._wrapper import NetWrapper, check_net
 from sklmc.exceptions import ArchitectureMismatchError
-from sklmc.merging._batch_norm import reestimate_statistics
-from sklmc.merging._holdout import check_rows, split_rows
-from sklmc.merging._merge import align_models
-from sklmc.merging._repair import needs_repair
-from sklmc.merging._single_net import SingleNet, check_net
-from sklmc.models import ModelView, average_states, check_compatible, view
+from sklmc.merging._holdout import check_rows, hold_out
+from sklmc.merging._merge import align_models, merge_views
+from sklmc.models import check_compatible, view
 
 
 def greedy_selection(
@@ -50,7 +40,7 @@ def greedy_selection(
     return kept, best
 
 
-class GreedySoup(SingleNet):
+class GreedySoup(NetWrapper):
     """Train a grid of nets and average those that do better together than apart.
 
     The nets of a hyperparameter search are usually thrown away but for the best. A greedy soup
@@ -198,10 +188,7 @@ class GreedySoup(SingleNet):
         X, y = check_rows(X, y, "GreedySoup")
         seed = resolve_seed(self.random_state)
         if grid is None:
-            train, held_out = split_rows(
-                y, self.validation_fraction, is_classifier(self.estimator), check_random_state(seed)
-            )
-            X_train, y_train = _safe_indexing(X, train), _safe_indexing(y, train)
+            train, judged, _ = hold_out(X, y, self.validation_fraction, self.estimator, seed)
             grid = ModelGrid(
                 self.estimator,
                 self.param_grid,
@@ -209,29 +196,32 @@ class GreedySoup(SingleNet):
                 n_jobs=self.n_jobs,
                 random_state=seed,
                 verbose=self.verbose,
-            ).fit(X_train, y_train)
-            if len(held_out):
-                X, y = _safe_indexing(X, held_out), _safe_indexing(y, held_out)
+            ).fit(*train)
         else:
-            X_train, y_train = X, y
+            train = judged = X, y
         params, nets = _members(grid)
         _check_cells(params, nets)
         scorer = check_scoring(nets[0], self.scoring)
-        scores = np.array([float(scorer(net, X, y)) for net in nets])
-        self.estimators_ = _align_with_best(nets, scores, self.aligner, X_train, y_train)
+        scores = np.array([float(scorer(net, *judged)) for net in nets])
+        self.estimators_ = _align_with_best(nets, scores, self.aligner, *train)
         looks = [view(net, caller="GreedySoup") for net in self.estimators_]
-        inputs = looks[0].to_input(X_train)
+        inputs = looks[0].to_input(train[0])
         with tqdm(total=len(nets), desc="GreedySoup", disable=self.verbose < 1) as bar:
 
+            def mix(members: list[int]):
+                chosen = [looks[index] for index in members]
+                weights = np.full(len(members), 1.0 / len(members))
+                return merge_views(chosen, inputs, None, weights, "batch_norm")[0]
+
             def score_of(members: list[int]) -> float:
-                score = float(scorer(_soup(looks, members, inputs), X, y))
+                score = float(scorer(mix(members), *judged))
                 bar.set_postfix(score=f"{score:.4f}")
                 bar.update()
                 return score
 
             self.uniform_score_ = score_of(list(range(len(nets))))
             self.kept_, self.soup_score_ = greedy_selection(scores, score_of)
-        self.estimator_ = _soup(looks, self.kept_, inputs)
+        self.estimator_ = mix(self.kept_)
         self.scores_ = scores
         self._params = params
         self._remember_features()
@@ -300,14 +290,3 @@ def _align_with_best(nets: list, scores: np.ndarray, aligner, X, y) -> list:
     order = [best, *(index for index in range(len(nets)) if index != best)]
     moved = align_models([nets[index] for index in order], aligner, X, y)
     return [moved[order.index(index)] for index in range(len(nets))]
-
-
-def _soup(looks: Sequence[ModelView], members: list[int], inputs):
-    """Return the mean of some members as a model, with batch-norm statistics of its own."""
-    states = [looks[index].state for index in members]
-    weights = np.full(len(states), 1.0 / len(states))
-    first = looks[members[0]]
-    state = average_states(states, weights)
-    if needs_repair(first, states, weights, "batch_norm"):
-        state = reestimate_statistics(first, state, inputs)
-    return first.rebuild(state)

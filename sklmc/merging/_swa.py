@@ -6,24 +6,23 @@ import contextlib
 import copy
 from numbers import Integral, Real
 
-import numpy as np
-from sklearn.base import clone, is_classifier
+from sklearn.base import clone
 from skorch.callbacks import LRScheduler
 from torch.optim.swa_utils import AveragedModel
 from tqdm.auto import tqdm
 
-from sklmc._sklearn import FrozenEstimator, HasMethods, Interval, StrOptions, check_is_fitted
+from sklmc._sklearn import FrozenEstimator, HasMethods, Interval, StrOptions
 from sklmc._torch import seeded, single_thread
 from sklmc._validation import LARGEST_RATE
 from sklmc.estimators._seeds import resolve_seed
+from sklmc.estimators._wrapper import NetWrapper, check_net
 from sklmc.merging._batch_norm import reestimate_statistics, tracked_norms
 from sklmc.merging._holdout import check_rows
-from sklmc.merging._single_net import SingleNet, check_net
 from sklmc.merging._swa_callback import learning_rate_groups
 from sklmc.models import view
 
 
-class SWAEnsembler(SingleNet):
+class SWAEnsembler(NetWrapper):
     """Train a net, go on at a constant learning rate, and average the snapshots on the way.
 
     After ``max_epochs`` epochs as the net would train by itself, `n_snapshots` epochs follow at
@@ -137,15 +136,13 @@ class SWAEnsembler(SingleNet):
         check_net(inner, "SWAEnsembler")
         X, y = check_rows(X, y, "SWAEnsembler")
         seed = resolve_seed(self.random_state)
+        # a plain skorch net has no seed of its own
+        plain = "random_state" not in inner.get_params(deep=False)
         if frozen:
             view(inner, caller="SWAEnsembler", name="estimator")  # must be fitted
             net = copy.deepcopy(inner)
         else:
-            net = clone(inner).set_params(verbose=0)
-            if "random_state" in net.get_params(deep=False):
-                net.set_params(random_state=seed)
-        # a plain skorch net has no seed of its own
-        plain = "random_state" not in net.get_params(deep=False)
+            net = clone(inner).set_params(verbose=0, **({} if plain else {"random_state": seed}))
         with seeded(seed) if plain else contextlib.nullcontext(), single_thread():
             if not frozen:
                 net.fit(X, y)
@@ -183,28 +180,6 @@ class SWAEnsembler(SingleNet):
         net.max_epochs, net.verbose = n_epochs, verbose
         return average, snapshots
 
-    def predict(self, X) -> np.ndarray:
-        """Return the labels or values that `average` asks for.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features) or (n_samples, n_channels, ...)
-            As for fit.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,) or (n_samples, n_outputs)
-            Labels, or predicted values.
-        """
-        check_is_fitted(self)
-        if self.average == "weights":
-            return self.estimator_.predict(X)
-        if is_classifier(self):
-            return np.asarray(self.classes_)[self._class_probabilities(X).argmax(axis=1)]
-        return np.mean([net.predict(X) for net in self.snapshots_], axis=0)
-
-    def _class_probabilities(self, X) -> np.ndarray:
-        """Return the net's probabilities, or the mean of the snapshots'."""
-        if self.average == "weights":
-            return self.estimator_.predict_proba(X)
-        return np.mean([net.predict_proba(X) for net in self.snapshots_], axis=0)
+    def _predicting_nets(self) -> list:
+        """Return the net with the mean weights, or the snapshots."""
+        return [self.estimator_] if self.average == "weights" else self.snapshots_

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
 
 import torch
 from torch.nn import functional
 
-from sklmc.models import Call, ModelView, State, Watcher, end_pass, named_tensors
+from sklmc.models import Call, ModelView, State, Watcher, named_tensors, tensors_in
 
 CONVOLUTIONS = {functional.conv1d: 1, functional.conv2d: 2, functional.conv3d: 3}
 ADDITIONS = {"add", "add_", "__add__", "__radd__", "__iadd__"}
 IDENTITIES = {functional.dropout, functional.dropout1d, functional.dropout2d, functional.dropout3d}
 
-_CONVOLUTION_ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
-_NORM_ARGUMENTS = (
-    *("input", "running_mean", "running_var", "weight", "bias"),
-    *("training", "momentum", "eps"),
-)
+_LAYER_ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+_NORM_TENSORS = ("running_mean", "running_var", "weight", "bias")
+_ARGUMENTS = {
+    **dict.fromkeys((functional.linear, *CONVOLUTIONS), _LAYER_ARGUMENTS),
+    functional.batch_norm: ("input", *_NORM_TENSORS, "training", "momentum", "eps"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,51 +60,30 @@ class Site:
         return self.options[3] if self.options else 1
 
 
-class Probe:
-    """What a pass does at one call; either half may be left out."""
-
-    def before(self, arguments: dict) -> None:
-        """Read the call's arguments."""
-
-    def after(self, output: torch.Tensor) -> None:
-        """Read the call's output."""
-
-
-def watch(look: ModelView, args: tuple, state: State, probes: Mapping[int, Probe]) -> None:
-    """Run one block, with a probe at each of some calls, and stop after the last of these."""
-    last = max(probes)
-
-    def before(call: Call) -> None:
-        if call.index in probes:
-            probes[call.index].before(_arguments(call))
-
-    def after(call: Call, output) -> None:
-        if call.index in probes:
-            probes[call.index].after(output)
-        if call.index == last:
-            end_pass()
-
-    with Watcher(look, before, after, modules=(), functions=_matters) as watcher:
-        watcher.run(args, state)
-
-
 def find_sites(look: ModelView, state: State, args: tuple) -> tuple[list[Site | Norm], list[str]]:
     """Return layers in the order of their calls, and the weights that belong to none of them.
 
     Batch norm that follows no layer of its own stands in the list by itself.
     """
-    flow = _Flow()
-    with Watcher(look, flow.before, flow.after, modules=(), functions=_any_function) as watcher:
+    flow = _Flow(look, state)
+    with Watcher(look, flow.before, flow.after, modules=(), functions=lambda _: True) as watcher:
         watcher.run(args, state)
-    finder = _SiteFinder(flow, _tensor_names(look, state))
     trained = {name for name, _ in look.module.named_parameters()}
     matrices = [name for name, tensor in state.items() if name in trained and tensor.ndim > 1]
-    sites = finder.sites()
-    covered = {site.weight for site in sites if isinstance(site, Site)} | finder.find_looked_up()
+    sites = flow.sites()
+    covered = {site.weight for site in sites if isinstance(site, Site)} | flow.find_looked_up()
     return sites, [name for name in matrices if name not in covered]
 
 
-def all_names(look: ModelView) -> dict[str, list[str]]:
+def replace_tensors(look: ModelView, state: dict, changes: Mapping[str, torch.Tensor]) -> None:
+    """Put tensors into a state, under all of their names, as what was there: dtype and device."""
+    names = _all_names(look)
+    for name, tensor in changes.items():
+        like = state[name]
+        state.update((same, tensor.to(like)) for same in names[name])
+
+
+def _all_names(look: ModelView) -> dict[str, list[str]]:
     """Return all names of each tensor under its first one."""
     names: dict[int, list[str]] = {}
     for name, tensor in named_tensors(look.module):
@@ -111,34 +91,15 @@ def all_names(look: ModelView) -> dict[str, list[str]]:
     return {same[0]: same for same in names.values()}
 
 
-def _tensor_names(look: ModelView, state: State) -> dict[int, str]:
-    """Return the first name of each tensor that the module computes with, by identity."""
-    return {id(state[name]): same[0] for same in all_names(look).values() for name in same}
-
-
-def _arguments(call: Call) -> dict:
-    """Return the arguments of a call by name; defaults are left out."""
-    order: tuple[str, ...]
-    if call.function in CONVOLUTIONS or call.function is functional.linear:
-        order = _CONVOLUTION_ARGUMENTS
-    else:
-        order = _NORM_ARGUMENTS if call.function is functional.batch_norm else ("input", "other")
-    return {**dict(zip(order, call.args, strict=False)), **call.kwargs}
-
-
-def _matters(func) -> bool:
+def takes_part(func) -> bool:
     """Say whether a function is one that sites are made of."""
-    return (
-        func is functional.linear
-        or func in CONVOLUTIONS
-        or func is functional.batch_norm
-        or getattr(func, "__name__", "") in ADDITIONS
-    )
+    return func in _ARGUMENTS or getattr(func, "__name__", "") in ADDITIONS
 
 
-def _any_function(func) -> bool:
-    """Say that every function counts."""
-    return True
+def name_arguments(call: Call) -> dict:
+    """Return the arguments of a call by name; defaults are left out."""
+    order = _ARGUMENTS.get(call.function, ("input", "other"))
+    return {**dict(zip(order, call.args, strict=False)), **call.kwargs}
 
 
 @dataclasses.dataclass
@@ -153,10 +114,16 @@ class _Step:
 
 
 class _Flow:
-    """Every call of a forward pass, and which value went where."""
+    """Every call of a forward pass, which value went where, and the layers read off that."""
 
-    def __init__(self):
+    def __init__(self, look: ModelView, state: State):
+        # the first name of each tensor that the module computes with, by identity
+        self.names = {
+            id(state[name]): same[0] for same in _all_names(look).values() for name in same
+        }
+        self.uses: Counter[str] = Counter()  # of the module's tensors
         self.steps: list[_Step] = []
+        self.readers: dict[int, list[_Step]] = defaultdict(list)  # of a value, by its number
         self.numbers: dict[int, int] = {}  # of the value that an object holds now, by identity
         self.shapes: list[torch.Size] = []  # by number
         self._alive: list[torch.Tensor] = []  # so that no identity is used twice
@@ -165,23 +132,26 @@ class _Flow:
 
     def before(self, call: Call) -> None:
         """Number what goes in."""
-        self._inputs.append([self._number(one) for one in _tensors((call.args, call.kwargs))])
+        self._inputs.append([self._number(one) for one in tensors_in((call.args, call.kwargs))])
 
     def after(self, call: Call, output) -> None:
         """Write the call down."""
-        inputs, outputs = self._inputs.pop(), list(_tensors(output))
-        index = None
-        if _matters(call.function):
+        inputs, outputs = self._inputs.pop(), list(tensors_in(output))
+        index, arguments = None, {}
+        if takes_part(call.function):
             index, self._n_calls = self._n_calls, self._n_calls + 1
+            arguments = name_arguments(call)
         if outputs and call.function in IDENTITIES:
             self.numbers[id(outputs[0])] = inputs[0]
             self._alive.append(outputs[0])
         elif outputs:
             for one in outputs:
                 self._renumber(one)  # in-place calls too: the object holds a new value
-            arguments = {} if index is None else _arguments(call)
-            number = self._number(outputs[0])
-            self.steps.append(_Step(index, call.function, inputs, number, arguments))
+            step = _Step(index, call.function, inputs, self._number(outputs[0]), arguments)
+            self.steps.append(step)
+            for number in set(inputs):
+                self.readers[number].append(step)
+            self.uses.update(filter(None, map(self._name, arguments.values())))
 
     def _number(self, tensor: torch.Tensor) -> int:
         """Return the number of the value that a tensor holds."""
@@ -195,78 +165,52 @@ class _Flow:
         self.shapes.append(tensor.shape)
         self._alive.append(tensor)
 
-
-class _SiteFinder:
-    """Reads layers off the data flow of a pass."""
-
-    def __init__(self, flow: _Flow, names: Mapping[int, str]):
-        self.flow = flow
-        self.names = names
-        self.readers: dict[int, list[_Step]] = defaultdict(list)
-        self.uses: dict[str, int] = defaultdict(int)
-        for call in flow.steps:
-            for number in set(call.inputs):
-                self.readers[number].append(call)
-            for tensor in call.arguments.values():
-                if self._name(tensor) is not None:
-                    self.uses[self._name(tensor)] += 1
-
     def sites(self) -> list[Site | Norm]:
         """Return layers, and the batch norm that is no layer's own, in the order of the calls."""
-        found: list[Site | Norm] = []
-        owned = set()
-        for call in self.flow.steps:
-            site = self._site(call)
-            if site is not None:
-                found.append(site)
-                owned.add(site.target)
-        for call in self.flow.steps:
-            if call.func is functional.batch_norm and call.index not in owned:
-                norm = self._norm(call)
-                if norm is not None:
-                    found.append(norm)
-        return sorted(found, key=lambda one: one.call)
+        layers = [site for site in map(self._site, self.steps) if site is not None]
+        owned = {site.target for site in layers}
+        norms = [self._norm(step) for step in self.steps if step.index not in owned]
+        lone = [norm for norm in norms if norm is not None]
+        return sorted([*layers, *lone], key=lambda one: one.call)
 
     def find_looked_up(self) -> set[str]:
         """Return the embeddings: their mean is the mean of what they give."""
         numbers = {
             number
-            for number, calls in self.readers.items()
-            if all(call.func is functional.embedding for call in calls)
+            for number, steps in self.readers.items()
+            if all(step.func is functional.embedding for step in steps)
         }
-        return {
-            name
-            for identity, name in self.names.items()
-            if self.flow.numbers.get(identity) in numbers
-        }
+        return {name for key, name in self.names.items() if self.numbers.get(key) in numbers}
 
     def _name(self, value) -> str | None:
         """Return the name of a tensor of the module."""
         return self.names.get(id(value)) if isinstance(value, torch.Tensor) else None
 
-    def _site(self, call: _Step) -> Site | None:
+    def _own_name(self, value) -> str | None:
+        """Return the name of a tensor of the module that a single call uses."""
+        name = self._name(value)
+        return name if self.uses[name] == 1 else None
+
+    def _site(self, step: _Step) -> Site | None:
         """Return the layer that a call is, if it is one and owns its tensors."""
-        conv = call.func in CONVOLUTIONS
-        if not conv and call.func is not functional.linear:
+        conv, given = step.func in CONVOLUTIONS, step.arguments
+        if not conv and step.func is not functional.linear:
             return None
-        given = call.arguments
-        weight, bias = self._name(given["weight"]), self._name(given.get("bias"))
-        if weight is None or self.uses[weight] > 1:
+        weight, bias = self._own_name(given["weight"]), self._own_name(given.get("bias"))
+        if weight is None or (bias is None and given.get("bias") is not None):
             return None
-        if given.get("bias") is not None and (bias is None or self.uses[bias] > 1):
+        if conv and given["input"].ndim != CONVOLUTIONS[step.func] + 2:
             return None
-        if conv and given["input"].ndim != CONVOLUTIONS[call.func] + 2:
-            return None
-        output, norm, reader = call.output, None, self._only_reader(call.output)
-        if reader is not None and reader.func is functional.batch_norm:
-            norm = self._norm(reader)
-            output = output if norm is None else reader.output
+        output, reader = step.output, self._only_reader(step.output)
+        norm = None if reader is None else self._norm(reader)
+        if norm is not None:
+            output = reader.output
         addition = self._only_reader(output)
         if addition is not None and not self._is_residual(addition):
             addition = None
         defaults = (("stride", 1), ("padding", 0), ("dilation", 1), ("groups", 1))
         return Site(
-            call.index,
+            step.index,
             "conv" if conv else "linear",
             weight,
             bias,
@@ -277,41 +221,27 @@ class _SiteFinder:
             not self.readers[output],
         )
 
-    def _norm(self, call: _Step) -> Norm | None:
+    def _norm(self, step: _Step) -> Norm | None:
         """Return the batch norm that a call is, if it owns its tensors and is in eval mode."""
-        given = call.arguments
-        tensors = [given.get(key) for key in ("running_mean", "running_var", "weight", "bias")]
-        mean, variance, scale, shift = (self._name(tensor) for tensor in tensors)
-        foreign = any(
-            tensor is not None and (self._name(tensor) is None or self.uses[self._name(tensor)] > 1)
-            for tensor in tensors
-        )
-        if foreign or mean is None or variance is None or given.get("training"):
+        given = step.arguments
+        if step.func is not functional.batch_norm or given.get("training"):
             return None
-        return Norm(call.index, mean, variance, scale, shift, float(given.get("eps", 1e-5)))
+        tensors = [given.get(key) for key in _NORM_TENSORS]
+        mean, variance, scale, shift = names = [self._own_name(tensor) for tensor in tensors]
+        foreign = any(name is None and one is not None for name, one in zip(names, tensors))
+        if foreign or mean is None or variance is None:
+            return None
+        return Norm(step.index, mean, variance, scale, shift, float(given.get("eps", 1e-5)))
 
     def _only_reader(self, number: int) -> _Step | None:
         """Return the call that alone reads a value."""
-        calls = self.readers[number]
-        return calls[0] if len(calls) == 1 else None
+        steps = self.readers[number]
+        return steps[0] if len(steps) == 1 else None
 
-    def _is_residual(self, call: _Step) -> bool:
+    def _is_residual(self, step: _Step) -> bool:
         """Say whether a call adds two different values of one shape."""
-        if getattr(call.func, "__name__", "") not in ADDITIONS or len(call.inputs) != 2:
+        if getattr(step.func, "__name__", "") not in ADDITIONS or len(step.inputs) != 2:
             return False
-        a, b = call.inputs
-        shapes = [self.flow.shapes[number] for number in (a, b, call.output)]
-        plain = call.arguments.get("alpha", 1) == 1
-        return a != b and plain and shapes[0] == shapes[1] == shapes[2]
-
-
-def _tensors(value) -> Iterator[torch.Tensor]:
-    """Yield the tensors inside nested tuples, lists and dicts."""
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, (tuple, list)):
-        for one in value:
-            yield from _tensors(one)
-    elif isinstance(value, dict):
-        for one in value.values():
-            yield from _tensors(one)
+        a, b = step.inputs
+        shapes = {self.shapes[number] for number in (a, b, step.output)}
+        return a != b and step.arguments.get("alpha", 1) == 1 and len(shapes) == 1

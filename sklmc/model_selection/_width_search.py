@@ -14,8 +14,8 @@ from tqdm.auto import tqdm
 from sklmc._sklearn import BaseSearchCV, Interval, check_is_fitted, get_tags
 from sklmc._validation import ChecksParameters
 from sklmc.connectivity import LMCScorer
-from sklmc.estimators._data import readable
-from sklmc.estimators._folders import check_cache_seed
+from sklmc.estimators._cache_dir import check_cache_seed
+from sklmc.estimators._net_data import readable
 from sklmc.exceptions import SklmcWarning
 from sklmc.models import STAYS_GOOD, open_folder
 
@@ -48,9 +48,9 @@ class _Widening(BaseSearchCV):
                     f"again: {one['fit_error'].strip()}"
                 )
         self.lost.update(id(one) for one in out if not isinstance(one["test_scores"], dict))
-        found = [one for one in out if id(one) not in self.lost]
+        scored = next((one for one in out if id(one) not in self.lost), {})
         for part in ("test_scores", "train_scores"):
-            keys = list(found[0][part]) if found and part in found[0] else self.keys
+            keys = list(scored.get(part, self.keys))
             for one in out:
                 if id(one) in self.lost and part in one:
                     one[part] = dict.fromkeys(keys, self.error_score)
@@ -223,6 +223,10 @@ class WidthSearchCV(ChecksParameters, BaseSearchCV):
         X, y = readable(X, "WidthSearchCV", "X"), readable(y, "WidthSearchCV", "y")
         if is_classifier(self.estimator) and y is not None:
             y = column_or_1d(y, warn=True)
+        scoring = self.scoring
+        if scoring is None:
+            calibration = "crossfit" if is_classifier(self.estimator) else None
+            scoring = LMCScorer(aligner="weight", calibration=calibration, error_score=np.nan)
         widths = self._widths()
         with tqdm(total=len(widths), desc="WidthSearchCV", disable=self.verbose < 1) as bar:
             search = _Widening(
@@ -230,7 +234,7 @@ class WidthSearchCV(ChecksParameters, BaseSearchCV):
                 [{self.param_name: width} for width in widths],
                 lambda results: self._look(results, bar),
                 ["neg_barrier", self._score_name(), self._refit_key()],
-                scoring=self._scorer(),
+                scoring=scoring,
                 refit=self._refit_key(),
                 cv=self.cv,
                 n_jobs=self.n_jobs,
@@ -295,13 +299,6 @@ class WidthSearchCV(ChecksParameters, BaseSearchCV):
                 widths.append(round(width))
             width *= self.factor
         return widths
-
-    def _scorer(self):
-        """Return what scores a population."""
-        if self.scoring is not None:
-            return self.scoring
-        calibration = "crossfit" if is_classifier(self.estimator) else None
-        return LMCScorer(aligner="weight", calibration=calibration, error_score=np.nan)
 
     def _score_name(self) -> str:
         """Return the score that skill is read from."""

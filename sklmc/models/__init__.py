@@ -20,43 +20,36 @@ from sklmc.models._forward import (
     find_chain,
     first_tensor,
     read_once,
+    tensors_in,
 )
 from sklmc.models._inputs import BLOCK_ROWS, Inputs
-from sklmc.models._losses import (
-    class_logits,
-    is_classification,
-    per_sample_error,
-    per_sample_loss,
-)
+from sklmc.models._losses import class_logits, is_classification, per_sample_error, per_sample_loss
 from sklmc.models._moments import CrossMoments, Moments, correlation
-from sklmc.models._outputs import (
-    as_logits,
-    count_multiply_adds,
-    predict_outputs,
-    run_module,
-)
-from sklmc.models._pipelines import common_input, see_through, transform
-from sklmc.models._records import (
-    STAYS_GOOD,
-    Record,
-    keeping,
-    locked,
-    open_folder,
-    read_record,
-    versions,
-    write_json,
-    write_record,
-)
+from sklmc.models._outputs import as_logits, count_multiply_adds, predict_outputs, run_module
+from sklmc.models._pipelines import see_through, transform, view_through
 from sklmc.models._states import (
     State,
     average_models,
     average_states,
     check_compatible,
     check_finite,
-    check_same_tensors,
     check_state,
     interpolate_models,
     interpolate_states,
+    view_compatible,
 )
-from sklmc.models._storage import read_state, state_fingerprint, write_state
+from sklmc.models._storage import (
+    STAYS_GOOD,
+    Record,
+    keeping,
+    locked,
+    open_folder,
+    read_record,
+    read_state,
+    state_fingerprint,
+    versions,
+    write_json,
+    write_record,
+    write_state,
+)
 from sklmc.models._view import ModelView, view

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -43,18 +44,11 @@ def fit_inverse_temperatures(
     imagined falls as 1 / n. This too is convex, and undoes any scale of the logits. Where no beta
     is better than another (or logits are not finite) it is 1.
     """
-    k, n_classes, n = logits.shape
+    _, n_classes, n = logits.shape
     step = max(1, GROUP_ELEMENTS // max(1, n_classes * n))
-    parts = [
-        _fit_group(
-            logits[i : i + step].double(),
-            target,
-            held_out,
-            None if start is None else start[i : i + step],
-        )
-        for i in range(0, k, step)
-    ]
-    return torch.cat(parts) if parts else torch.ones(0, dtype=torch.float64)
+    starts = itertools.repeat(None) if start is None else start.split(step)
+    groups = zip(logits.split(step), starts)
+    return torch.cat([_fit_group(some.double(), target, held_out, at) for some, at in groups])
 
 
 def scaled_cross_entropy(

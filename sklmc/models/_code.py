@@ -69,14 +69,8 @@ def library_code(value) -> list:
     text = ""
     with contextlib.suppress(OSError, TypeError):  # built in
         text = inspect.getsource(value)
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    return [
-        "library",
-        value.__module__,
-        value.__qualname__,
-        library_version(value.__module__),
-        digest,
-    ]
+    digest, home = hashlib.sha256(text.encode()).hexdigest(), value.__module__
+    return ["library", home, value.__qualname__, library_version(home), digest]
 
 
 def library_version(module: str) -> str | None:

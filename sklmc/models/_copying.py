@@ -20,12 +20,9 @@ def named_tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     """Yield parameters and persistent buffers, tied names included, in state_dict order."""
     for prefix, part in module.named_modules(remove_duplicate=False):
         dot = f"{prefix}." if prefix else ""
-        for name, parameter in part._parameters.items():
-            if parameter is not None:
-                yield dot + name, parameter
-        for name, buffer in part._buffers.items():
-            if buffer is not None and name not in part._non_persistent_buffers_set:
-                yield dot + name, buffer
+        for name, tensor in (*part._parameters.items(), *part._buffers.items()):
+            if tensor is not None and name not in part._non_persistent_buffers_set:
+                yield dot + name, tensor
 
 
 def read_tensors(module: nn.Module, caller: str, name: str) -> dict[str, torch.Tensor]:
@@ -38,16 +35,12 @@ def read_tensors(module: nn.Module, caller: str, name: str) -> dict[str, torch.T
                 "the meta device); run the module on data or load its weights first."
             )
         tensors[tensor_name] = tensor.detach()
-    hidden = [
-        key
-        for key in module.state_dict()
-        if key not in tensors and key.rpartition(".")[2] != _EXTRA_STATE_KEY_SUFFIX
-    ]
-    if hidden:
-        raise TypeError(
-            f"{caller}: '{name}' keeps {hidden[0]!r} outside its parameters and buffers (a "
-            "quantised layer?); pass the module in floating point."
-        )
+    for key in module.state_dict():
+        if key not in tensors and key.rpartition(".")[2] != _EXTRA_STATE_KEY_SUFFIX:
+            raise TypeError(
+                f"{caller}: '{name}' keeps {key!r} outside its parameters and buffers (a "
+                "quantised layer?); pass the module in floating point."
+            )
     return tensors
 
 
@@ -79,8 +72,7 @@ def net_with_state(net: NeuralNet, state: Mapping[str, torch.Tensor]) -> NeuralN
         memo[id(net.history_)] = History()
     new = net.__class__.__new__(net.__class__)
     memo[id(net)] = new
-    for name, value in vars(net).items():
-        new.__dict__[name] = copy.deepcopy(value, memo)
+    vars(new).update(copy.deepcopy(vars(net), memo))
     return new
 
 

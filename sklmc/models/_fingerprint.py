@@ -10,7 +10,7 @@ import json
 import logging
 import pickle
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -26,6 +26,7 @@ from sklmc.models._code import (
     loaded_names,
     used_names,
 )
+from sklmc.models._storage import raw_bytes
 
 _BUILTIN = (
     types.BuiltinFunctionType,
@@ -60,10 +61,9 @@ def fingerprint(*values) -> str:
         If a value holds something without such a description: a lock, an open file, ``eval``.
     """
     try:
-        text = json.dumps([_Contents().read(value) for value in values], sort_keys=True)
+        return _digest([_Contents().read(value) for value in values])
     except RecursionError:
         raise Unreadable("it is nested too deeply to be read") from None
-    return hashlib.sha256(text.encode()).hexdigest()[:40]
 
 
 def name_fingerprint(*values) -> str:
@@ -71,8 +71,12 @@ def name_fingerprint(*values) -> str:
 
     They outlive a new version of the code, and seeds are made of them.
     """
-    text = json.dumps([_Names().read(value) for value in values], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:40]
+    return _digest([_Names().read(value) for value in values])
+
+
+def _digest(described: list) -> str:
+    """Return 40 hexadecimal digits of what JSON can hold."""
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:40]
 
 
 class _Names:
@@ -88,12 +92,10 @@ class _Names:
             return [type(value).__name__, str(value)]
         if isinstance(value, pd.DataFrame):
             return self.frame(value)
-        if isinstance(value, pd.Series):
-            return self.array(value.to_numpy())
         if isinstance(value, torch.Tensor):
             return self.tensor(value)
-        if isinstance(value, np.ndarray):
-            return self.array(value)
+        if isinstance(value, np.ndarray | pd.Series):
+            return self.array(np.asarray(value))
         if isinstance(value, Mapping):
             pairs = [[self.read(key), self.read(part)] for key, part in self.items(value)]
             return ["mapping", sorted(pairs, key=repr)]
@@ -170,14 +172,17 @@ class _Contents(_Names):
             return super().read(value)
         if inspect.isroutine(value) or isinstance(value, staticmethod | classmethod | property):
             return self.code(value)
+        foreign = isinstance(value, (Mapping, *_EXACT)) and type(value) not in _EXACT
+        return self._read_once(value, self.object if foreign else super().read, value)
+
+    def _read_once(self, value, read: Callable, *arguments):
+        """Read a value, or say that it is being read already."""
         if id(value) in self._open:
             return ["again", self._open[id(value)]]
         self._alive.append(value)
         self._open[id(value)] = len(self._open)
         try:
-            if isinstance(value, (Mapping, *_EXACT)) and type(value) not in _EXACT:
-                return self.object(value)
-            return super().read(value)
+            return read(*arguments)
         finally:
             del self._open[id(value)]
 
@@ -198,9 +203,7 @@ class _Contents(_Names):
         """Return dtype, shape and digest of a tensor."""
         if tensor.is_meta or tensor.layout is not torch.strided or tensor.is_quantized:
             raise Unreadable(f"a tensor on {tensor.device} of layout {tensor.layout} has no bytes")
-        plain = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
-        content = plain.reshape(-1).view(torch.uint8).numpy().tobytes()
-        digest = hashlib.sha256(content).hexdigest()
+        digest = hashlib.sha256(raw_bytes(tensor)).hexdigest()
         return ["tensor", str(tensor.dtype), list(tensor.shape), digest]
 
     def array(self, array: np.ndarray):
@@ -278,9 +281,7 @@ class _Contents(_Names):
             value = cell.cell_contents
         except ValueError:
             return ["empty"]
-        if isinstance(value, types.ModuleType):
-            return self._module(value, names)
-        return self.read(value)
+        return self._reach(value, names)
 
     def _globals(self, function: types.FunctionType, names: set[str]) -> list:
         """Return the globals that a function of the user's names, and the modules it imports."""
@@ -290,14 +291,16 @@ class _Contents(_Names):
         found = []
         for name in sorted(loaded_names(function.__code__)):
             if name in around:
-                value = around[name]
-                is_module = isinstance(value, types.ModuleType)
-                found.append([name, self._module(value, names) if is_module else self.read(value)])
+                found.append([name, self._reach(around[name], names)])
             elif name in ("eval", "exec", "globals", "__import__"):
                 raise Unreadable(f"{function.__qualname__} calls {name}, which can read anything")
-        for module in imported_modules(function):
-            found.append([module.__name__, self._module(module, names)])
-        return found
+        imported = imported_modules(function)
+        return [*found, *([module.__name__, self._module(module, names)] for module in imported)]
+
+    def _reach(self, value, names: set[str]):
+        """Return what code that uses these names can see of a value."""
+        is_module = isinstance(value, types.ModuleType)
+        return self._module(value, names) if is_module else self.read(value)
 
     def _module(self, module: types.ModuleType, names: set[str] | None):
         """Return the name of a library's module; of the user's, the attributes that are used."""
@@ -305,15 +308,12 @@ class _Contents(_Names):
             return ["module", module.__name__, library_version(module.__name__)]
         if names is None:
             raise Unreadable(f"what is used of the module {module.__name__!r} is not known")
-        if id(module) in self._open:
-            return ["again", self._open[id(module)]]
-        self._open[id(module)] = len(self._open)
-        found = []
-        for name in sorted(names & vars(module).keys()):
-            value = vars(module)[name]
-            is_module = isinstance(value, types.ModuleType)
-            found.append([name, self._module(value, names) if is_module else self.read(value)])
-        del self._open[id(module)]
+        return self._read_once(module, self._members, module, names)
+
+    def _members(self, module: types.ModuleType, names: set[str]) -> list:
+        """Return the attributes of a module that are used."""
+        used = sorted(names & vars(module).keys())
+        found = [[name, self._reach(vars(module)[name], names)] for name in used]
         return ["module", module.__name__, found]
 
     def object(self, value):

@@ -7,8 +7,9 @@ LLFC and the other measures of features, activation matching, repairs, the fast 
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -93,7 +94,9 @@ class Watcher:
         for path, module in self._look.module.named_modules():
             if self._modules is None or path in self._modules:
                 self._handles += [
-                    module.register_forward_pre_hook(self._entering(path), with_kwargs=True),
+                    module.register_forward_pre_hook(
+                        functools.partial(self._entering, path), with_kwargs=True
+                    ),
                     module.register_forward_hook(self._leaving),
                 ]
         return self
@@ -139,11 +142,8 @@ class Watcher:
         self._looking = False
         return found
 
-    def _entering(self, path: str):
-        def hook(module, args, kwargs):
-            self._open.append(self._begin(path, path, module, None, args, kwargs))
-
-        return hook
+    def _entering(self, path: str, module, args, kwargs) -> None:
+        self._open.append(self._begin(path, path, module, None, args, kwargs))
 
     def _leaving(self, module, args, output):
         return self._end(self._open.pop(), output)
@@ -177,7 +177,7 @@ class Reading:
     outputs: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
-class Reader:
+class Reader(Watcher):
     """Reads what goes into and comes out of named calls of a net, inside a ``with`` block.
 
     `inputs` and `outputs` name calls; a path stands for every call of its module or function
@@ -197,33 +197,23 @@ class Reader:
         self._inputs, self._outputs = frozenset(inputs), frozenset(outputs)
         names = {name.split(":")[0] for name in self._inputs | self._outputs}
         modules = None if any(name.endswith("()") for name in names) else names
-        self._watcher = Watcher(
-            look,
-            self._see_input,
-            self._see_output,
-            modules=modules,
-            functions=None if modules is not None else functions,
+        functions = None if modules is not None else functions
+        super().__init__(
+            look, self._see_input, self._see_output, modules=modules, functions=functions
         )
         self._reading = Reading()
         self._copying = False  # whether some operation writes into what is read
         # by identity and version: originals stay alive within a block, so that ids are theirs
         self._seen: dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor]] = {}
 
-    def __enter__(self) -> Reader:
-        self._watcher.__enter__()
-        return self
-
-    def __exit__(self, *error) -> None:
-        self._watcher.__exit__(*error)
-        self._seen.clear()
-
     def run(self, args: tuple[torch.Tensor, ...], state: State | None = None) -> Reading:
         """Run one block, with other weights if `state` is given."""
         reading = self._reading = Reading()
-        self._seen.clear()
-        self._watcher.run(args, state)
-        changed = any(tensor._version != key[1] for key, (tensor, _) in self._seen.items())
-        self._seen.clear()
+        try:
+            super().run(args, state)
+            changed = any(tensor._version != key[1] for key, (tensor, _) in self._seen.items())
+        finally:
+            self._seen.clear()
         if changed and not self._copying:
             self._copying = True
             return self.run(args, state)
@@ -246,18 +236,18 @@ class Reader:
         found[call.name] = self._seen[key][1]
 
 
+def tensors_in(value) -> Iterator[torch.Tensor]:
+    """Yield a tensor, or the tensors inside nested tuples, lists and dicts."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, (tuple, list, dict)):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from tensors_in(part)
+
+
 def first_tensor(value) -> torch.Tensor | None:
     """Return a tensor, or the first tensor in a (nested) tuple, list or dict."""
-    if isinstance(value, torch.Tensor):
-        return value
-    if isinstance(value, dict):
-        value = tuple(value.values())
-    if isinstance(value, (tuple, list)):
-        for part in value:
-            found = first_tensor(part)
-            if found is not None:
-                return found
-    return None
+    return next(tensors_in(value), None)
 
 
 def read_once(

@@ -74,11 +74,10 @@ def class_logits(
 
 def _regression_error(outputs, target, caller: str) -> torch.Tensor:
     """Return the mean squared error of each sample."""
-    prediction, wanted = outputs.double(), target.double()
-    if prediction.ndim == 2 and prediction.shape[1] == 1:
-        prediction = prediction[:, 0]
-    if wanted.ndim == 2 and wanted.shape[1] == 1:
-        wanted = wanted[:, 0]
+    prediction, wanted = (
+        one[:, 0] if one.ndim == 2 and one.shape[1] == 1 else one
+        for one in (outputs.double(), target.double())
+    )
     if prediction.shape != wanted.shape:
         raise ValueError(
             f"{caller}: 'y' of shape {tuple(target.shape)} does not fit outputs of shape "

@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 
 from sklmc._sklearn import FrozenEstimator
+from sklmc.models._view import ModelView, view
 
 
 def see_through(model) -> tuple[tuple[Pipeline, ...], object]:
@@ -31,7 +32,17 @@ def transform(earlier: Sequence[Pipeline], X):
     return X
 
 
-def common_input(all_earlier: Sequence[tuple[Pipeline, ...]], X, caller: str, names):
+def view_through(
+    models: Sequence, X, caller: str, names: Sequence[str]
+) -> tuple[list[ModelView], list[tuple[Pipeline, ...]], object]:
+    """Return views of models, the transformers in front of each, and what all of them see of X."""
+    seen = [see_through(model) for model in models]
+    looks = [view(model, caller=caller, name=name) for (_, model), name in zip(seen, names)]
+    earlier = [steps for steps, _ in seen]
+    return looks, earlier, None if X is None else _common_input(earlier, X, caller, names)
+
+
+def _common_input(all_earlier: Sequence[tuple[Pipeline, ...]], X, caller: str, names):
     """Return what all models see of X; refuse models whose transformers disagree.
 
     A net between two nets has an input of its own only if both get the same.
@@ -41,16 +52,10 @@ def common_input(all_earlier: Sequence[tuple[Pipeline, ...]], X, caller: str, na
         if not earlier and not all_earlier[0]:
             continue
         seen = transform(earlier, X)
-        if not _equal(first, seen):
+        if not np.array_equal(first, seen):
             raise ValueError(
                 f"{caller}: the earlier steps of the Pipelines '{names[0]}' and '{name}' turn 'X' "
                 "into different inputs, so that no net between them has an input; fit the "
                 "transformers on the same data, or pass transformed X and the last steps."
             )
     return first
-
-
-def _equal(a, b) -> bool:
-    """Say whether two transformed inputs are the same numbers."""
-    a, b = np.asarray(a), np.asarray(b)
-    return a.shape == b.shape and bool((a == b).all())

@@ -27,9 +27,8 @@ def check_state(state: State, caller: str) -> None:
 def check_finite(state: State, caller: str, name: str) -> None:
     """Refuse weights that are NaN or infinite, naming the first such tensor."""
     for tensor_name, tensor in state.items():
-        continuous = tensor.is_floating_point() or tensor.is_complex()
-        if continuous and not torch.isfinite(tensor).all():
-            bad = int((~torch.isfinite(tensor)).sum())
+        bad = int((~torch.isfinite(tensor)).sum())
+        if bad:
             raise NonFiniteError(
                 f"{caller}: tensor {tensor_name!r} of '{name}' holds {bad} values that are NaN or "
                 "infinite; the net has diverged: train it again with a lower learning rate."
@@ -61,6 +60,14 @@ def check_same_tensors(a: State, b: State, caller: str, name_a: str, name_b: str
                 f"{caller}: the integer buffer {tensor_name!r} of '{name_a}' and '{name_b}' "
                 "differs; it cannot be averaged, so both nets must share it."
             )
+
+
+def view_compatible(models: Sequence, caller: str, names=None) -> list[ModelView]:
+    """Return the views of models that can be combined; refuse others."""
+    names = names or [f"models[{i}]" for i in range(len(models))]
+    views = [view(model, caller=caller, name=name) for model, name in zip(models, names)]
+    check_compatible(views, caller, names)
+    return views
 
 
 def check_compatible(views: Sequence[ModelView], caller: str, names=None) -> None:
@@ -158,10 +165,8 @@ def interpolate_models(model_a, model_b, alpha):
     """
     caller = "interpolate_models"
     alpha = check_alpha(alpha, caller)
-    names = ["model_a", "model_b"]
-    views = [view(m, caller=caller, name=n) for m, n in zip([model_a, model_b], names)]
-    check_compatible(views, caller, names)
-    return views[0].rebuild(interpolate_states(views[0].state, views[1].state, alpha))
+    a, b = view_compatible([model_a, model_b], caller, ["model_a", "model_b"])
+    return a.rebuild(interpolate_states(a.state, b.state, alpha))
 
 
 def average_models(models, *, weights=None):
@@ -211,6 +216,5 @@ def average_models(models, *, weights=None):
     caller = "average_models"
     models = check_models(models, caller)
     weights = check_weights(weights, len(models), caller)
-    views = [view(m, caller=caller, name=f"models[{i}]") for i, m in enumerate(models)]
-    check_compatible(views, caller)
+    views = view_compatible(models, caller)
     return views[0].rebuild(average_states([one.state for one in views], weights))

@@ -1,22 +1,47 @@
-"""States on disk: safetensors with JSON metadata, written whole or not at all; never pickle."""
+"""States and finished work on disk: written whole or not at all, checked when read; no pickle.
+
+A file holds tensors (safetensors) and JSON. A record is a file of a folder that processes share.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.metadata
 import json
 import os
+import sys
+import threading
+import warnings
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from sklmc._torch import torch_defaults
+from sklmc._validation import check_path
+from sklmc.exceptions import SklmcWarning
 
 METADATA_KEY = "sklmc"
+FORMAT = 1
+STAYS_GOOD = "what is finished stays good in"
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary name; the file written under it takes the place of `path` at the end."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def write_state(
@@ -30,13 +55,12 @@ def write_state(
         If the file cannot be written, whatever the reason; what was there before stays.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     # safetensors refuses tensors that share memory (tied weights), hence copies
     tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
     text = json.dumps(dict(metadata or {}))
     try:
-        save_file(tensors, temporary, metadata={METADATA_KEY: text})
-        os.replace(temporary, path)
+        with _replacing(path) as temporary:
+            save_file(tensors, temporary, metadata={METADATA_KEY: text})
     except (OSError, SafetensorError) as error:  # safetensors says so of a full disk
         number = (error.errno,) if getattr(error, "errno", None) else ()
         raise OSError(
@@ -44,9 +68,6 @@ def write_state(
             f"{caller}: {str(path)!r} cannot be written ({error}); free some space there, or "
             "choose a folder that can be written into.",
         ) from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 @torch_defaults(None)
@@ -66,11 +87,127 @@ def read_state(path, caller: str = "read_state") -> tuple[dict[str, torch.Tensor
         ) from None
 
 
+def raw_bytes(tensor: torch.Tensor) -> memoryview:
+    """Return the bytes of a dense tensor, in the order of its elements."""
+    plain = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
+    return plain.reshape(-1).view(torch.uint8).numpy().data
+
+
 def state_fingerprint(state: Mapping[str, torch.Tensor]) -> str:
     """Return a short digest of a state's names, shapes, dtypes and values."""
     digest = hashlib.sha256()
     for name, tensor in state.items():
-        values = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-        about = (name, tuple(tensor.shape), str(tensor.dtype), zlib.crc32(values))
+        about = (name, tuple(tensor.shape), str(tensor.dtype), zlib.crc32(raw_bytes(tensor)))
         digest.update(repr(about).encode())
     return digest.hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class Record:
+    """One finished piece: its tensors, and what else belongs to it as JSON."""
+
+    tensors: dict[str, torch.Tensor]
+    notes: dict
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Return the versions that a result may depend on: ours, torch's and those of `packages`."""
+    return {
+        "sklmc": sys.modules["sklmc"].__version__,
+        "torch": torch.__version__,
+        **{name: importlib.metadata.version(name) for name in packages},
+        "format": str(FORMAT),
+    }
+
+
+def open_folder(path, caller: str) -> Path:
+    """Return a folder that can be written into, made if it is not there."""
+    folder = check_path(path, caller, "cache_dir")
+    probe = folder / f".probe.{os.getpid()}-{threading.get_ident()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(
+            f"{caller}: 'cache_dir' {str(folder)!r} cannot be written into ({error}); choose "
+            "another folder, or None."
+        ) from None
+    return folder
+
+
+@contextlib.contextmanager
+def keeping(folder: Path, caller: str) -> Iterator[None]:
+    """Say of whatever cannot be written that nothing is lost, and where it is."""
+    try:
+        yield
+    except OSError as error:
+        error.add_note(
+            f"{caller}: {STAYS_GOOD} {str(folder)!r}; mend this, or choose another 'cache_dir', "
+            "and start again."
+        )
+        raise
+
+
+def locked(path: Path) -> FileLock:
+    """Wait until no other process (or thread) holds a file, and hold it; a killed one lets go."""
+    return FileLock(path)
+
+
+def write_json(path: Path, value) -> None:
+    """Write JSON under a temporary name first, unless the file is there."""
+    if path.exists():
+        return
+    with _replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+def write_record(path: Path, tensors: Mapping[str, torch.Tensor], notes: Mapping) -> None:
+    """Write tensors and notes with a checksum over both."""
+    notes = json.loads(json.dumps(notes))
+    write_state(path, tensors, {**notes, "digest": _digest(tensors, notes)})
+
+
+def read_record(path: Path, expected: Mapping, caller: str) -> Record | None:
+    """Return what a file holds; a damaged one is named, moved aside and counts as missing.
+
+    Its notes must hold what is `expected`. The caller holds the lock, so that
+    no other process writes: files that are half written are of one that was killed.
+    """
+    for left in path.parent.glob(f".{path.name}.*.part"):
+        left.unlink(missing_ok=True)
+    if not path.exists():
+        return None
+    try:
+        tensors, notes = read_state(path, caller)
+        digest = notes.pop("digest", None)
+        if digest != _digest(tensors, notes) or not expected.items() <= notes.items():
+            raise ValueError("its content does not fit its checksum")
+    except (ValueError, KeyError) as error:
+        _move_aside(path, error, caller)
+        return None
+    return Record(tensors, notes)
+
+
+def _digest(tensors: Mapping[str, torch.Tensor], notes: Mapping) -> str:
+    """Return a checksum over all that a file holds."""
+    digest = hashlib.sha256(json.dumps(notes, sort_keys=True).encode())
+    for name in sorted(tensors):
+        value = tensors[name]
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(raw_bytes(value))
+    return digest.hexdigest()
+
+
+def _move_aside(path: Path, error: Exception, caller: str) -> None:
+    """Give a damaged file another name, and say so."""
+    number = 0
+    while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
+        number += 1
+    os.replace(path, aside)
+    warnings.warn(
+        f"{caller}: {str(path)!r} is damaged ({error}). It was moved to {aside.name!r}, and what "
+        "it held is computed again.",
+        SklmcWarning,
+        stacklevel=2,
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -16,12 +16,7 @@ from torch import nn
 
 from sklmc._sklearn import FrozenEstimator
 from sklmc._torch import fixed_normal, module_device
-from sklmc.models._copying import (
-    module_with_state,
-    net_with_state,
-    private_copy,
-    read_tensors,
-)
+from sklmc.models._copying import module_with_state, net_with_state, private_copy, read_tensors
 from sklmc.models._inputs import (
     SAMPLE_ROWS,
     Inputs,
@@ -42,13 +37,13 @@ class ModelView:
     tensor names to detached tensors, to be read only.
     """
 
-    def __init__(self, model, net, module: nn.Module, wrap: Callable, caller: str, name: str):
+    def __init__(self, model, net, module: nn.Module, around: list, caller: str, name: str):
         self.model = model
         self.net = net  # the skorch net inside, or None
         self.original = module
         self.caller = caller
         self.name = name
-        self._wrap = wrap
+        self._around = around  # estimators that hold the net, and as which attribute
 
     @functools.cached_property
     def module(self) -> nn.Module:
@@ -71,11 +66,8 @@ class ModelView:
     @property
     def classes(self) -> np.ndarray | None:
         """Classes in the order of the outputs; None for a plain module or a foreign skorch net."""
-        return (
-            self.net.classes_
-            if hasattr(self.net, "_model_target") and (self.task == "classifier")
-            else None
-        )
+        ours = hasattr(self.net, "_model_target") and self.task == "classifier"
+        return self.net.classes_ if ours else None
 
     def to_input(self, X) -> Inputs:
         """Return forward's arguments on the CPU; a tuple of tensors holds several."""
@@ -107,9 +99,14 @@ class ModelView:
         """
         if X is not None:
             check_input(X, self.caller)
-            inputs = self.to_input(X[:SAMPLE_ROWS] if _is_long(X) else X)
+            sized = hasattr(X, "__len__") and getattr(X, "ndim", 1) > 0 and not several_arguments(X)
+            inputs = self.to_input(X[:SAMPLE_ROWS] if sized and len(X) > SAMPLE_ROWS else X)
             few = inputs.first(SAMPLE_ROWS)
-            return few if len(inputs) > 1 else tuple(map(_twice, few))
+            if len(inputs) > 1:
+                return few
+            return tuple(
+                part.expand(2, *part.shape[1:]).clone() if part.ndim else part for part in few
+            )
         if hasattr(self.net, "_model_sample"):
             sample = torch.from_numpy(np.array(self.net._model_sample()))
             if not sample.is_floating_point():
@@ -137,37 +134,41 @@ class ModelView:
     def rebuild(self, state: Mapping[str, torch.Tensor]):
         """Return a new model of the kind that went in, holding copies of `state`'s tensors."""
         if self.net is not None:
-            return self._wrap(net_with_state(self.net, state))
-        return self._wrap(module_with_state(self.original, state))
+            new = net_with_state(self.net, state)
+        else:
+            new = module_with_state(self.original, state)
+        for outer, attribute in reversed(self._around):
+            inner, new = new, copy.copy(outer)
+            setattr(new, attribute, inner)
+        return new
 
 
 def view(model, *, caller: str, name: str = "model") -> ModelView:
     """Return the view of a fitted skorch net, a fitted sklmc estimator or a plain module."""
     if isinstance(model, ModelView):
         return model
-    inner, wrap = model, _itself
+    inner, around = model, []
     while not isinstance(inner, (NeuralNet, nn.Module)):
         if isinstance(inner, FrozenEstimator):
-            inner, wrap = inner.estimator, functools.partial(_frozen, wrap)
+            attribute = "estimator"
         elif hasattr(inner, "estimator_") and not _holds_many(inner):
-            wrap = functools.partial(_with_estimator, wrap, inner)
-            inner = inner.estimator_
+            attribute = "estimator_"
         else:
             raise _no_model(inner, caller, name)
-    net, module = (None, inner) if isinstance(inner, nn.Module) else (inner, None)
-    if net is not None:
-        module = getattr(net, "module_", None)
-        if not isinstance(module, nn.Module):
-            raise NotFittedError(
-                f"{caller}: '{name}' is a {type(inner).__name__} that is not fitted; call fit "
-                "first."
-            )
+        around.append((inner, attribute))
+        inner = getattr(inner, attribute)
+    net = None if isinstance(inner, nn.Module) else inner
+    module = inner if net is None else getattr(net, "module_", None)
+    if not isinstance(module, nn.Module):
+        raise NotFittedError(
+            f"{caller}: '{name}' is a {type(inner).__name__} that is not fitted; call fit first."
+        )
     if isinstance(module, torch.jit.ScriptModule):
         raise TypeError(
             f"{caller}: '{name}' is a TorchScript module, whose weights cannot be replaced; pass "
             "the module that it was compiled from."
         )
-    return ModelView(model, net, module, wrap, caller, name)
+    return ModelView(model, net, module, around, caller, name)
 
 
 def _holds_many(model) -> bool:
@@ -176,32 +177,13 @@ def _holds_many(model) -> bool:
     return hasattr(model, "estimators_") and not ours
 
 
-def _is_long(X) -> bool:
-    """Say whether X holds more samples than a trace needs, as rows that can be cut off."""
-    sized = hasattr(X, "__len__") and getattr(X, "ndim", 1) > 0
-    return sized and not several_arguments(X) and len(X) > SAMPLE_ROWS
-
-
-def _twice(part: torch.Tensor) -> torch.Tensor:
-    """Return the only sample of an argument twice; a number stays as it is."""
-    return part.expand(2, *part.shape[1:]).clone() if part.ndim else part
-
-
-def _itself(model):
-    """Return the model as it is."""
-    return model
-
-
-def _frozen(wrap: Callable, model):
-    """Put a rebuilt model back into a FrozenEstimator."""
-    return wrap(FrozenEstimator(model))
-
-
-def _with_estimator(wrap: Callable, outer, model):
-    """Put a rebuilt net back into a copy of the estimator that it came from."""
-    new = copy.copy(outer)
-    new.estimator_ = model
-    return wrap(new)
+# Attributes that tell what was handed in instead of a model, and what to hand in.
+_NO_MODELS = {
+    "estimators_": ", which holds many nets; pass one of its estimators_",
+    "cells_": ", which holds many nets; pass one of its cells_",
+    "best_estimator_": "; pass its best_estimator_",
+    "steps": "; pass its last step, and X as the earlier steps leave it",
+}
 
 
 def _no_model(model, caller: str, name: str) -> Exception:
@@ -211,19 +193,9 @@ def _no_model(model, caller: str, name: str) -> Exception:
         return TypeError(
             f"{caller}: '{name}' is the class {model.__name__}; pass a fitted net or an instance."
         )
-    for attribute in ("estimators_", "cells_"):
+    for attribute, advice in _NO_MODELS.items():
         if hasattr(model, attribute):
-            return TypeError(
-                f"{caller}: '{name}' is a {kind}, which holds many nets; pass one of its "
-                f"{attribute}."
-            )
-    if hasattr(model, "best_estimator_"):
-        return TypeError(f"{caller}: '{name}' is a {kind}; pass its best_estimator_.")
-    if hasattr(model, "steps"):
-        return TypeError(
-            f"{caller}: '{name}' is a {kind}; pass its last step, and X as the earlier steps "
-            "leave it."
-        )
+            return TypeError(f"{caller}: '{name}' is a {kind}{advice}.")
     if isinstance(model, BaseEstimator) and hasattr(model, "estimator"):
         return NotFittedError(f"{caller}: '{name}' is a {kind} that is not fitted; call fit first.")
     return TypeError(

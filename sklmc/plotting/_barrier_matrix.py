@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from sklmc._validation import check_flag
-from sklmc.connectivity import check_scorer
 from sklmc.plotting._checks import (
     QUANTITIES,
     check_finite_number,
@@ -12,9 +13,9 @@ from sklmc.plotting._checks import (
     check_pairs,
     check_square,
     check_text,
-    split_models,
+    score_models,
 )
-from sklmc.plotting._style import draw_matrix, extend_of, new_axes
+from sklmc.plotting._style import draw_matrix, new_axes
 
 
 class BarrierMatrixDisplay:
@@ -89,9 +90,7 @@ class BarrierMatrixDisplay:
             To be drawn with :meth:`plot`.
         """
         caller = "BarrierMatrixDisplay.from_models"
-        scorer = check_scorer(scorer, caller)
-        labels, models = split_models(models, caller)
-        scores = scorer.pairwise(models, X, y)
+        labels, scores = score_models(models, X, y, scorer, caller)
         return cls.from_scores(scores, quantity=quantity, labels=labels)
 
     @classmethod
@@ -114,8 +113,7 @@ class BarrierMatrixDisplay:
         """
         caller = "BarrierMatrixDisplay.from_scores"
         matrix = check_pairs(scores, quantity, caller)
-        if labels is not None:
-            labels = check_labels(labels, caller, len(matrix))
+        labels = check_labels(labels, caller, len(matrix), optional=True)
         return cls(matrix=matrix, labels=labels, name=QUANTITIES[quantity])
 
     def plot(self, ax=None, *, vmax=None, annotate=None, image_kw=None):
@@ -143,33 +141,20 @@ class BarrierMatrixDisplay:
         if annotate is not None:
             check_flag(annotate, caller, "annotate")
         n = len(check_square(self.matrix, caller))
-        labels = None if self.labels is None else check_labels(self.labels, caller, n)
+        labels = check_labels(self.labels, caller, n, optional=True)
         check_text(self.name, caller, "name")
         self.ax_, self.figure_ = new_axes(caller, ax, height=3.0)
-        self.image_ = draw_matrix(self.ax_, self.matrix, vmax, image_kw)
-        self.colorbar_ = self.figure_.colorbar(
-            self.image_,
-            ax=self.ax_,
-            label=self.name,
-            shrink=0.8,
-            extend=extend_of(self.image_, self.matrix),
-        )
+        bar_kw = {"label": self.name, "shrink": 0.8}
+        self.image_, self.colorbar_ = draw_matrix(self.ax_, self.matrix, vmax, image_kw, bar_kw)
         if labels is not None:
             self.ax_.set_xticks(range(n), labels, rotation=90)
             self.ax_.set_yticks(range(n), labels)
         else:
-            step = max(1, -(-n // 10))
-            self.ax_.set_xticks(range(0, n, step))
-            self.ax_.set_yticks(range(0, n, step))
-            self.ax_.set_xlabel("model")
-            self.ax_.set_ylabel("model")
+            ticks = range(0, n, max(1, -(-n // 10)))
+            self.ax_.set(xticks=ticks, yticks=ticks, xlabel="model", ylabel="model")
         if n <= 6 if annotate is None else annotate:
             middle = 0.5 * (self.image_.norm.vmin + self.image_.norm.vmax)
-            for i in range(n):
-                for j in range(n):
-                    value = self.matrix[i, j]
-                    color = "black" if value > middle else "white"
-                    self.ax_.text(
-                        j, i, f"{value:.2g}", ha="center", va="center", color=color, fontsize=7
-                    )
+            for (i, j), value in np.ndenumerate(self.matrix):
+                look = {"color": "black" if value > middle else "white", "fontsize": 7}
+                self.ax_.text(j, i, f"{value:.2g}", ha="center", va="center", **look)
         return self

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from sklmc._validation import check_array, check_models, check_number, check_option
-from sklmc.connectivity import PairwiseScore
-from sklmc.models import ModelView, check_compatible, common_input, see_through, view
+from sklmc.connectivity import PairwiseScore, check_scorer
+from sklmc.models import ModelView, check_compatible, view_through
 
 LARGEST = float(np.finfo(np.float32).max)
 QUANTITIES = {  # attribute of a PairwiseScore: what its colour bar is called
@@ -25,7 +25,16 @@ def split_models(models, caller: str, n: int | None = None) -> tuple[list | None
     models = check_models(models if labels is None else list(models.values()), caller)
     if n is not None and len(models) != n:
         raise ValueError(f"{caller}: 'models' must hold {n} models, got {len(models)}.")
-    return None if labels is None else check_labels(labels, caller, len(models), "models"), models
+    return check_labels(labels, caller, len(models), "models", optional=True), models
+
+
+def score_models(
+    models, X, y, scorer, caller: str, n: int | None = None, **defaults
+) -> tuple[list | None, PairwiseScore]:
+    """Return labels and scores of models; `defaults` are those of the scorer."""
+    scorer = check_scorer(scorer, caller, **defaults)
+    labels, models = split_models(models, caller, n)
+    return labels, scorer.pairwise(models, X, y)
 
 
 def name_models(labels: list | None, n: int) -> list[str]:
@@ -37,11 +46,8 @@ def split_pair(models, X, caller: str) -> tuple[list | None, list[ModelView], ob
     """Return labels, views of two models of one architecture, and what both see of X."""
     labels, models = split_models(models, caller, 2)
     names = name_models(labels, 2)
-    seen = [see_through(model) for model in models]
-    pair = [view(inner, caller=caller, name=name) for (_, inner), name in zip(seen, names)]
+    pair, _, X = view_through(models, X, caller, names)
     check_compatible(pair, caller, names)
-    if X is not None:
-        X = common_input([earlier for earlier, _ in seen], X, caller, names)
     return labels, pair, X
 
 
@@ -125,8 +131,12 @@ def check_text(value, caller: str, name: str) -> str:
     return value
 
 
-def check_labels(labels, caller: str, n: int, name: str = "labels") -> list:
-    """Return n labels, as many as there are things to be named."""
+def check_labels(
+    labels, caller: str, n: int, name: str = "labels", optional: bool = False
+) -> list | None:
+    """Return n labels, as many as there are things to be named; None only if that is optional."""
+    if labels is None and optional:
+        return None
     if isinstance(labels, (str, bytes, Mapping, Set, type)) or not isinstance(labels, Iterable):
         raise TypeError(f"{caller}: '{name}' must be a list of {n} names, got {labels!r}.")
     labels = list(labels)

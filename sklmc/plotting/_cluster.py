@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.cluster import hierarchy
 
-from sklmc.connectivity import ModelClusters, check_scorer
+from sklmc.connectivity import ModelClusters
 from sklmc.plotting._checks import (
     QUANTITIES,
     check_finite_number,
@@ -13,9 +13,9 @@ from sklmc.plotting._checks import (
     check_labels,
     check_pairs,
     check_text,
-    split_models,
+    score_models,
 )
-from sklmc.plotting._style import COLORS, draw_matrix, extend_of, new_axes
+from sklmc.plotting._style import COLORS, draw_matrix, new_axes
 
 
 class ClusterDisplay:
@@ -105,9 +105,7 @@ class ClusterDisplay:
             To be drawn with :meth:`plot`.
         """
         caller = "ClusterDisplay.from_models"
-        scorer = check_scorer(scorer, caller)
-        labels, models = split_models(models, caller)
-        scores = scorer.pairwise(models, X, y)
+        labels, scores = score_models(models, X, y, scorer, caller)
         return cls.from_scores(scores, quantity=quantity, linkage=linkage, on=on, labels=labels)
 
     @classmethod
@@ -136,8 +134,7 @@ class ClusterDisplay:
         """
         caller = "ClusterDisplay.from_scores"
         n = len(check_pairs(scores, quantity, caller))
-        if labels is not None:
-            labels = check_labels(labels, caller, n)
+        labels = check_labels(labels, caller, n, optional=True)
         clusters = scores.cluster(quantity=quantity, linkage=linkage, on=on)
         metric = scores.error if scores.metric == "error" else scores.loss
         mean = float(np.mean(metric[:, [0, -1]]))
@@ -176,7 +173,7 @@ class ClusterDisplay:
         check_finite_number(color_threshold, caller, "color_threshold")
         check_text(self.name, caller, "name")
         n = len(clusters.matrix)
-        labels = range(n) if self.labels is None else check_labels(self.labels, caller, n)
+        labels = check_labels(self.labels, caller, n, optional=True) or range(n)
         ax, self.figure_ = new_axes(caller, ax, height=3.1)
         ax.set_axis_off()
         self.dendrogram_ax_ = ax.inset_axes((0.0, 0.0, 0.28, 1.0))
@@ -194,20 +191,16 @@ class ClusterDisplay:
         finally:
             hierarchy.set_link_color_palette(None)
         self.dendrogram_ax_.invert_yaxis()
-        for side in ("top", "left", "right"):
-            self.dendrogram_ax_.spines[side].set_visible(False)
+        self.dendrogram_ax_.spines[["top", "left", "right"]].set_visible(False)
         self.dendrogram_ax_.set_xlabel("height")
         self.dendrogram_ax_.locator_params(axis="x", nbins=2)
         order = np.array(tree["leaves"])
         matrix = clusters.matrix[np.ix_(order, order)]
         top = self.vmax if vmax is None else vmax
-        self.image_ = draw_matrix(self.ax_, matrix, top, {"aspect": "auto", **(image_kw or {})})
-        extend = extend_of(self.image_, matrix)
-        self.colorbar_ = self.figure_.colorbar(self.image_, ax=ax, label=self.name, extend=extend)
+        look, bar_kw = {"aspect": "auto", **(image_kw or {})}, {"label": self.name, "ax": ax}
+        self.image_, self.colorbar_ = draw_matrix(self.ax_, matrix, top, look, bar_kw)
         self.ax_.yaxis.tick_right()
-        step = max(1, -(-n // 25))
-        shown = range(0, n, step)
+        shown = range(0, n, max(1, -(-n // 25)))
         self.ax_.set_yticks(shown, [str(labels[order[k]]) for k in shown], fontsize=6)
-        self.ax_.set_xticks([])
-        self.ax_.set_xlabel("model")
+        self.ax_.set(xticks=[], xlabel="model")
         return self

@@ -7,9 +7,9 @@ import torch
 
 from sklmc._validation import check_array, check_flag, check_integer
 from sklmc.features import LinearRegions, check_bounds, linear_regions
-from sklmc.models import as_logits, predict_outputs, see_through, transform, view
+from sklmc.models import as_logits, predict_outputs, view_through
 from sklmc.plotting._checks import check_keywords, check_labels
-from sklmc.plotting._style import COLORS, new_axes, pyplot
+from sklmc.plotting._style import COLORS, new_axes
 
 
 class DecisionRegionDisplay:
@@ -111,13 +111,12 @@ class DecisionRegionDisplay:
             margin = 0.1 * (high - low)
             bounds = tuple(zip((low - margin).tolist(), (high + margin).tolist()))
         bounds = check_bounds(bounds, caller)
-        earlier, inner = see_through(model)
-        found = linear_regions(inner, bounds) if regions and not earlier else None
         (low0, high0), (low1, high1) = bounds
         x0, x1 = np.linspace(low0, high0, n_points), np.linspace(low1, high1, n_points)
         points = np.stack(np.meshgrid(x0, x1), axis=-1).reshape(-1, 2).astype(np.float32)
-        look = view(inner, caller=caller, name="model")
-        outputs = as_logits(predict_outputs(look, look.to_input(transform(earlier, points))))
+        (look,), (earlier,), points = view_through([model], points, caller, ["model"])
+        found = linear_regions(look, bounds) if regions and not earlier else None
+        outputs = as_logits(predict_outputs(look, look.to_input(points)))
         scores = outputs.detach().to(torch.float64).numpy().reshape(n_points, n_points, -1)
         classes = np.arange(scores.shape[-1]) if look.classes is None else look.classes
         codes = None if y is None else _codes(y, len(X), classes, caller)
@@ -146,7 +145,6 @@ class DecisionRegionDisplay:
         check_keywords(caller, surface_kw=surface_kw, line_kw=line_kw, point_kw=point_kw)
         self._check_numbers(caller)
         self.ax_, self.figure_ = new_axes(caller, ax, height=3.0)
-        pyplot(caller)
         from matplotlib.collections import LineCollection
         from matplotlib.colors import ListedColormap
 

@@ -13,7 +13,7 @@ from sklmc.features import (
     weak_additivity,
 )
 from sklmc.plotting._checks import check_frames, check_keywords, split_frames, split_pair
-from sklmc.plotting._style import add_legend, draw_band, line_style, new_axes
+from sklmc.plotting._style import add_legend, draw_band, draw_line, new_axes
 
 ROUNDING = 1e-12  # 1 - cosine that float32 features have by rounding alone (angles of 1e-6)
 MEASURES = {  # measure: function, columns that are drawn, name of the first
@@ -157,8 +157,8 @@ class FeatureConnectivityDisplay:
             groups = frame.groupby("layer", sort=False)[columns[0]]
             places = [layers.index(name) for name in frame.layer.unique()]
             mean, low, high = groups.mean(), groups.min(), groups.max()
-            style = {"label": label, "marker": "o", "markersize": 3, **line_style(index)}
-            (line,) = self.ax_.plot(places, mean, **{**style, **(line_kw or {})})
+            style = {"label": label, "marker": "o", "markersize": 3}
+            line = draw_line(self.ax_, places, mean, index, line_kw, **style)
             self.lines_.append(line)
             if (high > low).any():
                 draw_band(self.ax_, line, places, low, high, band_kw)

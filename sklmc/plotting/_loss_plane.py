@@ -150,16 +150,12 @@ class LossPlaneDisplay:
         self.contours_ = self.ax_.contourf(
             plane.x, plane.y, shown, **{**keywords, **(contour_kw or {})}
         )
-        self.ax_.contour(
-            plane.x, plane.y, shown, levels=levels[1:], colors="white", linewidths=0.4, alpha=0.7
-        )
-        self.colorbar_ = self.figure_.colorbar(
-            self.contours_, ax=self.ax_, label=f"excess {metric}", format="%.2g", shrink=0.8
-        )
-        x, y = plane.positions.T
-        (self.points_,) = self.ax_.plot(
-            x, y, "o", color="white", markeredgecolor="black", markersize=6
-        )
+        thin = {"colors": "white", "linewidths": 0.4, "alpha": 0.7}
+        self.ax_.contour(plane.x, plane.y, shown, levels=levels[1:], **thin)
+        bar_kw = {"label": f"excess {metric}", "format": "%.2g", "shrink": 0.8}
+        self.colorbar_ = self.figure_.colorbar(self.contours_, ax=self.ax_, **bar_kw)
+        dots = {"color": "white", "markeredgecolor": "black", "markersize": 6}
+        (self.points_,) = self.ax_.plot(*plane.positions.T, "o", **dots)
         # A and B lie at one height, far left and right: long names must not meet or leave the axes
         sides = (("left", "top"), ("right", "bottom"), ("center", "bottom"))
         for label, position, (along, across) in zip(labels, plane.positions, sides):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from sklmc._validation import check_array, check_mapping, check_names, check_option
-from sklmc.connectivity import PairwiseScore, PathScore, check_scorer
-from sklmc.plotting._checks import check_keywords, check_labels, split_models
-from sklmc.plotting._style import add_legend, draw_band, line_style, new_axes
+from sklmc.connectivity import PairwiseScore, PathScore
+from sklmc.plotting._checks import check_keywords, check_labels, score_models
+from sklmc.plotting._style import add_legend, draw_band, draw_line, line_style, new_axes
 
 LABELS = {
     "loss": "loss",
@@ -92,9 +92,8 @@ class PathDisplay:
             To be drawn with :meth:`plot`.
         """
         caller = "PathDisplay.from_models"
-        scorer = check_scorer(scorer, caller, n_alphas=25)
-        labels, models = split_models(models, caller, 2)
-        return cls.from_scores(scorer.pairwise(models, X, y), ends=labels or ("A", "B"))
+        labels, scores = score_models(models, X, y, scorer, caller, 2, n_alphas=25)
+        return cls.from_scores(scores, ends=labels or ("A", "B"))
 
     @classmethod
     def from_scores(cls, scores, *, ends=("A", "B")):
@@ -172,16 +171,13 @@ class PathDisplay:
         for index, (label, known) in enumerate(self.curves.items()):
             for k, one in enumerate(metrics):
                 # colour tells labels apart, dashes tell metrics apart where there are several
-                style = line_style(index)
+                style = {"label": label, "linewidth": 1.5}
                 if len(metrics) > 1:
+                    style["label"] = f"{label}, {LABELS[one]}"
                     style["linestyle"] = line_style(k)["linestyle"]
-                name = label if len(metrics) == 1 else f"{label}, {LABELS[one]}"
                 paths = np.atleast_2d(known[one])
-                (line,) = self.ax_.plot(
-                    self.alphas,
-                    np.median(paths, axis=0),
-                    **{"label": name, "linewidth": 1.5, **style, **(line_kw or {})},
-                )
+                median = np.median(paths, axis=0)
+                line = draw_line(self.ax_, self.alphas, median, index, line_kw, **style)
                 self.lines_.append(line)
                 if len(paths) > 1:
                     low, high = np.quantile(paths, [0.25, 0.75], axis=0)

@@ -6,7 +6,7 @@ import numpy as np
 
 from sklmc._validation import check_integer
 from sklmc.features import preactivation_scale
-from sklmc.models import see_through, transform, view
+from sklmc.models import view_through
 from sklmc.plotting._checks import (
     check_frames,
     check_keywords,
@@ -174,8 +174,5 @@ class PreactivationDisplay:
 def _scales(model, X, layer, caller: str, name: str):
     """Return the scales of one model; a Pipeline is seen through."""
     check_layer(layer, caller)
-    earlier, inner = see_through(model)
-    inner = view(inner, caller=caller, name=name)
-    return preactivation_scale(
-        inner, transform(earlier, X), layers="relu" if layer is None else layer
-    )
+    (inner,), _, X = view_through([model], X, caller, [name])
+    return preactivation_scale(inner, X, layers="relu" if layer is None else layer)

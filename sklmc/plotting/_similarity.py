@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sklmc.features import feature_similarity
-from sklmc.models import see_through, transform, view
+from sklmc.models import view_through
 from sklmc.plotting._checks import (
     check_frame,
     check_keywords,
@@ -77,9 +77,7 @@ class FeatureSimilarityDisplay:
         """
         caller = "FeatureSimilarityDisplay.from_model"
         check_layer(layer, caller)
-        earlier, inner = see_through(model)
-        inner = view(inner, caller=caller, name="model")
-        X = None if X is None else transform(earlier, X)
+        (inner,), _, X = view_through([model], X, caller, ["model"])
         return cls.from_frame(feature_similarity(inner, X=X, on=on, layers=layer), layer=layer)
 
     @classmethod
@@ -130,8 +128,7 @@ class FeatureSimilarityDisplay:
         """
         caller = "FeatureSimilarityDisplay.from_frame"
         check_frame(frame, caller, "frame", COLUMNS, "feature_similarity")
-        if ends is not None:
-            check_labels(ends, caller, 2, "ends")
+        check_labels(ends, caller, 2, "ends", optional=True)
         return cls(rows_of_layer(frame, layer, caller, 0), ends)
 
     def plot(self, ax=None, *, image_kw=None):
@@ -152,7 +149,7 @@ class FeatureSimilarityDisplay:
         caller = type(self).__name__
         check_keywords(caller, image_kw=image_kw)
         check_frame(self.frame, caller, "frame", COLUMNS, "feature_similarity")
-        ends = None if self.ends is None else check_labels(self.ends, caller, 2, "ends")
+        ends = check_labels(self.ends, caller, 2, "ends", optional=True)
         rows, columns = self.frame.unit_a.unique(), self.frame.unit_b.unique()
         values = self.frame.similarity.to_numpy().reshape(len(rows), len(columns))
         self.ax_, self.figure_ = new_axes(caller, ax, height=3.0)
@@ -160,7 +157,7 @@ class FeatureSimilarityDisplay:
         keywords = {"cmap": "PuOr_r", "vmin": -1.0, "vmax": 1.0, "interpolation": "nearest"}
         self.image_ = self.ax_.imshow(values, **{**keywords, **(image_kw or {})})
         self.figure_.colorbar(self.image_, ax=self.ax_, shrink=0.8, label="similarity")
-        rows_of, columns_of = ["", ""] if ends is None else [f" of {end}" for end in ends]
+        rows_of, columns_of = [f" of {end}" for end in ends or ()] or ["", ""]
         self.ax_.set(xlabel=f"unit{columns_of}, by cluster", ylabel=f"unit{rows_of}, by cluster")
         self.ax_.set_title(self.frame.layer.iloc[0], fontsize="medium")
         return self

@@ -36,17 +36,11 @@ def add_legend(ax, n_lines: int) -> None:
     """Add a legend where there is something to tell apart; above the axes if it is long."""
     if n_lines < 2:
         return
-    if n_lines == 2:
-        ax.legend(fontsize="small", frameon=False)
-    else:
-        ax.legend(
-            fontsize="x-small",
-            frameon=False,
-            loc="lower left",
-            bbox_to_anchor=(-0.05, 1.0),
-            ncols=2,
-            columnspacing=1.0,
-        )
+    look: dict[str, object] = {"fontsize": "small"}
+    if n_lines > 2:
+        look = {"fontsize": "x-small", "loc": "lower left", "bbox_to_anchor": (-0.05, 1.0)}
+        look |= {"ncols": 2, "columnspacing": 1.0}
+    ax.legend(frameon=False, **look)
 
 
 def draw_band(ax, line, x, low, high, band_kw: dict | None):
@@ -55,17 +49,20 @@ def draw_band(ax, line, x, low, high, band_kw: dict | None):
     return ax.fill_between(x, low, high, **{**keywords, **(band_kw or {})})
 
 
-def draw_matrix(ax, matrix: np.ndarray, vmax: float | None, image_kw: dict | None):
-    """Draw a matrix of barriers from dark (0, connected) to light."""
+def draw_line(ax, x, y, index: int, line_kw: dict | None, **style):
+    """Draw the index-th line: told apart by colour or dashes."""
+    (line,) = ax.plot(x, y, **{**line_style(index), **style, **(line_kw or {})})
+    return line
+
+
+def draw_matrix(ax, matrix: np.ndarray, vmax: float | None, image_kw: dict | None, bar_kw: dict):
+    """Draw a matrix of barriers from dark (0, connected) to light; return it and its colour bar."""
     finite = matrix[np.isfinite(matrix)]
     top = vmax if vmax is not None else (finite.max() if finite.size else 1.0)
     keywords = {"cmap": "cividis", "vmin": 0.0, "vmax": top if top > 0 else 1.0}
-    return ax.imshow(matrix, **{**keywords, "interpolation": "nearest", **(image_kw or {})})
-
-
-def extend_of(image, matrix: np.ndarray) -> str:
-    """Say at which end of a colour bar values lie beyond the last colour."""
-    return "max" if np.nanmax(matrix) > image.norm.vmax else "neither"
+    image = ax.imshow(matrix, **{**keywords, "interpolation": "nearest", **(image_kw or {})})
+    extend = "max" if np.nanmax(matrix) > image.norm.vmax else "neither"
+    return image, ax.figure.colorbar(image, **{"ax": ax, "extend": extend, **bar_kw})
 
 
 def line_style(index: int) -> dict:

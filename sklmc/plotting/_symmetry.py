@@ -158,10 +158,9 @@ class SymmetryDisplay:
             self.marks_.append(marks)
         self.ax_.set_yticks(range(len(self.tensors)), self.tensors, fontsize="xx-small")
         self.ax_.set_xticks(range(len(self.groups)), self.groups, rotation=90, fontsize="xx-small")
-        self.ax_.set_xlim(-0.5, max(1, len(self.groups)) - 0.5)
-        self.ax_.set_ylim(max(1, len(self.tensors)) - 0.5, -0.5)
-        self.ax_.set_xlabel("group (size)")
-        self.ax_.set_ylabel("tensor")
+        right, bottom = max(1, len(self.groups)) - 0.5, max(1, len(self.tensors)) - 0.5
+        self.ax_.set(xlim=(-0.5, right), ylim=(bottom, -0.5))
+        self.ax_.set(xlabel="group (size)", ylabel="tensor")
         if self.marks_:
             above = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0), "ncols": len(self.marks_)}
             self.ax_.legend(fontsize="x-small", frameon=False, **above)

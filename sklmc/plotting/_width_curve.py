@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import pandas as pd
 
 from sklmc._validation import check_array, check_flag, check_mapping, check_names
 from sklmc.plotting._checks import check_frame, check_keywords, check_text
-from sklmc.plotting._style import add_legend, draw_band, line_style, new_axes
+from sklmc.plotting._style import add_legend, draw_band, draw_line, new_axes
 
 MOST_TICKS = 8  # names of widths at column width
 
@@ -91,13 +90,13 @@ class WidthCurveDisplay:
         columns = check_names(y, caller, "y")
         named = {"x": check_names(x, caller, "x"), "y": columns}
         named["by"] = [] if by is None else check_names(by, caller, "by")
-        for parameter, names in named.items():
-            for name in names:
-                if name not in frame.columns:
-                    raise ValueError(
-                        f"{caller}: 'frame' has no column {name!r} ({parameter!r}); its columns "
-                        f"are {list(frame.columns)!r}."
-                    )
+        lacking = {n: key for key, names in named.items() for n in names if n not in frame.columns}
+        if lacking:
+            name, parameter = next(iter(lacking.items()))
+            raise ValueError(
+                f"{caller}: 'frame' has no column {name!r} ({parameter!r}); its columns "
+                f"are {list(frame.columns)!r}."
+            )
         parts = [("", frame)] if by is None else list(frame.groupby(by, sort=False))
         widths = np.sort(frame[x].unique())
         curves = {}
@@ -160,9 +159,9 @@ class WidthCurveDisplay:
                     f"{caller}: the results have no {key!r} ({parameter!r}); they have "
                     f"{sorted(results)!r}."
                 )
-        frame = pd.DataFrame({"x": np.asarray(results[f"param_{param}"]).astype(float)})
-        frame = frame.sort_values("x", kind="stable")
-        if frame["x"].duplicated().any():
+        x = np.asarray(results[f"param_{param}"]).astype(float)
+        order = np.argsort(x, kind="stable")
+        if len(np.unique(x)) < len(x):
             raise ValueError(
                 f"{caller}: {param!r} takes the same value in several rows, since other parameters "
                 "were searched as well; make a frame of the rows to be compared and use from_frame."
@@ -170,15 +169,11 @@ class WidthCurveDisplay:
         curves = {}
         for name in chosen:
             sign = -1.0 if name.startswith("neg_") else 1.0
-            mean = sign * np.asarray(results[f"mean_test_{name}"])[frame.index]
-            std = np.asarray(results[f"std_test_{name}"])[frame.index]
+            mean = sign * np.asarray(results[f"mean_test_{name}"])[order]
+            std = np.asarray(results[f"std_test_{name}"])[order]
             label = name.removeprefix("neg_")
             curves[label] = {"center": mean, "low": mean - std, "high": mean + std}
-        labels: Sequence[str] = list(curves)
-        x_name = param.split("__")[-1]
-        return cls(
-            x=frame["x"].to_numpy(), curves=curves, x_name=x_name, y_name=_shared_name(labels)
-        )
+        return cls(x[order], curves, param.split("__")[-1], _shared_name(list(curves)))
 
     def plot(self, ax=None, *, log_x=True, line_kw=None, band_kw=None):
         """Draw the curves.
@@ -213,9 +208,9 @@ class WidthCurveDisplay:
         self.ax_, self.figure_ = new_axes(caller, ax)
         self.lines_, self.bands_ = [], []
         for index, (label, curve) in enumerate(self.curves.items()):
-            keywords = {"label": label, "marker": "os^Dv<>"[index % 7], "markersize": 4}
-            keywords |= {"linewidth": 1.5, **line_style(index)}
-            (line,) = self.ax_.plot(self.x, curve["center"], **{**keywords, **(line_kw or {})})
+            style = {"label": label, "marker": "os^Dv<>"[index % 7], "markersize": 4}
+            style["linewidth"] = 1.5
+            line = draw_line(self.ax_, self.x, curve["center"], index, line_kw, **style)
             self.lines_.append(line)
             if "low" in curve:
                 band = draw_band(self.ax_, line, self.x, curve["low"], curve["high"], band_kw)
@@ -225,8 +220,7 @@ class WidthCurveDisplay:
             ticks = _spaced(self.x)
             self.ax_.set_xticks(ticks, [f"{value:g}" for value in ticks])
             self.ax_.minorticks_off()
-        self.ax_.set_xlabel(self.x_name)
-        self.ax_.set_ylabel(self.y_name)
+        self.ax_.set(xlabel=self.x_name, ylabel=self.y_name)
         add_legend(self.ax_, len(self.lines_))
         return self
 

@@ -8,12 +8,11 @@ which `_spec` and `_axes_to_perm` write down and read back.
 
 from __future__ import annotations
 
-from sklmc.symmetry._cache import cached_symmetry as cached_symmetry
+from sklmc.symmetry._discovery import cached_symmetry as cached_symmetry
 from sklmc.symmetry._discovery import discover_symmetry
-from sklmc.symmetry._groups._blocks import Block, BlockAxis
+from sklmc.symmetry._groups._blocks import Block, BlockAxis, FrozenAxis
 from sklmc.symmetry._groups._group import PermutationGroup
 from sklmc.symmetry._groups._permutation import Permutation
-from sklmc.symmetry._groups._structure import FrozenAxis
 from sklmc.symmetry._rules import register_rule
 from sklmc.symmetry._symmetry import PermutationSymmetry
 

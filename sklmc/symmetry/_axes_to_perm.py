@@ -9,9 +9,8 @@ import numpy as np
 from sklmc._validation import check_flag, check_mapping
 from sklmc.exceptions import SymmetryError, TraceError
 from sklmc.models import view
-from sklmc.symmetry._groups._blocks import Block, BlockAxis
+from sklmc.symmetry._groups._blocks import Block, BlockAxis, FrozenAxis, Structure
 from sklmc.symmetry._groups._group import PermutationGroup
-from sklmc.symmetry._groups._structure import FrozenAxis, Structure
 from sklmc.symmetry._proof._proof import prove_structure
 from sklmc.symmetry._proof._prover import Prover
 from sklmc.symmetry._proof._runners import ModuleRunner

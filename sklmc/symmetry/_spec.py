@@ -9,16 +9,15 @@ from collections.abc import Mapping
 import numpy as np
 
 from sklmc.exceptions import SymmetryError
-from sklmc.symmetry._groups._blocks import Block, BlockAxis
-from sklmc.symmetry._groups._plain_values import (
+from sklmc.symmetry._groups._blocks import Block, BlockAxis, FrozenAxis
+from sklmc.symmetry._groups._group import (
     checksum,
     group_from_dict,
     group_to_dict,
     read_size,
     require,
 )
-from sklmc.symmetry._groups._structure import FrozenAxis
-from sklmc.symmetry._proof._origin import GraphOrigin
+from sklmc.symmetry._proof._origin import Origin
 
 VERSION = 2  # version 1 had no checksum: a changed digit could not be told from a true one
 _CALLER = "PermutationSymmetry.from_dict"
@@ -113,7 +112,7 @@ def _arguments(spec: Mapping) -> dict:
         "constants": dict(constants),
         "graph_hash": graph_hash,
         "evidence": evidence,
-        "origin": None if graph_hash is None else GraphOrigin(graph_hash),
+        "origin": None if graph_hash is None else Origin(graph_hash=graph_hash),
     }
 
 

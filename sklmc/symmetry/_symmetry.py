@@ -11,12 +11,11 @@ from sklmc._validation import check_mapping, check_seed
 from sklmc.exceptions import SymmetryError
 from sklmc.models import ModelView, check_state, view
 from sklmc.symmetry._axes_to_perm import axes_to_perm, claim_from_axes
-from sklmc.symmetry._groups._blocks import Block
+from sklmc.symmetry._groups._blocks import Block, FrozenAxis, Structure
 from sklmc.symmetry._groups._group import PermutationGroup
 from sklmc.symmetry._groups._mover import Mover
 from sklmc.symmetry._groups._permutation import Permutation
-from sklmc.symmetry._groups._structure import FrozenAxis, Structure
-from sklmc.symmetry._proof._origin import GraphOrigin, Origin
+from sklmc.symmetry._proof._origin import Origin
 from sklmc.symmetry._proof._trial import function_change
 from sklmc.symmetry._spec import arguments_from_dict, symmetry_to_dict
 from sklmc.symmetry._summary import as_frame, as_html, as_text, permutable_fraction
@@ -89,7 +88,7 @@ class PermutationSymmetry:
         constants: Mapping[str, str] | None = None,
         graph_hash: str | None = None,
         evidence: dict | None = None,
-        origin: Origin | GraphOrigin | None = None,
+        origin: Origin | None = None,
     ):
         self.groups = tuple(groups)
         self.blocks = {name: tuple(found) for name, found in blocks.items()}
@@ -262,10 +261,8 @@ class PermutationSymmetry:
         """
         seen = view(model, caller="PermutationSymmetry.check")
         self._check_tensors(seen)
-        if isinstance(self.origin, GraphOrigin):
+        if self.origin is not None:
             self.origin.check(seen, self._mover, self.groups, X)
-        elif self.origin is not None:
-            self.origin.check(seen, self._mover, self.groups)
 
     def _check_tensors(self, seen: ModelView) -> None:
         """Refuse a model by its tensors and constants, whatever its forward pass."""

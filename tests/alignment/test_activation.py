@@ -6,9 +6,8 @@ import torch
 from torch import nn
 
 from sklmc import PermutationAligner
-from sklmc.alignment._activation import UnitMoments
-from sklmc.alignment._moment_pair import MomentPair
-from sklmc.alignment._watched_units import find_watched_units
+from sklmc.alignment._activation import UnitMoments, find_watched_units
+from sklmc.alignment._tensor_pairs import MomentPair
 from sklmc.nets import MLP
 from sklmc.symmetry import discover_symmetry
 
@@ -44,7 +43,9 @@ def test_streamed_correlation_is_numpys(offset):
         moments.add(a[first : first + 70], b[first : first + 70])
     whole = np.corrcoef(a.numpy().T, b.numpy().T)[:5, 5:]
     np.testing.assert_allclose(moments.correlation().numpy(), whole, atol=1e-9)
-    np.testing.assert_allclose(moments.uncentred().numpy(), (a.T @ b / 300).numpy(), rtol=1e-9)
+    np.testing.assert_allclose(
+        moments.cross.uncentred().numpy(), (a.T @ b / 300).numpy(), rtol=1e-9
+    )
 
 
 def test_unit_that_never_changes_has_no_correlation():

@@ -90,8 +90,6 @@ def _stay(model_a, model_b, symmetry, X, y):
         model_a.state_dict(),
         model_b.state_dict(),
         symmetry,
-        start=dict(symmetry.identity()),
-        groups=symmetry.groups,
         one_sided=False,
     )
     return result.perms

@@ -78,6 +78,14 @@ def in_place():
     )
 
 
+def shrinking():
+    return nn.Sequential(nn.Linear(7, 6), nn.Softshrink(), nn.Tanhshrink(), nn.Linear(6, 3))
+
+
+def gated():
+    return nn.Sequential(nn.Linear(7, 6), nn.GLU(), nn.Linear(3, 3))
+
+
 OTHERS = {
     Functional: "split",
     Scaled: "plain",
@@ -85,6 +93,8 @@ OTHERS = {
     convolutional: "split",
     normed: "plain",
     in_place: "chain",
+    shrinking: "chain",
+    gated: "split",
 }
 
 

@@ -6,9 +6,8 @@ import torch
 
 from sklmc.connectivity._path_losses import (
     block_sums,
+    calibrate,
     calibrate_crossfit,
-    calibrate_in_sample,
-    calibrate_on,
     fold_of_samples,
 )
 from sklmc.models import (
@@ -96,7 +95,7 @@ def test_folds_are_balanced_within_classes_and_always_the_same():
 def test_in_sample_is_never_above_the_loss():
     logits, codes = logits_and_codes()
     logits = logits.flatten(0, 1)
-    loss, beta = calibrate_in_sample(logits, codes)
+    loss, beta = calibrate(logits, codes)
     raw = block_sums(logits, codes, classify=True)[0] / len(codes)
     assert (loss <= raw + 1e-12).all()
     assert beta.shape == (6,)
@@ -122,7 +121,7 @@ def test_crossfit_scores_every_fold_with_the_others():
 def test_given_data_decide_and_other_data_are_scored():
     logits, codes = logits_and_codes(n=80)
     logits = logits.flatten(0, 1)
-    loss, beta = calibrate_on(logits[:, :, :30], codes[:30], logits[:, :, 30:], codes[30:])
+    loss, beta = calibrate(logits[..., :30], codes[:30], (logits[..., 30:], codes[30:]))
     wanted = fit_inverse_temperature(logits[2, :, 30:].T, codes[30:], held_out=True)
     assert float(beta[2]) == pytest.approx(wanted)
     scaled = wanted * logits[2, :, :30].T.double()

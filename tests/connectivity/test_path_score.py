@@ -8,7 +8,6 @@ from sklmc.connectivity._path_score import (
     BASELINES,
     alpha_grid,
     barrier_of,
-    midpoint_barrier_of,
     midpoint_of,
 )
 
@@ -76,7 +75,7 @@ def test_each_baseline_by_hand():
     assert barrier_of(CURVE, FIVE, "mean") == pytest.approx(0.4)
     assert barrier_of(CURVE, FIVE, "max") == pytest.approx(0.3)
     assert midpoint_of(CURVE, FIVE) == 0.6
-    assert midpoint_barrier_of(CURVE, FIVE) == pytest.approx(0.4)
+    assert PathScore(FIVE, CURVE, CURVE).midpoint_barrier == pytest.approx(0.4)
 
 
 def test_barriers_are_never_negative_and_epsilon_is_the_smallest():
@@ -105,7 +104,7 @@ def test_flat_path_has_no_barrier_to_the_last_bit(value):
 def test_dip_has_negative_midpoint_barrier_and_barrier_zero():
     curve = np.array([0.5, 0.3, 0.2, 0.3, 0.5])
     assert barrier_of(curve, FIVE, "linear") == 0.0
-    assert midpoint_barrier_of(curve, FIVE) == pytest.approx(-0.3)
+    assert PathScore(FIVE, curve, curve).midpoint_barrier == pytest.approx(-0.3)
 
 
 def test_nan_on_a_curve_is_not_dropped():

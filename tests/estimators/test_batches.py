@@ -7,7 +7,7 @@ from skorch.dataset import Dataset
 from torch.utils.data import DataLoader, Subset, TensorDataset
 
 from sklmc._torch import seeded
-from sklmc.estimators._batches import array_batches, may_leave_one
+from sklmc.estimators._net_data import array_batches, may_leave_one
 
 X = np.arange(20, dtype=np.float32).reshape(10, 2)
 Y = np.arange(10)

@@ -19,9 +19,9 @@ from sklearn.linear_model import SGDClassifier
 from skorch.callbacks import LRScheduler
 
 from sklmc import ModelGrid, NetClassifier, NetRegressor
-from sklmc.estimators._cache import member_path
+from sklmc.estimators._cache_dir import member_path
 from sklmc.exceptions import SklmcWarning
-from sklmc.models import _records
+from sklmc.models import _storage
 from sklmc.nets import MLP
 from tests.disks import full_disk
 from tests.estimators.test_grid import NET, WIDTHS, bits
@@ -65,13 +65,22 @@ def test_second_fit_trains_nothing_and_gives_the_same(vectorize, moons, tmp_path
             assert net.predict(moons[0]).tolist() == twin.predict(moons[0]).tolist()
 
 
-def test_restored_nets_train_on_where_they_ended(moons, tmp_path):
-    first = make(tmp_path).fit(*moons)
-    second = make(tmp_path).fit(*moons)
-    for one, other in zip(first, second):
-        for net, twin in zip(one.estimators, other.estimators):
+def train_on(grid, moons):
+    for cell in grid:
+        for net in cell.estimators:
             net.partial_fit(*moons)
-            twin.partial_fit(*moons)
+    return grid
+
+
+def test_restored_nets_train_on_where_they_ended(moons, tmp_path):
+    first = train_on(make(tmp_path).fit(*moons), moons)
+    second = train_on(make(tmp_path).fit(*moons), moons)
+    assert bits(first) == bits(second)
+
+
+def test_restored_nets_of_a_spawn_train_on_through_shared_epochs(moons, tmp_path):
+    first = train_on(make(tmp_path).spawn(20).fit(*moons), moons)
+    second = train_on(make(tmp_path).spawn(20).fit(*moons), moons)
     assert bits(first) == bits(second)
 
 
@@ -171,7 +180,7 @@ def test_nets_of_anything_else_are_left_alone(what, moons, tmp_path, monkeypatch
 
         net.set_params(module=Other)
     else:
-        monkeypatch.setattr(_records, "FORMAT", 2)
+        monkeypatch.setattr(_storage, "FORMAT", 2)
     expected = "of other cells" if what in ("epochs", "module") else "of other data"
     with pytest.warns(SklmcWarning, match=expected):
         make(tmp_path, **options).set_params(estimator=net).fit(X, y)
@@ -205,7 +214,7 @@ def test_cache_stores_nets_only(moons, tmp_path):
 
 
 def test_full_disk_keeps_what_is_finished(moons, tmp_path, monkeypatch):
-    original, count = _records.write_state, 0
+    original, count = _storage.write_state, 0
 
     def full(path, *args):
         nonlocal count
@@ -214,7 +223,7 @@ def test_full_disk_keeps_what_is_finished(moons, tmp_path, monkeypatch):
             raise OSError(errno.ENOSPC, "No space left on device")
         original(path, *args)
 
-    monkeypatch.setattr(_records, "write_state", full)
+    monkeypatch.setattr(_storage, "write_state", full)
     with pytest.raises(OSError, match="No space left") as caught:
         make(tmp_path).fit(*moons)
     assert "stays good" in caught.value.__notes__[-1]
@@ -238,7 +247,7 @@ def test_notes_that_cannot_be_written_end_in_the_same_message(moons, tmp_path, m
     def full(*args, **kwargs):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("sklmc.estimators._folders.write_json", full)
+    monkeypatch.setattr("sklmc.estimators._cache_dir.write_json", full)
     with pytest.raises(OSError, match="No space left") as caught:
         make(tmp_path).fit(*moons)
     assert "stays good in" in caught.value.__notes__[-1]

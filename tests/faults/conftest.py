@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.disks import limit_files
 from tests.faults import jobs
 
 PATIENCE = 120  # seconds; only a hang takes as long
@@ -45,7 +46,7 @@ class Disturbed:
             try:
                 found = jobs.run(self.name, self.cache)
             except (KeyboardInterrupt, OSError) as error:
-                jobs.limit_files(None)
+                limit_files(None)
                 text = "\n".join(
                     [type(error).__name__, str(error), *getattr(error, "__notes__", [])]
                 )

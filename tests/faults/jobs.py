@@ -20,6 +20,7 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from sklmc import DeepEnsemble, LMCScorer, ModelGrid, NetClassifier, WidthSearchCV
+from tests.disks import limit_files
 
 LOG = "SKLMC_TEST_LOG"  # in the environment, so that it is no part of what is cached
 SLEEP = "SKLMC_TEST_SLEEP"  # seconds that each piece takes, so that there is time to cut it off
@@ -38,12 +39,6 @@ def begin():
     if n_begun == int(os.environ.get(FULL, 0)):
         limit_files(0)
     time.sleep(float(os.environ[SLEEP]))
-
-
-def limit_files(size):
-    """Let this process write no file longer than so many bytes; None lets it again."""
-    most = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
-    resource.setrlimit(resource.RLIMIT_FSIZE, (most if size is None else size, most))
 
 
 class Logged(Callback):

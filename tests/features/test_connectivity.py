@@ -15,7 +15,6 @@ from sklmc.features import (
     reciprocal_orthogonality,
     weak_additivity,
 )
-from sklmc.features._cosines import distance_and_factor
 from sklmc.features._weak_additivity import additivity_sides, gaussian_null
 from tests.features.nets import (
     differing_in_last_layer,
@@ -105,13 +104,6 @@ def test_opposite_features_are_near_only_by_absolute_cosine():
     absolute = layerwise_linear_connectivity(a, b, samples(), alphas=0.5, absolute=True)
     assert signed.one_minus_cosine_ab[0] == pytest.approx(2.0)
     assert absolute.one_minus_cosine_ab[0] == pytest.approx(0.0, abs=EXACT)
-
-
-def test_feature_matrices_have_distance_and_factor():
-    h = samples(20, 6)
-    assert distance_and_factor(h, h) == pytest.approx((0.0, 1.0), abs=EXACT)
-    assert distance_and_factor(h, 2 * h) == pytest.approx((0.0, 2.0), abs=EXACT)
-    assert np.isnan(distance_and_factor(0 * h, h)[1])
 
 
 @pytest.mark.parametrize("alpha", [0.1, 0.5, 0.75])

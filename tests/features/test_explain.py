@@ -11,12 +11,8 @@ from sklearn.preprocessing import FunctionTransformer
 
 from sklmc import NetRegressor
 from sklmc.features import explain_barrier
-from sklmc.features._explain._cause_search import (
-    frozen_share,
-    measures_of,
-    order_share,
-    rises_between,
-)
+from sklmc.features._explain._cause_search import measures_of, rises_between
+from sklmc.features._explain._evidence import frozen_share, order_share
 from sklmc.features._explain._split_samples import Score, SplitSamples
 from sklmc.models import Inputs, view
 from sklmc.symmetry import discover_symmetry

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as functional_of_torch
 
 from sklmc.features._layers import choose_layers, trace_layers
 from sklmc.features._nets_on_samples import Nets, check_inner_alphas, layer_reader
@@ -37,6 +38,20 @@ def test_functional_and_in_place_activations_are_found():
     shapes = {layer.name: layer.shape for layer in found}
     assert shapes["conv2"] == (4, 5, 5)
     assert shapes["fc"] == (2,)
+
+
+def test_activation_functions_are_found_in_place_and_as_methods():
+    class Functions(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Linear(3, 3)
+
+        def forward(self, x):
+            x = torch.selu(self.inner(x)).tanh_()
+            return functional_of_torch.softsign(functional_of_torch.elu_(x))
+
+    found = traced(Functions(), torch.randn(4, 3))
+    assert named(found, "all") == ["inner", "selu()", "tanh()", "elu()", "softsign()"]
 
 
 def test_a_layer_used_twice_has_two_names_and_a_module_in_a_module_one():

@@ -6,7 +6,9 @@ import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
+import sklmc
 from tests.hostile.values import ALSO_NAMED, KINDS, MAY_PASS
 
 UNKNOWN = "frobnicate"  # a keyword that nothing takes
@@ -129,6 +131,33 @@ def add(path, run, arguments, *, signature=None, keywords=False, may_pass=None, 
     call = Call(path, run, signature or run, arguments, kinds, may_pass or {}, keywords)
     assert path not in CALLS, path
     CALLS[path] = call
+
+
+def add_methods(owner, thing, bases, *, may_pass=None, **kinds) -> None:
+    """Enter methods of a public class; `bases` are name -> arguments of the world.
+
+    `thing` makes the object of the world that they are called on.
+    """
+
+    def call(method, world, **arguments):
+        return getattr(thing(world), method)(**arguments)
+
+    room = owner.__module__.split("._")[0]
+    room = "sklmc" if hasattr(sklmc, owner.__name__) else room
+    for name, base in bases.items():
+        add(
+            f"{room}.{owner.__name__}.{name}",
+            partial(call, name),
+            lambda w, base=base: {"world": w, **base(w)},
+            signature=getattr(owner, name),
+            may_pass=may_pass,
+            **kinds,
+        )
+
+
+def nothing(w) -> dict:
+    """Return no arguments: the method has defaults, or takes none."""
+    return {}
 
 
 def identifier(path: str, parameter: str, value: str) -> str:

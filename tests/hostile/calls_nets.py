@@ -6,9 +6,9 @@ import numpy as np
 
 import sklmc
 from sklmc import connectivity, features, merging, symmetry
-from tests.hostile.calls import add
+from tests.hostile.calls import add, add_methods, nothing
 
-SCORE_ARGUMENTS = {"is_connected": {"epsilon": 0.1}}
+FITS = ("fit", "fit_transform")
 
 
 def pair(w):
@@ -64,12 +64,16 @@ def read_again(w):
     return symmetry.PermutationSymmetry.from_dict(w.symmetry.to_dict())
 
 
-def multi(w):
+def fitted_multi(w):
     return sklmc.MultiAligner(random_state=0).fit(w.nets)
 
 
 def fitted_aligner(w):
     return sklmc.PermutationAligner().fit(w.a, w.b)
+
+
+def straight_through(w):
+    return sklmc.PermutationAligner("straight_through", max_iter=2, random_state=0)
 
 
 add(
@@ -82,23 +86,13 @@ add(
     method="callable",
     may_pass={"freeze": {"no layers"}},
 )
-for name in ("fit", "fit_transform"):
-    add(
-        f"sklmc.PermutationAligner.{name}",
-        lambda method=name, **arguments: getattr(
-            sklmc.PermutationAligner("straight_through", max_iter=2, random_state=0), method
-        )(**arguments),
-        labelled,
-        signature=getattr(sklmc.PermutationAligner, name),
-    )
-for name in ("transform", "inverse_transform"):
-    add(
-        f"sklmc.PermutationAligner.{name}",
-        lambda world, method=name, **arguments: getattr(fitted_aligner(world), method)(**arguments),
-        lambda w: {"world": w, "model": w.b},
-        signature=getattr(sklmc.PermutationAligner, name),
-        may_pass={"model": {"nan weights"}},
-    )
+add_methods(sklmc.PermutationAligner, straight_through, dict.fromkeys(FITS, labelled))
+add_methods(
+    sklmc.PermutationAligner,
+    fitted_aligner,
+    dict.fromkeys(["transform", "inverse_transform"], lambda w: {"model": w.b}),
+    may_pass={"model": {"nan weights"}},
+)
 add(
     "sklmc.MultiAligner",
     lambda world, **options: sklmc.MultiAligner(**{"random_state": 0} | options).fit(world.nets),
@@ -106,30 +100,25 @@ add(
     signature=sklmc.MultiAligner,
     may_pass={"reference": {"zero"}},
 )
-for name in ("fit", "fit_transform"):
-    add(
-        f"sklmc.MultiAligner.{name}",
-        lambda method=name, **arguments: getattr(
-            sklmc.MultiAligner(
-                "reference",
-                aligner=sklmc.PermutationAligner("straight_through", max_iter=1, random_state=0),
-            ),
-            method,
-        )(**arguments),
-        group,
-        signature=getattr(sklmc.MultiAligner, name),
-        may_pass={"models": {"too many"}},
-    )
-for name in ("transform", "inverse_transform", "compare"):
-    add(
-        f"sklmc.MultiAligner.{name}",
-        lambda world, method=name, **arguments: getattr(multi(world), method)(**arguments),
-        lambda w: {"world": w, "models": w.nets},
-        signature=getattr(sklmc.MultiAligner, name),
-        may_pass={"models": {"nan weights"}},
-    )
+add_methods(
+    sklmc.MultiAligner,
+    lambda w: sklmc.MultiAligner("reference", aligner=straight_through(w).set_params(max_iter=1)),
+    dict.fromkeys(FITS, group),
+    may_pass={"models": {"too many"}},
+)
+add_methods(
+    sklmc.MultiAligner,
+    fitted_multi,
+    dict.fromkeys(["transform", "inverse_transform", "compare"], lambda w: {"models": w.nets}),
+    may_pass={"models": {"nan weights"}},
+)
 
 # -- paths ----------------------------------------------------------------------------------
+
+
+def short_scorer(w):
+    return sklmc.LMCScorer(n_alphas=3)
+
 
 add(
     "sklmc.LMCScorer",
@@ -140,25 +129,12 @@ add(
     signature=sklmc.LMCScorer,
     may_pass={"error_score": {"a number", "nan"}, "cache_dir": {"no such file", "a folder"}},
 )
-add(
-    "sklmc.LMCScorer.path",
-    lambda **arguments: sklmc.LMCScorer(n_alphas=3).path(**arguments),
-    labelled,
-    signature=sklmc.LMCScorer.path,
-    may_pass={"model_a": {"a Pipeline"}},
-)
-add(
-    "sklmc.LMCScorer.pairwise",
-    lambda **arguments: sklmc.LMCScorer(n_alphas=3).pairwise(**arguments),
-    group,
-    signature=sklmc.LMCScorer.pairwise,
-    may_pass={"models": {"too many"}},
-)
-add(
-    "sklmc.LMCScorer.grid",
-    lambda **arguments: sklmc.LMCScorer(n_alphas=3).grid(**arguments),
-    lambda w: {"model_grid": w.grid, "X": w.X, "y": w.y},
-    signature=sklmc.LMCScorer.grid,
+add_methods(sklmc.LMCScorer, short_scorer, {"path": labelled}, may_pass={"model_a": {"a Pipeline"}})
+add_methods(sklmc.LMCScorer, short_scorer, {"pairwise": group}, may_pass={"models": {"too many"}})
+add_methods(
+    sklmc.LMCScorer,
+    short_scorer,
+    {"grid": lambda w: {"model_grid": w.grid, "X": w.X, "y": w.y}},
     model_grid="result",
 )
 add(
@@ -170,9 +146,7 @@ add(
 add(
     "sklmc.connectivity.path_controls",
     connectivity.path_controls,
-    lambda w: (
-        labelled(w) | {"n_repeats": 1, "scorer": sklmc.LMCScorer(n_alphas=3), "random_state": 0}
-    ),
+    lambda w: labelled(w) | {"n_repeats": 1, "scorer": short_scorer(w), "random_state": 0},
 )
 curves = {
     "alphas": "curve",
@@ -188,16 +162,13 @@ add(
     signature=sklmc.PathScore,
     **curves,
 )
-for name in ("values", "barrier_for", "midpoint", "is_connected", "to_frame"):
-    add(
-        f"sklmc.PathScore.{name}",
-        lambda world, method=name, **arguments: getattr(world.path, method)(**arguments),
-        lambda w, method=name: (
-            {"world": w} | ({"epsilon": 0.1} if method == "is_connected" else {})
-        ),
-        signature=getattr(sklmc.PathScore, name),
-        may_pass={"epsilon": {"zero", "two", "inf", "1e300"}},
-    )
+add_methods(
+    sklmc.PathScore,
+    lambda w: w.path,
+    dict.fromkeys(["values", "barrier_for", "midpoint", "to_frame"], nothing)
+    | {"is_connected": lambda w: {"epsilon": 0.1}},
+    may_pass={"epsilon": {"zero", "two", "inf", "1e300"}},
+)
 add(
     "sklmc.PairwiseScore",
     lambda **arguments: (lambda s: (s.barrier, s.to_frame()))(sklmc.PairwiseScore(**arguments)),
@@ -217,24 +188,18 @@ add(
         "error_score": {"nan", "negative", "inf", "1e300", "zero", "two"},
     },
 )
-for name, base in {
-    "barrier_for": {},
-    "midpoints": {},
-    "path": {"i": 0, "j": 1},
-    "interval": {"n_resamples": 20, "random_state": 0},
-    "compare": {"n_resamples": 20, "random_state": 0},
-    "cluster": {},
-    "to_frame": {},
-}.items():
-    add(
-        f"sklmc.PairwiseScore.{name}",
-        lambda world, method=name, **arguments: getattr(world.pairs, method)(**arguments),
-        lambda w, method=name, given=base: (
-            {"world": w} | given | ({"other": w.pairs} if method == "compare" else {})
-        ),
-        signature=getattr(sklmc.PairwiseScore, name),
-        may_pass={"i": {"zero"}, "j": {"zero", "a boolean"}, "n_resamples": set()},
-    )
+few = {"n_resamples": 20, "random_state": 0}
+add_methods(
+    sklmc.PairwiseScore,
+    lambda w: w.pairs,
+    dict.fromkeys(["barrier_for", "midpoints", "cluster", "to_frame"], nothing)
+    | {
+        "path": lambda w: {"i": 0, "j": 1},
+        "interval": lambda w: few,
+        "compare": lambda w: few | {"other": w.pairs},
+    },
+    may_pass={"i": {"zero"}, "j": {"zero", "a boolean"}, "n_resamples": set()},
+)
 add(
     "sklmc.connectivity.ModelClusters",
     lambda **arguments: connectivity.ModelClusters(**arguments).labels(0.5),
@@ -242,19 +207,13 @@ add(
     signature=connectivity.ModelClusters,
     linkage="matrix",
 )
-add(
-    "sklmc.connectivity.ModelClusters.labels",
-    lambda world, **arguments: world.clusters.labels(**arguments),
-    lambda w: {"world": w, "height": 0.5},
-    signature=connectivity.ModelClusters.labels,
+add_methods(
+    connectivity.ModelClusters,
+    lambda w: w.clusters,
+    {"labels": lambda w: {"height": 0.5}},
     may_pass={"height": {"zero", "two", "1e300", "inf", "negative"}},
 )
-add(
-    "sklmc.connectivity.LossPlane.to_frame",
-    lambda world, **arguments: world.plane.to_frame(**arguments),
-    lambda w: {"world": w},
-    signature=connectivity.LossPlane.to_frame,
-)
+add_methods(connectivity.LossPlane, lambda w: w.plane, {"to_frame": nothing})
 
 # -- features -------------------------------------------------------------------------------
 
@@ -282,17 +241,11 @@ add(
     lambda w: {"model": w.a, "bounds": ((-1.0, 1.0), (-1.0, 1.0))},
     may_pass={"model": {"another architecture"}},
 )
-add(
-    "sklmc.features.LinearRegions.to_frame",
-    lambda world, **arguments: world.regions.to_frame(**arguments),
-    lambda w: {"world": w},
-    signature=features.LinearRegions.to_frame,
-)
-add(
-    "sklmc.features.BarrierReport.to_frame",
-    lambda world, **arguments: features.explain_barrier(**labelled(world)).to_frame(**arguments),
-    lambda w: {"world": w},
-    signature=features.BarrierReport.to_frame,
+add_methods(features.LinearRegions, lambda w: w.regions, {"to_frame": nothing})
+add_methods(
+    features.BarrierReport,
+    lambda w: features.explain_barrier(**labelled(w)),
+    {"to_frame": nothing},
 )
 add(
     "sklmc.features.preactivation_scale",
@@ -319,19 +272,16 @@ add(
     signature=features.RedundancyReducer,
     may_pass={"tol": {"zero", "two"}},
 )
-for name in ("fit", "fit_transform"):
-    add(
-        f"sklmc.features.RedundancyReducer.{name}",
-        lambda method=name, **arguments: getattr(features.RedundancyReducer(), method)(**arguments),
-        lambda w: {"model": w.a, "X": w.X},
-        signature=getattr(features.RedundancyReducer, name),
-        may_pass={"model": {"another architecture"}, "X": {"fewer rows"}},
-    )
-add(
-    "sklmc.features.RedundancyReducer.transform",
-    lambda world, **arguments: features.RedundancyReducer().fit(world.a).transform(**arguments),
-    lambda w: {"world": w, "model": w.a},
-    signature=features.RedundancyReducer.transform,
+add_methods(
+    features.RedundancyReducer,
+    lambda w: features.RedundancyReducer(),
+    dict.fromkeys(FITS, lambda w: {"model": w.a, "X": w.X}),
+    may_pass={"model": {"another architecture"}, "X": {"fewer rows"}},
+)
+add_methods(
+    features.RedundancyReducer,
+    lambda w: features.RedundancyReducer().fit(w.a),
+    {"transform": lambda w: {"model": w.a}},
 )
 
 # -- symmetry -------------------------------------------------------------------------------
@@ -357,74 +307,52 @@ add(
     record="result",
     may_pass={"groups": {"an empty list"}, "record": {"a dict"}},
 )
-for name in ("compose", "inverse", "save", "load"):
-    add(
-        f"sklmc.Permutation.{name}",
-        lambda world, method=name, **arguments: getattr(world.permutation, method)(**arguments),
-        lambda w, method=name: (
-            {"world": w}
-            | {
-                "compose": {"other": w.permutation},
-                "inverse": {},
-                "save": {"path": w.folder / "again.safetensors"},
-                "load": {"path": w.saved},
-            }[method]
-        ),
-        signature=getattr(sklmc.Permutation, name),
-    )
-for name in (
-    "group",
-    "identity",
-    "permutation",
-    "random_permutation",
-    "apply",
-    "apply_state",
-    "check",
-    "verify",
-    "to_dict",
-    "from_dict",
-    "to_axes_to_perm",
-    "from_axes_to_perm",
-    "to_frame",
-):
-    add(
-        f"sklmc.symmetry.PermutationSymmetry.{name}",
-        lambda world, method=name, **arguments: getattr(read_again(world), method)(**arguments),
-        lambda w, method=name: (
-            {"world": w}
-            | {
-                "group": {"name": w.group.name},
-                "permutation": {"arrays": dict(w.permutation)},
-                "apply": {"model": w.a, "permutation": w.permutation},
-                "apply_state": {"state": dict(w.a.state_dict()), "permutation": w.permutation},
-                "check": {"model": w.a},
-                "verify": {"model": w.a},
-                "from_dict": {"spec": w.symmetry.to_dict()},
-                "from_axes_to_perm": {"spec": w.symmetry.to_axes_to_perm(), "model": w.a},
-            }.get(method, {})
-        ),
-        signature=getattr(symmetry.PermutationSymmetry, name),
-        state="result",
-        spec="result",
-        record="result",
-        may_pass={
-            "record": {"a dict"},
-            "X": {"fewer rows"},
-            "model": {"nan weights"}
-            | ({"another architecture"} if name == "from_axes_to_perm" else set()),
+add_methods(
+    sklmc.Permutation,
+    lambda w: w.permutation,
+    {
+        "compose": lambda w: {"other": w.permutation},
+        "inverse": nothing,
+        "save": lambda w: {"path": w.folder / "again.safetensors"},
+        "load": lambda w: {"path": w.saved},
+    },
+)
+strangers = {"record": {"a dict"}, "X": {"fewer rows"}, "model": {"nan weights"}}
+unnamed = dict.fromkeys(["state", "spec", "record"], "result")
+add_methods(
+    symmetry.PermutationSymmetry,
+    read_again,
+    {
+        **dict.fromkeys(["identity", "random_permutation", "to_dict", "to_axes_to_perm"], nothing),
+        "to_frame": nothing,
+        "group": lambda w: {"name": w.group.name},
+        "permutation": lambda w: {"arrays": dict(w.permutation)},
+        "apply": lambda w: {"model": w.a, "permutation": w.permutation},
+        "apply_state": lambda w: {
+            "state": dict(w.a.state_dict()),
+            "permutation": w.permutation,
         },
-    )
-for name in ("identity", "draw", "check"):
-    add(
-        f"sklmc.symmetry.PermutationGroup.{name}",
-        lambda world, method=name, **arguments: getattr(world.group, method)(**arguments),
-        lambda w, method=name: (
-            {"world": w}
-            | {
-                "draw": {"random_state": np.random.RandomState(0)},
-                "check": {"perm": w.permutation[w.group.name]},
-            }.get(method, {})
-        ),
-        signature=getattr(symmetry.PermutationGroup, name),
-        perm="curve",
-    )
+        "check": lambda w: {"model": w.a},
+        "verify": lambda w: {"model": w.a},
+        "from_dict": lambda w: {"spec": w.symmetry.to_dict()},
+    },
+    may_pass=strangers,
+    **unnamed,
+)
+add_methods(
+    symmetry.PermutationSymmetry,
+    read_again,
+    {"from_axes_to_perm": lambda w: {"spec": w.symmetry.to_axes_to_perm(), "model": w.a}},
+    may_pass=strangers | {"model": {"nan weights", "another architecture"}},
+    **unnamed,
+)
+add_methods(
+    symmetry.PermutationGroup,
+    lambda w: w.group,
+    {
+        "identity": nothing,
+        "draw": lambda w: {"random_state": np.random.RandomState(0)},
+        "check": lambda w: {"perm": w.permutation[w.group.name]},
+    },
+    perm="curve",
+)

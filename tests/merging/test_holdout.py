@@ -83,3 +83,9 @@ def test_tensors_become_arrays_and_frames_stay():
     X, y = check_rows(frame, torch.tensor([0, 1]), "f")
     assert X is frame
     assert isinstance(y, np.ndarray)
+
+
+def test_rows_of_different_shape_are_refused():
+    ragged = (np.zeros((2, 3)), np.zeros((2, 4)))
+    with pytest.raises(ValueError, match="f: 'X' cannot be read as one array"):
+        check_rows(ragged, [0, 1], "f")

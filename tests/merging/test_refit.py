@@ -49,6 +49,19 @@ class Projected(nn.Module):
         return self.head(self.blocks(x).mean(dim=(2, 3)))
 
 
+class Grouped(nn.Module):
+    """Two grouped convolutions that meet in an addition: they are fitted one after the other."""
+
+    def __init__(self):
+        super().__init__()
+        self.straight = nn.Conv2d(2, 4, 3, padding=1, groups=2)
+        self.side = nn.Conv2d(2, 4, 1, groups=2)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.head(torch.relu(self.straight(x) + self.side(x)).mean(dim=(2, 3)))
+
+
 NETS = {
     "chain": (lambda seed: dense(seed), (120, 3)),
     "plain": (
@@ -70,6 +83,7 @@ NETS = {
         ),
         (120, 3),
     ),
+    "grouped": (lambda seed: randomised(Grouped(), seed), (40, 2, 4, 4)),
     "double": (lambda seed: dense(seed).double(), (120, 3)),
 }
 
@@ -102,6 +116,17 @@ def test_refit_comes_nearer_to_the_mean_than_the_average(kind):
     assert (predict_outputs(a, Inputs(x), state) - mean).square().mean() < 0.5 * before
     assert list(state) == list(plain)
     assert all(state[name].dtype == tensor.dtype for name, tensor in plain.items())
+
+
+@pytest.mark.parametrize("method", ["auto", "batch_norm", "refit", "renormalize"])
+@pytest.mark.filterwarnings("ignore:.*on 120 samples may harm")
+def test_end_point_without_weight_changes_nothing(method):
+    (a, b), x = case("chain")
+    models = [a.model, b.model, dense(2)]
+    mean = average_models(models[:2])
+    wanted = repair(mean, models[:2], x, method=method)
+    seen = repair(mean, models, x, weights=[1, 1, 0], method=method)
+    assert all(torch.equal(one, seen.state_dict()[key]) for key, one in wanted.state_dict().items())
 
 
 def test_first_layer_is_the_least_squares_fit():

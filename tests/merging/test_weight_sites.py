@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations
 
-from sklmc.merging._weight_sites import Norm, Probe, Site, find_sites, watch
+from sklmc.merging._weight_sites import Norm, Site, find_sites
 from sklmc.models import view
 from tests.merging.conftest import Residual, dense
 
@@ -123,25 +123,3 @@ def test_what_is_no_layer_of_its_own_is_left(module, args, sites, left):
     seen, missing = found(module, *args)
     assert [site.weight for site in seen] == sites
     assert missing == left
-
-
-def test_probe_sees_the_call_and_ends_the_pass():
-    class Both(Probe):
-        def before(self, arguments):
-            self.given = arguments
-
-        def after(self, output):
-            self.output = output.clone()
-
-    module = dense(0)
-    reached = []
-    module[6].register_forward_hook(lambda *_: reached.append(True))
-    look = view(module, caller="f")
-    sites, _ = find_sites(look, look.state, (torch.ones(2, 3),))
-    reached.clear()
-    x = torch.randn(4, 3)
-    probe = Both()
-    watch(look, (x,), look.state, {sites[0].call: probe})
-    assert torch.equal(probe.given["input"], x)
-    torch.testing.assert_close(probe.output, module[0](x))
-    assert not reached

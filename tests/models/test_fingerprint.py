@@ -75,6 +75,14 @@ def test_seeds_know_code_by_its_name_alone():
     assert name_fingerprint(threading.Lock()) == name_fingerprint(threading.Lock())
 
 
+def test_what_is_nested_too_deeply_is_refused():
+    nested = []
+    for _ in range(sys.getrecursionlimit()):
+        nested = [nested]
+    with pytest.raises(Unreadable, match="nested too deeply"):
+        fingerprint(nested)
+
+
 # Each pair is made by one maker, from values that are captured, named or inherited.
 
 

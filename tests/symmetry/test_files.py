@@ -15,7 +15,7 @@ from sklmc.exceptions import ArchitectureMismatchError, PermutationError, Symmet
 from sklmc.models import read_state, write_state
 from sklmc.nets import MLP
 from sklmc.symmetry import Permutation, PermutationSymmetry, discover_symmetry
-from sklmc.symmetry._groups._plain_values import checksum
+from sklmc.symmetry._groups._group import checksum
 from tests.symmetry.zoo import ZOO
 
 N_FLIPS = 300

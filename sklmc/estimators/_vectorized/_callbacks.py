@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,24 +18,21 @@ from skorch.callbacks import (
     PrintLog,
 )
 
-from sklmc.estimators._callbacks import named_monitor, schedule_length
+from sklmc.estimators._net_callbacks import named_monitor, schedule_length
 
 _KNOWN = (EpochTimer, GradientNormClipping, EarlyStopping)
 
 
-def foreign_callback(net) -> str | None:
-    """Name the first callback of an initialized net that must see the net alone."""
-    for name, callback in net.callbacks_:
-        if not _is_known(callback):
-            return name
-    return None
-
-
-def _is_known(callback) -> bool:
-    """Say whether a callback is followed here."""
+def is_followed(callback) -> bool:
+    """Say whether a callback is followed here; any other must see each net by itself."""
     kind = type(callback)
     if kind is LRScheduler:
-        return _follows_steps(callback.policy_)
+        policy, schedules = callback.policy_, torch.optim.lr_scheduler
+        return (  # that it depends on the number of steps alone
+            isinstance(policy, type)
+            and issubclass(policy, schedules.LRScheduler)
+            and not issubclass(policy, schedules.ReduceLROnPlateau)
+        )
     if kind is PassthroughScoring:
         return callback.name == ("train_loss" if callback.on_train else "valid_loss")
     if kind is EpochScoring:
@@ -42,16 +40,6 @@ def _is_known(callback) -> bool:
     if kind is PrintLog:
         return callback.sink is print
     return kind in _KNOWN
-
-
-def _follows_steps(policy) -> bool:
-    """Say whether a schedule depends on the number of steps alone."""
-    schedulers = torch.optim.lr_scheduler
-    return (
-        isinstance(policy, type)
-        and issubclass(policy, schedulers.LRScheduler)
-        and not issubclass(policy, schedulers.ReduceLROnPlateau)
-    )
 
 
 class Schedules:
@@ -109,29 +97,22 @@ class Clipping:
                 grad.mul_(factor.view(-1, *(1,) * (grad.ndim - 1)))
 
 
+@dataclass
 class Pass:
     """What one pass over the data leaves in the histories of the members."""
 
-    def __init__(
-        self,
-        prefix: str,
-        sizes: Sequence[int],
-        losses: Sequence[torch.Tensor],
-        extras: Sequence[dict] = (),
-    ):
-        self.prefix, self.sizes = prefix, list(sizes)
-        self.losses = torch.stack(list(losses)).cpu().numpy()  # (n_batches, n_members)
-        self.extras = extras if any(extras) else ()
-        self.accuracy: np.ndarray | None = None
+    prefix: str
+    sizes: list[int]  # samples of each batch
+    losses: np.ndarray  # (n_batches, n_members)
+    extras: list[dict]  # what else each batch leaves
+    accuracy: np.ndarray | None = None  # (n_members,)
 
     def rows(self) -> Iterator[list[dict]]:
         """Yield the history's batches of each member."""
         loss, size = f"{self.prefix}_loss", f"{self.prefix}_batch_size"
         for member in self.losses.T.tolist():
-            batches = [{loss: value, size: n} for value, n in zip(member, self.sizes)]
-            for batch, extra in zip(batches, self.extras):
-                batch.update(extra)
-            yield batches
+            parts = zip(member, self.sizes, self.extras)
+            yield [{loss: value, size: n, **extra} for value, n, extra in parts]
 
     def mean(self) -> list[float]:
         """Return the mean loss of each member, batches weighted by their size."""
@@ -176,11 +157,10 @@ def record_epoch(
 def _record_score(row: dict, callback, name: str, score: float) -> None:
     """Write a score and whether it is the best so far, as skorch's scoring callbacks do."""
     row[name] = score
-    if callback.lower_is_better is not None:
-        lower = callback.lower_is_better
-        best = score < callback.best_score_ if lower else score > callback.best_score_
-        if best:
-            callback.best_score_ = score
+    best = callback._is_best_score(score)
+    if best:
+        callback.best_score_ = score
+    if best is not None:
         row[f"{name}_best"] = bool(best)
 
 

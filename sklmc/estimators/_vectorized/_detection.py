@@ -1,8 +1,10 @@
-"""Which modules are plain chains of layers, found by watching a pass."""
+"""What modules are: plain chains of layers, by watching a pass; alike but for their weights."""
 
 from __future__ import annotations
 
+import pickle
 import random
+from collections import OrderedDict
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,12 +12,13 @@ import torch
 from torch import nn
 
 from sklmc._torch import seeded
-from sklmc.estimators._vectorized._settings import read_settings
+from sklmc.estimators._vectorized._modules import Layers
 from sklmc.models import Call, ModelView, find_chain, module_with_state, named_tensors, view
 
 _N_SAMPLES = 4  # of the watched pass: batch norm needs two
 
-Layers = list[tuple[str, nn.Module]]  # prefix of a layer's tensors, and the layer
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_SKIPPED = ("_parameters", "_buffers", "_modules", "training")
 
 
 def chain_layers(module: nn.Module, X: np.ndarray) -> Layers | None:
@@ -37,24 +40,14 @@ def chain_layers(module: nn.Module, X: np.ndarray) -> Layers | None:
 
 def _is_plain(module: nn.Module) -> bool:
     """Say whether all parameters are trained, each in one place, and nothing is hooked on."""
-    if any(has_hooks(part) or "forward" in vars(part) for part in module.modules()):
-        return False
+    for part in module.modules():
+        if "forward" in vars(part) or any(getattr(part, name) for name in _HOOKS):
+            return False
     named = dict(module.named_parameters(remove_duplicate=False))
     if len(named) > len(list(module.parameters())):  # tied weights, or a layer used twice
         return False
     same = len({parameter.dtype for parameter in named.values()}) == 1
     return same and all(parameter.requires_grad for parameter in named.values())
-
-
-def has_hooks(module: nn.Module) -> bool:
-    """Say whether forward or backward of a module do more than its class says."""
-    return any(
-        getattr(module, name)
-        for name in (
-            *("_forward_hooks", "_forward_pre_hooks"),
-            *("_backward_hooks", "_backward_pre_hooks"),
-        )
-    )
 
 
 def _watch(module: nn.Module, X: np.ndarray) -> Layers | None:
@@ -73,7 +66,8 @@ def _watch(module: nn.Module, X: np.ndarray) -> Layers | None:
     names = [[call.path for call, _ in row] for row in rows]
     if names[0] != names[1] or not all(_is_whole(row) for row in rows):
         return None
-    layers = [(_prefix(call), call.module) for call, _ in rows[0] if not _does_nothing(call)]
+    calls = [call for call, _ in rows[0] if not _does_nothing(call)]
+    layers = [(f"{call.path}." if call.path else "", call.module) for call in calls]
     if type(layers[0][1]) is nn.Flatten:
         layers = layers[1:]
     fits = bool(layers) and all(_fits(layer) for _, layer in layers)
@@ -112,11 +106,6 @@ def _does_nothing(call: Call) -> bool:
     return type(call.module) is nn.Identity
 
 
-def _prefix(call: Call) -> str:
-    """Return what the names of a layer's tensors begin with."""
-    return f"{call.path}." if call.path else ""
-
-
 def _fits(layer: nn.Module) -> bool:
     """Say whether a layer has a counterpart among those that are vectorized by hand."""
     if type(layer) is nn.LayerNorm:
@@ -135,3 +124,41 @@ def _holds_all(look: ModelView, layers: Layers) -> bool:
     }
     tensors = (*look.module.named_parameters(), *look.module.named_buffers())
     return all(name in held for name, _ in tensors)
+
+
+class VectorizeError(ValueError):
+    """Members that were to be trained together differ by more than their weights."""
+
+
+def check_alike(modules: Sequence[nn.Module]) -> None:
+    """Refuse modules that differ by more than the values of their parameters and buffers."""
+    first = read_settings(modules[0])
+    for module in modules[1:]:
+        if read_settings(module) != first:
+            raise VectorizeError(
+                f"'module' {type(module).__name__} cannot be vectorized: its constructor makes "
+                "attributes (or layers) that depend on the seed. Register them as buffers, or use "
+                "vectorize=False."
+            )
+
+
+def read_settings(module: nn.Module) -> list[tuple]:
+    """Return the kinds and attributes of all layers, and the shapes of their tensors."""
+    tensors = (*module.named_parameters(), *module.named_buffers())
+    found: list[tuple] = [(name, tuple(part.shape), str(part.dtype)) for name, part in tensors]
+    for name, part in module.named_modules():
+        found.append((name, type(part)))
+        for key, value in vars(part).items():
+            if key not in _SKIPPED and not callable(value):
+                found.append((name, key, _frozen(value)))
+    return found
+
+
+def _frozen(value) -> object:
+    """Return what can be compared of a value: its bytes, or its type if it has none."""
+    if type(value) in (OrderedDict, dict, set) and not value:  # a module has a dozen, of hooks
+        return type(value), None
+    try:
+        return pickle.dumps(value)
+    except (pickle.PicklingError, TypeError, AttributeError):
+        return type(value)

@@ -12,15 +12,15 @@ from sklearn.base import clone
 from torch import nn
 
 from sklmc._torch import module_device, seeded, single_thread, torch_defaults
-from sklmc.estimators._batches import ArrayBatches
 from sklmc.estimators._classifier import NetClassifier
-from sklmc.estimators._data import goes_untouched
+from sklmc.estimators._net import BATCH_NORM
+from sklmc.estimators._net_data import ArrayBatches, goes_untouched
 from sklmc.estimators._regressor import NetRegressor
-from sklmc.estimators._vectorized._callbacks import foreign_callback
-from sklmc.estimators._vectorized._detection import chain_layers, generator_states
-from sklmc.estimators._vectorized._settings import check_alike
+from sklmc.estimators._vectorized._callbacks import is_followed
+from sklmc.estimators._vectorized._detection import chain_layers, check_alike, generator_states
+from sklmc.estimators._vectorized._modules import vectorize_net
 from sklmc.estimators._vectorized._state import ELEMENTWISE, VectorizedState
-from sklmc.estimators._vectorized._training import adopt, vectorize_net
+from sklmc.estimators._vectorized._training import adopt, split_batches
 from sklmc.models import Call, Watcher, view
 
 # The rule of vectorize="auto", from timing both ways on one core (Sapphire Rapids, 2 MB of L2,
@@ -59,8 +59,6 @@ _CPU_MEMBERS = (4, 50)
 _CUDA_SHARE = 8  # a chunk takes one part in eight of the device's memory
 _CUDA_MEMBERS = (1, 64)
 
-_BATCH_NORM = nn.modules.batchnorm._BatchNorm
-
 
 @dataclass(frozen=True)
 class TrainingPlan:
@@ -76,22 +74,18 @@ class TrainingPlan:
 
 def plan_training(estimator, X, y, n_members: int, vectorize, caller: str) -> TrainingPlan:
     """Choose by shapes, optimizer and device alone; with True, refuse what cannot be vectorized."""
-    if vectorize is False:
-        return TrainingPlan(None)
     auto = vectorize == "auto"
-    if auto and n_members < 2:
+    if vectorize is False or (auto and n_members < 2):
         return TrainingPlan(None)
     obstacle = _find_setting(estimator, X)
-    probe = None
     if obstacle is None:
         probe = _Probe(estimator, X, y)
         if auto and not probe.enough(n_members):
             return TrainingPlan(None)
         with torch_defaults(probe.net._torch_dtype()):
             obstacle = probe.find_obstacle()
-    if obstacle is None:
-        pays = probe.small() and not probe.amplifies_rounding()
-        return TrainingPlan(probe.chunk_size()) if not auto or pays else TrainingPlan(None)
+        if obstacle is None and (not auto or probe.pays()):
+            return TrainingPlan(probe.chunk_size())
     if auto:
         return TrainingPlan(None)
     raise ValueError(
@@ -130,32 +124,26 @@ class _Probe:
         self.X, self.y = self.net._check_training_data(X, y, True)
         self.net.initialize()
         self.chain = chain_layers(self.net.module_, self.X)
+        self.on_cuda = module_device(self.net.module_).type == "cuda"
         self.n_weights = sum(part.numel() for part in self.net.module_.parameters())
 
     def find_obstacle(self) -> str | None:
         """Say what stands in the way; let the net itself complain of modules that do not fit."""
         net = self.net
-        name = foreign_callback(net)
-        if name is not None:
-            return f"'callbacks' holds {name!r}, which must see each net by itself"
-        if any(True for _ in net.criterion_.parameters()):
+        foreign = [name for name, callback in net.callbacks_ if not is_followed(callback)]
+        if foreign:
+            return f"'callbacks' holds {foreign[0]!r}, which must see each net by itself"
+        if list(net.criterion_.parameters()):
             return "'criterion' has weights of its own"
-        sizes = set()
-        for seed in (0, 1):
-            with seeded(seed):
-                parts = net.get_split_datasets(self.X, self.y)
-            sizes.add(tuple(None if part is None else len(part) for part in parts))
-            for part, training in zip(parts, (True, False)):
-                if part is None:
-                    continue
-                batches = net.get_iterator(part, training=training)
-                if not isinstance(batches, ArrayBatches):
-                    which = "iterator_train" if training else "iterator_valid"
+        splits = [split_batches(net, self.X, self.y, seed) for seed in (0, 1)]
+        for split in splits:
+            for batches, which in zip(split, ("iterator_train", "iterator_valid")):
+                if not isinstance(batches, ArrayBatches | None):
                     return f"'{which}' (or 'dataset', or 'train_split') makes batches of its own"
-                if training:
-                    self.batches = batches
-        if len(sizes) > 1:
+        sizes = [[len(part.indices) for part in split if part is not None] for split in splits]
+        if sizes[0] != sizes[1]:
             return "'train_split' cuts pieces of different sizes"
+        self.batches = splits[0][0]
         return self._try_step()
 
     def _try_step(self) -> str | None:
@@ -171,9 +159,8 @@ class _Probe:
             net.get_loss(outputs, target, X=x, training=False)
         per_batch = min(self.batches.batch_size, len(self.batches.indices))
         self.n_outputs = _count_outputs(net.module_, x) // n_samples * per_batch
-        if any(isinstance(part, _BATCH_NORM) for part in net.module_.modules()):
-            if n_samples < 2 or self.batches.batch_size < 2:
-                return "'batch_size' leaves batch norm a single sample"
+        if net._has_batch_norm() and min(n_samples, self.batches.batch_size) < 2:
+            return "'batch_size' leaves batch norm a single sample"
         other = clone(net).set_params(random_state=1, verbose=0)
         adopt(other, net)
         try:
@@ -193,30 +180,22 @@ class _Probe:
 
     def enough(self, n_members: int) -> bool:
         """Say whether there are enough members to gain from, by the rule above."""
-        return n_members >= (2 if self._always() else _LEAST_MEMBERS)
+        return n_members >= (2 if self.chain is not None or self.on_cuda else _LEAST_MEMBERS)
 
-    def small(self) -> bool:
-        """Say whether the module is small enough to gain, by the rule above."""
-        return self._always() or (
-            self.n_outputs <= _MOST_OUTPUTS and self.n_weights <= _MOST_WEIGHTS
-        )
+    def pays(self) -> bool:
+        """Say whether vectorizing gains, by the rule above, and ends in the same nets.
 
-    def amplifies_rounding(self) -> bool:
-        """Say whether weights without a gradient move all the same, by rounding alone.
-
-        So does a bias in front of batch norm, where the optimizer divides by the gradient's size.
+        It does not where weights without a gradient move all the same, by rounding alone: so does
+        a bias in front of batch norm, where the optimizer divides by the gradient's size.
         """
-        if self.net.optimizer is torch.optim.SGD:
+        small = self.n_outputs <= _MOST_OUTPUTS and self.n_weights <= _MOST_WEIGHTS
+        if not (small or self.chain is not None or self.on_cuda):
             return False
         leaves = [part for part in self.net.module_.modules() if not list(part.children())]
-        return any(
-            getattr(layer, "bias", None) is not None and isinstance(norm, _BATCH_NORM)
+        return self.net.optimizer is torch.optim.SGD or not any(
+            getattr(layer, "bias", None) is not None and isinstance(norm, BATCH_NORM)
             for layer, norm in itertools.pairwise(leaves)
         )
-
-    def _always(self) -> bool:
-        """Say whether vectorizing gains whatever the size."""
-        return self.chain is not None or self._on_cuda()
 
     def chunk_size(self) -> int:
         """Return how many members are trained together."""
@@ -226,14 +205,10 @@ class _Probe:
         # outputs and their gradients; weights, gradients and two moments
         per_member = itemsize * (inputs + 2 * self.n_outputs + 4 * self.n_weights)
         room, (least, most) = _CPU_BYTES, _CPU_MEMBERS
-        if self._on_cuda():
+        if self.on_cuda:
             device = torch.cuda.get_device_properties(module_device(self.net.module_))
             room, (least, most) = device.total_memory // _CUDA_SHARE, _CUDA_MEMBERS
         return int(np.clip(room // max(per_member, 1), least, most))
-
-    def _on_cuda(self) -> bool:
-        """Say whether the members live on a CUDA device."""
-        return module_device(self.net.module_).type == "cuda"
 
 
 def _count_outputs(module: nn.Module, x: torch.Tensor) -> int:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Sequence
 
 import torch
+from torch.func import stack_module_state
 
 # Every entry of every parameter is updated by itself, so that members do not mix.
 ELEMENTWISE = (
@@ -28,24 +28,13 @@ class VectorizedState:
     """The members' tensors as one: what is (...) in a net is (n_members, ...) here."""
 
     def __init__(self, nets: Sequence):
-        modules = [net.module_ for net in nets]
-        self.parameters = {
-            name: torch.stack(
-                [dict(module.named_parameters())[name].detach() for module in modules]
-            ).requires_grad_(parameter.requires_grad)
-            for name, parameter in modules[0].named_parameters()
-        }
-        self.buffers = {
-            name: torch.stack([dict(module.named_buffers())[name] for module in modules])
-            for name, _ in modules[0].named_buffers()
-        }
+        self.parameters, self.buffers = stack_module_state([net.module_ for net in nets])
         self.optimizer = self._vectorize_optimizer(nets[0])
 
     def _vectorize_optimizer(self, net) -> torch.optim.Optimizer:
         """Return an optimizer like that of a net (which has no state yet) over all members."""
         names = {id(parameter): name for name, parameter in net.module_.named_parameters()}
         kind = type(net.optimizer_)
-        takes = inspect.signature(kind).parameters
         groups = [
             {
                 "params": [self.parameters[names[id(parameter)]] for parameter in group["params"]],
@@ -53,14 +42,7 @@ class VectorizedState:
             }
             for group in net.optimizer_.param_groups
         ]
-        settings = {
-            key: value
-            for key, value in net.optimizer_.defaults.items()
-            if key in takes and key not in _HOW
-        }
-        if kind in _FUSED:
-            settings["fused"] = True
-        return kind(groups, **settings)
+        return kind(groups, fused=True) if kind in _FUSED else kind(groups)
 
     def keep(self, positions: Sequence[int]) -> None:
         """Drop all members but those at `positions`."""

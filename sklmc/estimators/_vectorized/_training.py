@@ -11,14 +11,11 @@ import numpy as np
 import torch
 
 from sklmc._torch import module_device, seeded, single_thread, torch_defaults
-from sklmc.estimators._batches import ArrayBatches
+from sklmc.estimators._net_data import ArrayBatches
 from sklmc.estimators._vectorized._callbacks import Clipping, Pass, Schedules, record_epoch
-from sklmc.estimators._vectorized._chain import VectorizedChain
-from sklmc.estimators._vectorized._detection import Layers, chain_layers
-from sklmc.estimators._vectorized._losses import column_loss
-from sklmc.estimators._vectorized._settings import check_alike
+from sklmc.estimators._vectorized._detection import chain_layers, check_alike
+from sklmc.estimators._vectorized._modules import vectorize_net
 from sklmc.estimators._vectorized._state import VectorizedState
-from sklmc.estimators._vectorized._vmap import VectorizedModule
 
 _GATHERED_BYTES = 1_000_000
 
@@ -36,7 +33,13 @@ def fit_vectorized(nets: list, X, y) -> list:
         adopt(net, lead)
         net.initialize()
     check_alike([net.module_ for net in nets])
-    train_vectorized(nets, X, y)
+    with torch_defaults(lead._torch_dtype()), single_thread():
+        run = _Run(nets, X, y)
+        for epoch in range(lead.max_epochs):
+            if not run.nets:
+                break
+            run.train_epoch(epoch)
+        run.finish(range(len(run.nets)))
     for net in nets:
         if hasattr(lead, "_output_ndim"):  # which a regressor learns in training
             net._output_ndim = lead._output_ndim
@@ -50,26 +53,6 @@ def adopt(net, lead) -> None:
             vars(net)[name] = copy.copy(value)
 
 
-def train_vectorized(nets: Sequence, X: np.ndarray, y: np.ndarray) -> None:
-    """Train initialized nets on checked data."""
-    with torch_defaults(nets[0]._torch_dtype()), single_thread():
-        run = _Run(nets, X, y)
-        for epoch in range(nets[0].max_epochs):
-            if not run.nets:
-                break
-            run.train_epoch(epoch)
-        run.finish(range(len(run.nets)))
-
-
-def vectorize_net(
-    lead, state: VectorizedState, chain: Layers | None
-) -> VectorizedChain | VectorizedModule:
-    """Return what computes losses and gradients of all members that are like `lead`."""
-    if chain is not None:
-        return VectorizedChain(chain, state.parameters, state.buffers, column_loss(lead))
-    return VectorizedModule(copy.deepcopy(lead.module_), state.parameters, state.buffers, lead)
-
-
 class _Feed:
     """The batches of all members: the same data, an order for each."""
 
@@ -79,7 +62,7 @@ class _Feed:
             torch.from_numpy(part if part.flags.writeable else part.copy()).to(device)
             for part in (first.X, first.y)
         )
-        self.indices = [torch.from_numpy(np.asarray(part.indices)) for part in batches]
+        self.indices = torch.from_numpy(np.stack([part.indices for part in batches]))
         self.shuffle = first.shuffle
         n_samples, size = len(first.indices), first.batch_size
         starts = range(0, len(first) * size, size)
@@ -88,18 +71,19 @@ class _Feed:
 
     def keep(self, positions: Sequence[int]) -> None:
         """Drop all members but those at `positions`."""
-        self.indices = [self.indices[position] for position in positions]
+        self.indices = self.indices[positions]
 
     def batches(self, seeds: Sequence[int] | None = None):
         """Yield batches (M, n, ...) and targets (M, n, ...), shuffled by one seed per member."""
-        orders = self.indices
+        order = self.indices  # (M, n_samples)
         if seeds is not None and self.shuffle:
             generator = torch.Generator()
-            orders = [
+            shuffled = [
                 rows[torch.randperm(len(rows), generator=generator.manual_seed(seed))]
-                for rows, seed in zip(orders, seeds)
+                for rows, seed in zip(order, seeds)
             ]
-        order = torch.stack(orders).to(self.X.device)  # (M, n_samples)
+            order = torch.stack(shuffled)
+        order = order.to(self.X.device)
         for bounds in self._blocks(len(order)):
             yield from self._gather(order, bounds)
 
@@ -129,12 +113,11 @@ class _Run:
     def __init__(self, nets: Sequence, X: np.ndarray, y: np.ndarray):
         self.nets, self.data = list(nets), (X, y)
         lead = self.nets[0]
-        splits = [_split(net, X, y) for net in self.nets]
-        device = module_device(lead.module_)
-        self.feed = _Feed([train for train, _ in splits], device)
-        self.valid = None
-        if splits[0][1] is not None:
-            self.valid = _Feed([valid for _, valid in splits], device)
+        splits = [split_batches(net, X, y, net.seed_) for net in self.nets]
+        self.feed, self.valid = (
+            None if parts[0] is None else _Feed(parts, module_device(lead.module_))
+            for parts in zip(*splits)
+        )
         for net in self.nets:
             net.notify("on_train_begin", X=X, y=y)
         self.chain = chain_layers(lead.module_, X)
@@ -153,14 +136,13 @@ class _Run:
             self.clipping.apply(parameters)
             optimizer.step()
             extras.append(self.schedules.advance("batch"))
-        passes = [Pass("train", self.feed.sizes, losses, extras)]
+        passes = [Pass("train", self.feed.sizes, torch.stack(losses).cpu().numpy(), extras)]
         if self.valid is not None:
             passes.append(self._validate())
         rates = self.schedules.advance("epoch")
         stopped = record_epoch(self.nets, passes, rates, started, self.state.write_weights)
         if stopped:
             self.finish(stopped)
-            self._keep([i for i in range(len(self.nets)) if i not in set(stopped)])
 
     def _validate(self) -> Pass:
         """Compute losses (and accuracies) on the members' validation samples."""
@@ -171,24 +153,12 @@ class _Run:
             losses.append(loss)
             if classifies:
                 hits.append(_labels(self.nets[0], outputs) == target)
-        done = Pass("valid", self.valid.sizes, losses)
-        if classifies:
-            done.accuracy = torch.cat(hits, 1).double().mean(1).cpu().numpy()
-        return done
-
-    def _keep(self, positions: Sequence[int]) -> None:
-        """Drop all members but those at `positions`."""
-        self.nets = [self.nets[position] for position in positions]
-        if not self.nets:
-            return
-        self.feed.keep(positions)
-        if self.valid is not None:
-            self.valid.keep(positions)
-        self.state.keep(positions)
-        self.vectorized = vectorize_net(self.nets[0], self.state, self.chain)
+        accuracy = torch.cat(hits, 1).double().mean(1).cpu().numpy() if classifies else None
+        values = torch.stack(losses).cpu().numpy()
+        return Pass("valid", self.valid.sizes, values, [{}] * len(losses), accuracy)
 
     def finish(self, positions: Sequence[int]) -> None:
-        """Make members at `positions` ordinary fitted nets."""
+        """Make members at `positions` ordinary fitted nets, and go on without them."""
         X, y = self.data
         for position in positions:
             net = self.nets[position]
@@ -197,15 +167,22 @@ class _Run:
             self.schedules.write(net)
             net.notify("on_train_end", X=X, y=y)
             net._set_training(False)
+        left = [position for position in range(len(self.nets)) if position not in positions]
+        self.nets = [self.nets[position] for position in left]
+        if self.nets:
+            for part in (self.feed, self.valid, self.state):
+                if part is not None:
+                    part.keep(left)
+            self.vectorized = vectorize_net(self.nets[0], self.state, self.chain)
 
 
-def _split(net, X, y) -> tuple:
+def split_batches(net, X, y, seed: int) -> tuple:
     """Return a net's batches for training, and for validation or None."""
-    with seeded(net.seed_):
-        train, valid = net.get_split_datasets(X, y)
-    return (
-        net.get_iterator(train, training=True),
-        None if valid is None else net.get_iterator(valid, training=False),
+    with seeded(seed):
+        parts = net.get_split_datasets(X, y)
+    return tuple(
+        None if part is None else net.get_iterator(part, training=training)
+        for part, training in zip(parts, (True, False))
     )
 
 

@@ -1,10 +1,71 @@
-"""What explain_barrier found: causes with numbers, and where in the net they show."""
+"""What explain_barrier found: causes in numbers and words, and where in the net they show."""
 
 from __future__ import annotations
 
 import dataclasses
 
 import pandas as pd
+
+EVIDENCE = {
+    "under_trained": (
+        "{end} removes {measured:.0%} of a constant prediction's error; at least {reference:.0%} "
+        "is expected."
+    ),
+    "under_trained, unequal": (
+        "{end} removes {measured:.0%} of a constant prediction's error, the other net "
+        "{reference:.0%}: they are not equally trained."
+    ),
+    "stale_batch_norm": (
+        "averaged batch-norm statistics belong to no net; with statistics of its own the midpoint "
+        "has {what} {reference:.3g} instead of {measured:.3g}."
+    ),
+    "stale_batch_norm, end": (
+        "the statistics of {end} do not belong to its weights; estimated again, its loss is "
+        "{reference:.3g} instead of {measured:.3g}."
+    ),
+    "logit_scale": (
+        "the midpoint is right where the ends are, only its logits have another scale; with one "
+        "inverse temperature for each net {measured:.3g} of {reference:.3g} are left."
+    ),
+    "not_aligned": (
+        "hidden units stand in unrelated orders: B's own order reaches {measured:.0%} of what "
+        "alignment adds to random orders (below {reference:.0%} is chance)."
+    ),
+    "local_optimum": (
+        "B's order reaches {measured:.0%} of what alignment adds to random orders, but a better "
+        "one was found: it takes {gain:.3g} off the {what} of the midpoint."
+    ),
+    "variance_collapse": (
+        "hidden units vary less halfway than at the ends: in the worst layer the variance is "
+        "{measured:.0%} of the ends' ({reference:.0%} would be right)."
+    ),
+    "frozen_symmetry": (
+        "{measured:.0%} of the hidden axes of weights cannot be permuted (a plain net has "
+        "{reference:.0%}), so that no alignment reaches them."
+    ),
+    "different_features": (
+        "even after alignment, units of one place have a correlation of {measured:.2f} between "
+        "the nets (1 for equal features, above {reference:.2f} for related ones)."
+    ),
+}
+REMEDIES = {
+    "under_trained": "train longer, and both nets alike: set max_epochs, lr and width.",
+    "stale_batch_norm": "merge_models([a, b], X, repair='batch_norm').",
+    "logit_scale": (
+        "LMCScorer(calibration='crossfit'); for the merged net, scale the logits by one inverse "
+        "temperature that is fitted on held-out data."
+    ),
+    "not_aligned": "PermutationAligner('auto').fit_transform(a, b, X, y), then average.",
+    "local_optimum": "PermutationAligner('auto', n_init=10).fit_transform(a, b, X, y).",
+    "variance_collapse": "merge_models([a, b], X, aligner={aligner}, repair='renormalize').",
+    "frozen_symmetry": (
+        "print(discover_symmetry(a)) tells which operations freeze which axes; replace these, or "
+        "start both nets from one partly trained net."
+    ),
+    "different_features": (
+        "wider nets, a shared start (ModelGrid.spawn), or merge_models([a, b], X, repair='refit')."
+    ),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +105,15 @@ class BarrierCause:
     reference: float
     evidence: str
     remedy: str
+
+
+def cause(
+    name: str, share: float, measured: float, reference: float, kind: str = "", **words
+) -> BarrierCause:
+    """Return a cause with its sentences."""
+    evidence = EVIDENCE[f"{name}, {kind}" if kind else name]
+    evidence = evidence.format(measured=measured, reference=reference, **words)
+    return BarrierCause(name, share, measured, reference, evidence, REMEDIES[name].format(**words))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -111,7 +181,8 @@ class BarrierReport:
         start = "" if self.causes or any(rose.values()) else "There is nothing to explain. "
         lines = [f"{start}From the ends (mean) to the midpoint:"]
         for row in self.rises.itertuples():
-            name, verb = row.measure.replace("_", " "), _verb(row)
+            quiet = "hardly rises" if row.midpoint > row.ends else "does not rise"
+            name, verb = row.measure.replace("_", " "), "rises" if row.rose else quiet
             lines.append(f"- {name} {verb}: {row.ends:.3g} to {row.midpoint:.3g}")
         if any(rose.values()) and not rose["loss"]:
             lines.append("Over-confident ends hide the barrier in the loss.")
@@ -122,10 +193,3 @@ class BarrierReport:
         for rank, cause in enumerate(self.causes, 1):
             lines += [f"{rank}. {cause.name}: {cause.evidence}", f"   Try: {cause.remedy}"]
         return "\n".join(lines)
-
-
-def _verb(row) -> str:
-    """Say how a measure goes from the ends to the midpoint."""
-    if row.rose:
-        return "rises"
-    return "hardly rises" if row.midpoint > row.ends else "does not rise"

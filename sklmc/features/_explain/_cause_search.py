@@ -1,24 +1,33 @@
-"""The search for the causes of a barrier: one remedy after another, each gain measured."""
+"""Why two nets do not average: one remedy after another is tried, each gain measured."""
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from sklmc.alignment import PermutationAligner
 from sklmc.exceptions import SklmcWarning
-from sklmc.features._explain._barrier_report import BarrierCause, BarrierReport
-from sklmc.features._explain._layer_evidence import layer_evidence, unit_correlation
-from sklmc.features._explain._remedies import cause
+from sklmc.features._explain._barrier_report import BarrierCause, BarrierReport, cause
+from sklmc.features._explain._evidence import (
+    frozen_share,
+    layer_evidence,
+    order_share,
+    unit_correlation,
+)
 from sklmc.features._explain._split_samples import MEASURES, Score, SplitSamples, mean_score
 from sklmc.features._variance import variance_ratio
 from sklmc.merging import reestimate_statistics, repair, tracked_norms
-from sklmc.models import ModelView, interpolate_states, view
+from sklmc.models import (
+    ModelView,
+    check_compatible,
+    interpolate_states,
+    read_labelled_data,
+    view,
+    view_through,
+)
 from sklmc.symmetry import PermutationSymmetry, cached_symmetry
 
 CONNECTED = 0.03  # of what the ends have learned: a barrier below this is none
@@ -36,15 +45,116 @@ NEARER = 0.05  # rise of the correlation of units that makes another order bette
 LEFT_OVER = 2 / 3  # weight of what is left in the ranking
 LEFT_OVERS = ("different_features", "frozen_symmetry")
 PERMUTABLE = 0.5  # share of weights that should be permutable
-N_RANDOM = 5  # random permutations that tell what chance gives
+MIN_SAMPLES = 40
 
 
-class _Order(NamedTuple):
-    """Another order of B's units: B's state, how far its own order reaches, how much nearer."""
+def explain_barrier(model_a, model_b, X, y) -> BarrierReport:
+    """Explain why the average of two nets is worse than the nets.
 
-    moved: dict
-    reached: float
-    nearer: float
+    Every known cause is tried by its remedy: what the remedy removes of the barrier at the
+    midpoint is the cause's share. Half of the samples serve to fit remedies, half to score.
+
+    Parameters
+    ----------
+    model_a, model_b : skorch net, fitted sklmc estimator, Pipeline or torch.nn.Module
+        Two nets of one architecture. A is the reference; neither is changed. A Pipeline counts
+        as its last step, seen through the earlier ones.
+    X : array-like of shape (n_samples, ...)
+        At least 40 samples, better some hundreds; held-out ones, if the nets fit their training
+        data perfectly.
+    y : array-like of shape (n_samples,)
+        Labels or targets.
+
+    Returns
+    -------
+    report : BarrierReport
+        `causes`, ranked, each with its number, its reference level and the call that would help;
+        `rises`, which of loss, calibrated loss and error are higher at the midpoint; `layers`;
+        ``print(report)`` says it in words, ``report.to_frame()`` as a table.
+
+    Raises
+    ------
+    ArchitectureMismatchError
+        If the nets differ in tensors, task or classes (a ValueError).
+    ValueError
+        If there are too few samples, y does not fit, or a weight is not finite.
+
+    See Also
+    --------
+    sklmc.LMCScorer : Measures the barrier.
+    layerwise_linear_connectivity, variance_ratio : The evidence by layer.
+
+    Notes
+    -----
+    Over-confident ends hide a barrier: averaging makes logits smaller, and the loss may fall while
+    the error rises. A barrier is there if the loss, the loss after one inverse temperature for each
+    net, or the error rises by more than 3 % of what the ends have learned; the first of them that
+    does is what shares are shares of.
+
+    Causes overlap: permuted units collapse in variance, and collapsed nets have small logits. So
+    the order of decisions matters; it goes from what spoils every other measurement, by what is
+    cheap to mend, to what is left:
+
+    1. *stale_batch_norm*: statistics are estimated again at both ends and at the midpoint. What
+       that gains is its share; all that follows uses the new statistics.
+    2. *under_trained*: an end removes less than half of a constant prediction's error, or the
+       ends differ by more than 0.1 in that share. It comes first in the report if it is found;
+       below a quarter the search ends here. So it does if there is no barrier.
+    3. *logit_scale*: named only if the loss itself rises, one inverse temperature for each net
+       leaves at most 15 % of the barrier, and the midpoint makes hardly more errors than the ends.
+       The search then ends. Otherwise everything below is measured in calibrated loss, or in
+       errors if these alone rise.
+    4. *not_aligned* or *local_optimum*: B is aligned with A (``method="auto"``). If that gains,
+       the sum of products of weights tells which: B's own order reaches less than a fifth of
+       what alignment adds to random orders (not aligned), or more (a local optimum). An order
+       that is better neither by weights nor by activations is not taken. Where B's own order
+       reaches 0.7 of it, and units of one place are related in every layer (correlation above
+       0.3), 5 comes before 4.
+    5. *variance_collapse*: the aligned midpoint is renormalised. The gain counts where units of
+       one place are related on average; else it belongs to 6.
+    6. What is left: *frozen_symmetry* if less than half of the weights can be permuted,
+       otherwise *different_features*.
+
+    Causes are ranked by their shares, what is left (6) counting two thirds. What explains less
+    than a tenth of the barrier is not named. Deterministic.
+
+    References
+    ----------
+    .. [1] Ainsworth, Hayase, Srinivasa, "Git Re-Basin", ICLR 2023 (4).
+    .. [2] Jordan, Sedghi, Saukh, Entezari, Neyshabur, "REPAIR", ICLR 2023 (1, 5).
+    .. [3] Ito, Yamada, Chijiwa, Kumagai, "Do we really need permutations?", 2025 (3).
+
+    Examples
+    --------
+    Two copies of one net, the hidden units of one in another order:
+
+    >>> import numpy as np
+    >>> import torch
+    >>> from sklmc import NetClassifier, discover_symmetry, explain_barrier
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(300, 2))
+    >>> y = (X[:, 0] * X[:, 1] > 0).astype(int)
+    >>> a = NetClassifier(module__width=16, max_epochs=20, random_state=0).fit(X, y)
+    >>> symmetry = discover_symmetry(a)
+    >>> b = symmetry.apply(a, symmetry.random_permutation(0))
+    >>> [cause.name for cause in explain_barrier(a, b, X, y).causes]
+    ['not_aligned']
+    """
+    caller = "explain_barrier"
+    names = ["model_a", "model_b"]
+    looks, _, X = view_through([model_a, model_b], X, caller, names)
+    check_compatible(looks, caller, names)
+    for look in looks:
+        look.check_logits()
+    data, target = read_labelled_data(looks[0], X, y)
+    if len(target) < MIN_SAMPLES:
+        raise ValueError(
+            f"{caller}: 'X' holds {len(target)} samples, too few: at least {MIN_SAMPLES} are "
+            "needed, half to try remedies on and half to score them."
+        )
+    plain = view(looks[0].module, caller=caller, name="model_a")
+    search = CauseSearch(plain, SplitSamples(plain, data, target), looks[0].state, looks[1].state)
+    return search.run()
 
 
 class CauseSearch:
@@ -97,9 +207,9 @@ class CauseSearch:
 
     def _fresh(self, state):
         """Return a state whose batch-norm statistics are its own."""
-        if not self.normed:
-            return state
-        return reestimate_statistics(self.look, state, self.split.fit_data)
+        return (
+            reestimate_statistics(self.look, state, self.split.fit_data) if self.normed else state
+        )
 
     def _refresh_ends(self) -> None:
         """Give an end statistics of its own where those that it has are wrong."""
@@ -165,11 +275,11 @@ class CauseSearch:
             return
         symmetry = cached_symmetry(self.look, self.split.fit_data.given)
         found = self._best_order(symmetry) if symmetry.groups else None
-        in_order = found is None or found.reached >= MOSTLY_IN_ORDER
+        in_order = found is None or found[1] >= MOSTLY_IN_ORDER
         if in_order and self._correlations().min() >= RELATED:
             self._variance(whole)
         if found is not None:
-            self._order(found, whole)
+            self._order(*found, whole)
         if not self.renormalized:
             self._variance(whole)
         share = self._share_left(whole)
@@ -182,21 +292,20 @@ class CauseSearch:
             related = self._correlations().mean()
             self.causes.append(cause("different_features", share, related, RELATED))
 
-    def _best_order(self, symmetry: PermutationSymmetry) -> _Order:
-        """Align B with A."""
+    def _best_order(self, symmetry: PermutationSymmetry) -> tuple[dict, float, float]:
+        """Align B with A: its state, how far B's own order reaches, how much nearer this is."""
         split = self.split
         a, b = self.look.rebuild(self.a), self.look.rebuild(self.b)
         aligner = PermutationAligner("auto", symmetry=symmetry, random_state=0)
         aligner.fit(a, b, split.fit_data.given, split.fit_target.numpy())
         moved = symmetry.apply_state(self.b, aligner.permutation_)
         nearer = self._correlations(moved).mean() - self._correlations().mean()
-        return _Order(moved, order_share(symmetry, self.a, self.b, moved), nearer)
+        return moved, order_share(symmetry, self.a, self.b, moved), nearer
 
-    def _order(self, found: _Order, whole: float) -> None:
+    def _order(self, moved, reached: float, nearer: float, whole: float) -> None:
         """Take the better order of B's units where that helps."""
         if self._share_left(whole) < LISTED:
             return
-        moved, reached, nearer = found
         score = self._note("midpoint, aligned", self._middle(moved))
         gain = self._gain(score)
         if gain <= 0 or (reached > IN_ORDER and nearer < NEARER):
@@ -284,44 +393,3 @@ def rank_causes(causes: Sequence[BarrierCause]) -> tuple[BarrierCause, ...]:
         return -one.share * (LEFT_OVER if one.name in LEFT_OVERS else 1.0)
 
     return tuple(sorted(causes, key=place))
-
-
-def order_share(symmetry: PermutationSymmetry, a, b, moved) -> float:
-    """Return how far B's own order is on the way from random orders (0) to the aligned one (1)."""
-    tied = {name for names in symmetry.aliases for name in names[1:]}
-    names = [
-        name
-        for name, blocks in symmetry.blocks.items()
-        if name not in symmetry.buffers and name not in tied and any(x.groups for x in blocks)
-    ]
-
-    def objective(state) -> float:
-        return sum(float((a[name].double() * state[name].double()).sum()) for name in names)
-
-    random = np.mean(
-        [
-            objective(symmetry.apply_state(b, symmetry.random_permutation(seed)))
-            for seed in range(N_RANDOM)
-        ]
-    )
-    gap = objective(moved) - random
-    return float((objective(b) - random) / gap) if gap > 0 else 1.0
-
-
-def frozen_share(symmetry: PermutationSymmetry) -> float:
-    """Return the share of weights' hidden axes (by number of weights) that nothing may permute.
-
-    Axes that belong to the net's input or output are not hidden.
-    """
-    frozen = movable = 0.0
-    shapes = {n: s for n, s in symmetry.shapes.items() if n not in symmetry.buffers and len(s) > 1}
-    for axis in symmetry.frozen:
-        if axis.tensor in shapes and axis.kind not in ("input of the net", "output of the net"):
-            shape = shapes[axis.tensor]
-            frozen += math.prod(shape) * axis.size / shape[axis.axis]
-    names = {group.name for group in symmetry.groups}
-    for tensor in shapes:
-        for block in symmetry.blocks[tensor]:
-            size = math.prod(axis.positions.size for axis in block.axes)
-            movable += size * sum(bool(names & set(axis.factors)) for axis in block.axes)
-    return frozen / (frozen + movable) if frozen + movable else 0.0

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -32,14 +32,7 @@ class PlainUnits:
     producer: str
     norm: str | None
     consumers: list[tuple[str, np.ndarray]]
-    vectors: list[tuple[str, int]] = field(default_factory=list)  # all (tensor, axis) of the rows
-
-    @property
-    def scaled(self) -> list[str]:
-        """Tensors whose rows are multiplied to scale the units."""
-        if self.norm is None:
-            return [name for name, _ in self.vectors]
-        return [f"{self.norm}.weight", f"{self.norm}.bias"]
+    vectors: list[str]  # all tensors whose axis 0 holds the units
 
     def rows(self, state: Mapping[str, torch.Tensor], layer: nn.Module, eps: float) -> torch.Tensor:
         """Return weights and bias behind any norm, (n_units, n_inputs + 1)."""
@@ -70,17 +63,22 @@ class PlainUnits:
         self, state: dict[str, torch.Tensor], rows: torch.Tensor, columns: torch.Tensor
     ) -> None:
         """Multiply what makes each unit by `rows` (n_units,) and what uses it by `columns`."""
-        for tensor in self.scaled:
-            old = state[tensor]
-            factor = rows.to(old.device, torch.float64)
-            shape = (-1, *[1] * (old.ndim - 1))
-            state[tensor] = (old.double() * factor.reshape(shape)).to(old.dtype)
+        behind = [f"{self.norm}.weight", f"{self.norm}.bias"]
+        scale_rows(state, self.vectors if self.norm is None else behind, rows)
         for tensor, positions in self.consumers:
             old = state[tensor].clone().movedim(1, 0)
             factor = columns.to(old.device, torch.float64)
             for units, places in enumerate(positions):
                 old[places] = (old[places].double() * factor[units]).to(old.dtype)
             state[tensor] = old.movedim(0, 1).contiguous()
+
+
+def scale_rows(state: dict[str, torch.Tensor], names: Iterable[str], rows: torch.Tensor) -> None:
+    """Multiply the rows of some tensors by one factor each (n_units,)."""
+    for name in names:
+        old = state[name]
+        factor = rows.to(old.device, torch.float64).reshape(-1, *[1] * (old.ndim - 1))
+        state[name] = (old.double() * factor).to(old.dtype)
 
 
 def plain_units(
@@ -115,7 +113,7 @@ def _read(look: ModelView, symmetry: PermutationSymmetry, group, tied) -> PlainU
         return "its units lie within another group"
     producers, norms = [], []
     consumers: list[tuple[str, np.ndarray]] = []
-    vectors: list[tuple[str, int]] = []
+    vectors: list[str] = []
     for tensor, blocks in symmetry.blocks.items():
         path, _, leaf = tensor.rpartition(".")
         for block in blocks:
@@ -130,12 +128,12 @@ def _read(look: ModelView, symmetry: PermutationSymmetry, group, tied) -> PlainU
                 if isinstance(module, nn.modules.conv._ConvTransposeNd):
                     return f"{path!r} is a transposed convolution"
                 producers.append(path)
-                vectors.append((tensor, 0))
+                vectors.append(tensor)
             elif axes == [0] and isinstance(module, BATCH_NORMS) and leaf in _norm_parts(module):
                 if not whole:
                     return f"{path!r} norms other units as well"
                 norms.append(path)
-                vectors.append((tensor, 0))
+                vectors.append(tensor)
             elif axes == [1] and _uses(module, leaf):
                 axis = block.axes[1]
                 moved = np.moveaxis(axis.positions, axis.factors.index(group.name), 0)
@@ -208,9 +206,8 @@ class _Prover:
         # that the norm sees the layer itself, before any activation: turn the sign of both
         state = dict(self.state)
         sign = torch.where(spread > 0.5, 1.0, -1.0).double()
-        for name, _ in units.vectors:
-            if name.rpartition(".")[2] not in ("running_var",) and name != f"{units.norm}.bias":
-                state[name] = state[name] * sign.reshape(-1, *[1] * (state[name].ndim - 1))
+        still = (f"{units.norm}.running_var", f"{units.norm}.bias")
+        scale_rows(state, [name for name in units.vectors if name not in still], sign)
         return max(error, self._change(state))
 
     def _change(self, state: State) -> float:

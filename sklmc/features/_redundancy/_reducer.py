@@ -12,7 +12,7 @@ from torch import nn
 
 from sklmc._sklearn import Interval, check_is_fitted
 from sklmc._torch import fixed_normal
-from sklmc._validation import ChecksParameters
+from sklmc._validation import TakesModels
 from sklmc.exceptions import ArchitectureMismatchError
 from sklmc.features._redundancy._plain_units import plain_units
 from sklmc.features._redundancy._unit_merger import UnitMerger
@@ -22,7 +22,7 @@ from sklmc.symmetry import PermutationSymmetry, cached_symmetry
 PROBE_ROWS = 256  # random samples on which the change of function is measured without X
 
 
-class RedundancyReducer(ChecksParameters, BaseEstimator):
+class RedundancyReducer(TakesModels, BaseEstimator):
     """Merge hidden units that compute the same feature, and drop those that are dead.
 
     Two ReLU units whose incoming weights (with bias) are parallel compute the same feature up to
@@ -139,13 +139,10 @@ class RedundancyReducer(ChecksParameters, BaseEstimator):
         self.symmetry_ = symmetry
         self.skipped_ = skipped
         self.units_ = merger.to_frame()
-        kept = {units.name: merger.kept[units.name] for units in groups}
-        self.n_units_ = {name: len(units) for name, units in kept.items()}
+        self.n_units_ = {name: len(kept) for name, kept in merger.kept.items()}
         order = {
-            units.name: np.concatenate(
-                [kept[units.name], np.setdiff1d(np.arange(units.size), kept[units.name])]
-            )
-            for units in groups
+            name: np.r_[kept, np.setdiff1d(np.arange(symmetry.group(name).size), kept)]
+            for name, kept in merger.kept.items()
         }
         state = symmetry.apply_state(merger.state, order)
         if self.shrink:
@@ -202,12 +199,6 @@ class RedundancyReducer(ChecksParameters, BaseEstimator):
         new = look.rebuild(self._reduced_state)
         _set_sizes(view(new, caller=type(self).__name__).original)
         return new
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array = False
-        tags.no_validation = True
-        return tags
 
 
 def _probe_inputs(look: ModelView, X) -> Inputs:

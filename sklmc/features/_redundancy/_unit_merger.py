@@ -8,7 +8,7 @@ import torch
 
 from sklmc.features._layers import trace_layers
 from sklmc.features._nets_on_samples import BLOCK_NUMBERS, MAX_ROWS, TRACE_ROWS, layer_reader
-from sklmc.features._redundancy._plain_units import PlainUnits
+from sklmc.features._redundancy._plain_units import PlainUnits, scale_rows
 from sklmc.models import ModelView
 
 ROUNDING = 1e-12  # of a cosine: exact multiples merge at tol=0
@@ -41,28 +41,16 @@ class UnitMerger:
                 ratio[unit] = sizes[unit] / sizes[heir]
                 self._add_columns(units, unit, heir, ratio[unit])
         kept = np.array(sorted(u for u, to in into.items() if u == to) or [0])  # never none
-        alive = torch.zeros(units.size, dtype=torch.float64)
-        alive[torch.from_numpy(kept)] = 1.0
+        alive = torch.from_numpy(np.isin(np.arange(units.size), kept)).double()
         self._clear(units, alive)
-        if self.balance and len(kept):
-            self._balance(units, kept, layer, eps)
+        if self.balance:
+            self._balance(units, layer, eps)
         self.kept[units.name] = kept
         fate = np.where(dead_on_data, "dead on X", np.where(dead, "dead", "merged"))
         fate[kept] = "kept"
-        target = np.array(
-            [into.get(u, -1) if fate[u] == "merged" else -1 for u in range(len(fate))]
-        )
-        self._fates.append(
-            pd.DataFrame(
-                {
-                    "group": units.name,
-                    "unit": np.arange(units.size),
-                    "fate": fate,
-                    "into": target,
-                    "ratio": ratio,
-                }
-            )
-        )
+        target = [into[u] if what == "merged" else -1 for u, what in enumerate(fate)]
+        columns = {"group": units.name, "unit": np.arange(units.size), "fate": fate}
+        self._fates.append(pd.DataFrame(columns | {"into": target, "ratio": ratio}))
 
     def to_frame(self) -> pd.DataFrame:
         """Return what became of every unit."""
@@ -111,14 +99,10 @@ class UnitMerger:
         """Set everything that makes or uses units that are not alive to zero."""
         units.scale(self.state, alive, alive)
         if units.norm is not None:
-            for part in ("weight", "bias"):
-                name = f"{units.producer}.{part}"
-                if name in self.state:
-                    old = self.state[name]
-                    shape = (-1, *[1] * (old.ndim - 1))
-                    self.state[name] = old * alive.to(old).reshape(shape)
+            layer = (f"{units.producer}.weight", f"{units.producer}.bias")
+            scale_rows(self.state, [name for name in layer if name in self.state], alive)
 
-    def _balance(self, units: PlainUnits, kept: np.ndarray, layer, eps: float) -> None:
+    def _balance(self, units: PlainUnits, layer, eps: float) -> None:
         """Give every unit incoming and outgoing weights of one norm."""
         incoming = units.rows(self.state, layer, eps).norm(dim=1)
         outgoing = units.columns(self.state).norm(dim=1)

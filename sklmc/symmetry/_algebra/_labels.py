@@ -13,6 +13,7 @@ dropped) still leaves a subgroup of the true symmetries: what cannot be expresse
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
@@ -131,7 +132,7 @@ class Labels(LeafStore):
             return self._split_sum(axis, sizes)
         found = self._take(axis[0], sizes[0])
         if found is None:
-            return self._split_failed(axis, sizes)
+            return self._misaligned(axis, sizes)
         head, tail = found
         return [(head,), *self.split((tail,), sizes[1:])]
 
@@ -189,8 +190,8 @@ class Labels(LeafStore):
                 self.unify(self.at(((leaf,),), over, k), part)
         return [index, *self.split(((leaf,),), sizes[1:])]
 
-    def _split_failed(self, axis: Axis, sizes: list[int]) -> list[Axis]:
-        """Fix an axis that does not divide as asked."""
+    def _misaligned(self, axis: Axis, sizes: Sequence[int]) -> list[Axis]:
+        """Fix an axis that cannot be split or cut into axes of these sizes; return fixed ones."""
         self.fix(axis, _MISALIGNED)
         return [
             self.axis(("misaligned", axis, tuple(sizes), i), size, _MISALIGNED)
@@ -237,19 +238,14 @@ class Labels(LeafStore):
         depends = any(first in self.outer(leaf) for leaf in self.members((rest,)))
         if aligned and not depends:
             places = [0, *(offset // inner for offset in offsets), first.size]
-            sizes = [b - a for a, b in zip(places[:-1], places[1:], strict=True)]
+            sizes = [b - a for a, b in itertools.pairwise(places)]
             outer = set(self.outer(first))
-            leaves = [self.leaf(size, outer) if size > 1 else None for size in sizes]
-            parts = tuple((leaf,) if leaf is not None else () for leaf in leaves)
+            parts = tuple((self.leaf(size, outer),) if size > 1 else () for size in sizes)
             self.refine(first, parts)
             return [(part + rest,) for part in parts]
         if first.size > EXPANSION_LIMIT:
-            self.fix((segment,), _MISALIGNED)
             places = [0, *offsets, segment_size(segment)]
-            return [
-                self.axis(("piece", segment, a, b), b - a, _MISALIGNED)
-                for a, b in zip(places[:-1], places[1:], strict=True)
-            ]
+            return self._misaligned((segment,), [b - a for a, b in itertools.pairwise(places)])
         self.fix(((first,),), Reason("cut index by index"))
         whole = tuple(s for k in range(first.size) for s in self.at((rest,), first, k))
         return self.cut(whole, offsets)
@@ -443,8 +439,4 @@ class Labels(LeafStore):
 
 def _bounds(axis: Axis) -> set[int]:
     """Return the positions where one segment ends and the next begins."""
-    found, place = set(), 0
-    for segment in axis[:-1]:
-        place += segment_size(segment)
-        found.add(place)
-    return found
+    return set(itertools.accumulate(map(segment_size, axis[:-1])))

@@ -50,7 +50,7 @@ class MovedAxis:
             return None
         index = np.arange(self.size)
         for axis in moving:
-            index[axis.positions] = _source(axis, groups, arrays)
+            index[axis.positions] = old_positions((axis,), groups, arrays)[0]
         return index
 
 
@@ -66,7 +66,7 @@ class Mover:
 
     That fails where the order along one axis depends on the index of another (the weight
     ((g, o), i, k) of a grouped convolution: the order of i depends on g). Such a tensor is
-    gathered block by block (`block_index`), with index arrays that broadcast over all factors.
+    gathered block by block (`old_positions`), with index arrays that broadcast over all factors.
 
     Tensors that hold a group along equal axes share one index array: a net has many more axes than
     kinds of axes, and a proof moves it hundreds of times.
@@ -179,20 +179,6 @@ class Mover:
         return self._numbers[key]
 
 
-def _source(axis: BlockAxis, groups, arrays) -> np.ndarray:
-    """Return the old position of every entry of a block axis that depends on no other axis."""
-    sizes = axis.positions.shape  # one dimension per factor: (h, d)
-    grids = dict(enumerate(np.indices(sizes, sparse=True)))
-    index = []
-    for place, name in enumerate(axis.factors):
-        if name in arrays and name in groups:
-            around = tuple(grids[axis.factors.index(outer)] for outer in groups[name].within)
-            index.append(arrays[name][(*around, grids[place])])
-        else:
-            index.append(grids[place])
-    return axis.positions[tuple(index)]
-
-
 def _select_both(tensor: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
     """Select along the first two axes, so many rows at a time as stay in the cache."""
     if tensor.device.type != "cpu" or tensor.requires_grad:
@@ -209,40 +195,37 @@ def _gather(tensor: torch.Tensor, blocks, groups, arrays) -> torch.Tensor:
     """Move every block on its own: one index per entry and axis, broadcast."""
     new = tensor.clone()
     for block in blocks:
-        target, source = block_index(block, groups, arrays)
-        new[_indices(target, tensor.device)] = tensor[_indices(source, tensor.device)]
+        target = _indices(old_positions(block.axes, groups, {}), tensor.device)
+        source = _indices(old_positions(block.axes, groups, arrays), tensor.device)
+        new[target] = tensor[source]
     return new
 
 
-def block_index(block: Block, groups, arrays) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Return new and old positions of a block's entries, one broadcasting array per tensor axis.
+def old_positions(axes: Sequence[BlockAxis], groups, arrays) -> list[np.ndarray]:
+    """Return the old positions of a block's new entries, one broadcasting array per axis.
 
-    The arrays have one dimension per factor, axis after axis.
+    The arrays have one dimension per factor, axis after axis. What depends on an outer group finds
+    its index on the same axis if it is there, otherwise on another: `axes` are all that it needs.
     """
-    places = [(a, d) for a, axis in enumerate(block.axes) for d in range(len(axis.factors))]
-    sizes = [block.axes[a].positions.shape[d] for a, d in places]
+    places = [(a, d) for a, axis in enumerate(axes) for d in range(len(axis.factors))]
+    sizes = [axes[a].positions.shape[d] for a, d in places]
     grids = dict(zip(places, np.indices(sizes, sparse=True), strict=True))
-    target, source = [], []
-    for a, axis in enumerate(block.axes):
-        own = [grids[a, d] for d in range(len(axis.factors))]
+
+    def index_of(name: str, near: int) -> np.ndarray:
+        holding = [place for place in places if axes[place[0]].factors[place[1]] == name]
+        return grids[min(holding, key=lambda place: place[0] != near)]
+
+    found = []
+    for a, axis in enumerate(axes):
         index = []
         for d, name in enumerate(axis.factors):
             if name in arrays and name in groups:
-                around = tuple(grids[outer_place(block, a, outer)] for outer in groups[name].within)
-                index.append(arrays[name][(*around, own[d])])
+                around = tuple(index_of(outer, a) for outer in groups[name].within)
+                index.append(arrays[name][(*around, grids[a, d])])
             else:
-                index.append(own[d])
-        target.append(axis.positions[tuple(own)])
-        source.append(axis.positions[tuple(index)])
-    return target, source
-
-
-def outer_place(block: Block, a: int, outer: str) -> tuple[int, int]:
-    """Return axis and factor of an outer group: on the same axis if it is there."""
-    for b in (a, *(b for b in range(len(block.axes)) if b != a)):
-        if outer in block.axes[b].factors:
-            return b, block.axes[b].factors.index(outer)
-    raise AssertionError(f"{outer} is not in a block of {block.tensor}")
+                index.append(grids[a, d])
+        found.append(axis.positions[tuple(index)])
+    return found
 
 
 def _indices(arrays: list[np.ndarray], device) -> tuple[torch.Tensor, ...]:

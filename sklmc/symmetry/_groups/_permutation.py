@@ -10,8 +10,7 @@ import torch
 from sklmc._validation import check_mapping, check_path
 from sklmc.exceptions import PermutationError
 from sklmc.models import read_state, state_fingerprint, view, write_state
-from sklmc.symmetry._groups._group import PermutationGroup
-from sklmc.symmetry._groups._plain_values import checksum, group_from_dict, group_to_dict
+from sklmc.symmetry._groups._group import PermutationGroup, checksum, group_from_dict, group_to_dict
 
 FORMAT_VERSION = 2  # version 1 had no checksum
 

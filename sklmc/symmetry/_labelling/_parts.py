@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import torch
 
 from sklmc.symmetry._algebra._labels import Labels
-from sklmc.symmetry._rules import Labelled, operation_name
-from sklmc.symmetry._tracing._graph import Graph, live_nodes
+from sklmc.symmetry._rules._position import stretches
+from sklmc.symmetry._rules._registry import Labelled, operation_name
+from sklmc.symmetry._tracing._graph import Graph, bind, live_nodes
 
 _CUTS = {"slice", "narrow", "split", "split_with_sizes", "chunk", "tensor_split"}
 
@@ -61,22 +62,10 @@ def cut_stretches(node: torch.fx.Node) -> Iterator[tuple[int, int]]:
     kind = operation_name(node.target).rpartition("::")[2]
     if node.op != "call_function" or kind not in _CUTS:
         return
-    given = {**_named(node), **node.kwargs}
+    given = bind(node, node.args, node.kwargs)
     value = node.args[0].meta["val"]
     if given.get("dim", 0) % value.ndim != 0 or (given.get("step") or 1) != 1:
         return
     results = node.meta["val"]
-    if isinstance(results, torch.Tensor):
-        start = given.get("start") or 0
-        start = max(start + value.shape[0], 0) if start < 0 else min(start, value.shape[0])
-        yield start, start + results.shape[0]
-        return
-    start = 0
-    for result in results:
-        yield start, start + result.shape[0]
-        start += result.shape[0]
-
-
-def _named(node: torch.fx.Node) -> dict:
-    """Return positional arguments under their names in the schema."""
-    return {a.name: value for a, value in zip(node.target._schema.arguments, node.args)}
+    several = [results] if isinstance(results, torch.Tensor) else results
+    yield from stretches(given.get("start"), value.shape[0], [part.shape[0] for part in several])

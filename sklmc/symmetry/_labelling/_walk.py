@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import torch
 
@@ -11,9 +11,14 @@ from sklmc.exceptions import SymmetryError
 from sklmc.symmetry._algebra._labels import Labels
 from sklmc.symmetry._algebra._leaves import UNIT, Axis, Leaf, Reason, axis_size
 from sklmc.symmetry._labelling._parts import Parted, borders, cut_stretches
-from sklmc.symmetry._rules import Labelled, Operation, find_rule, operation_name
-from sklmc.symmetry._rules._position import everything_fixed
-from sklmc.symmetry._tracing._graph import Graph, flatten, live_nodes, module_path, written_bases
+from sklmc.symmetry._rules._registry import (
+    Labelled,
+    Operation,
+    find_rule,
+    labels_in,
+    operation_name,
+)
+from sklmc.symmetry._tracing._graph import Graph, Walk, bind, flatten, module_path, written_bases
 
 MAX_PASSES = 50
 
@@ -24,7 +29,7 @@ class Labelling:
 
     labels: Labels
     tensors: dict[str, Parted]
-    order: dict[Leaf, int] = field(default_factory=dict)
+    order: dict[Leaf, int]
 
 
 def label_graphs(
@@ -62,8 +67,9 @@ def label_graphs(
             _fix_all(labels, tensor, Reason("forward does not use it"))
     for turn in range(MAX_PASSES):
         before = labels.version
-        for graph in graphs:
-            _Pass(labels, tensors, graph).run()
+        passes = [_Pass(labels, tensors, graph) for graph in graphs]
+        for each in passes:
+            each.run()
         if labels.observing:
             labels.settle()
         if turn > 0 and labels.version == before:
@@ -72,9 +78,11 @@ def label_graphs(
     else:
         for tensor in tensors.values():
             _fix_all(labels, tensor, Reason("the labels did not settle"))
-    found = Labelling(labels, tensors)
-    _note_order(found, graphs)
-    return found
+    order: dict[Leaf, int] = {}
+    for axis in (axis for each in passes for result in each.results for axis in result.axes):
+        for leaf, _ in labels.ends(axis or ()):
+            order.setdefault(leaf, len(order))
+    return Labelling(labels, tensors, order)
 
 
 def _start(labels: Labels, shape: tuple[int, ...], cuts: list[int]) -> Parted:
@@ -108,134 +116,77 @@ def _fix_all(labels: Labels, tensor: Parted, reason: Reason) -> None:
             labels.fix(axis, reason)
 
 
-def _note_order(labelling: Labelling, graphs: list[Graph]) -> None:
-    """Number leaves by the first result that carries them."""
-    for graph in graphs:
-        walk = _Pass(labelling.labels, labelling.tensors, graph)
-        walk.on_result = lambda tensor: [
-            labelling.order.setdefault(leaf, len(labelling.order))
-            for axis in tensor.axes
-            if axis is not None
-            for leaf in labelling.labels.members(axis)
-        ]
-        walk.run()
-
-
-class _Pass:
+class _Pass(Walk):
     """One walk over a graph."""
 
     def __init__(self, labels: Labels, tensors: dict[str, Parted], graph: Graph):
+        super().__init__(graph)
         self.labels = labels
         self.tensors = tensors
-        self.graph = graph
-        self.on_result: Callable[[Labelled], object] | None = None
-        self._facts: dict = {}
+        self.results: list[Labelled] = []
+        self._written: dict[torch.fx.Graph, set[torch.fx.Node]] = {}
 
     def run(self) -> None:
         """Label every node; fix what enters and leaves."""
-        values = {}
-        for entry in self.graph.entries:
-            values[entry.node] = self._entry(entry)
-        outputs = self._walk(self.graph.module, values)
-        for value in flatten(outputs):
-            if isinstance(value, Labelled):
-                reason = Reason("output of the net")
-                for axis in value.axes:
-                    self.labels.fix(axis, reason)
+        values = {entry.node: self._entry(entry) for entry in self.graph.entries}
+        for value in labels_in(self.walk(self.graph.module, values)):
+            for axis in value.axes:
+                self.labels.fix(axis, Reason("output of the net"))
 
     def _entry(self, entry):
         """Label a placeholder."""
         value = entry.node.meta.get("val")
         if entry.kind == "tensor":
-            parted = self.tensors[entry.name]
-            for _, piece in parted.pieces:
-                self._observe(piece)
-            return parted.pieces[0][1] if len(parted.pieces) == 1 else parted
-        elif not isinstance(value, torch.Tensor):
+            pieces = self.tensors[entry.name].pieces
+            self._observe([piece for _, piece in pieces])
+            return pieces[0][1] if len(pieces) == 1 else self.tensors[entry.name]
+        if not isinstance(value, torch.Tensor):
             return value
+        if entry.kind == "input":
+            reason = Reason("input of the net")
         else:
-            shape = tuple(int(size) for size in value.shape)
-            kind = "input of the net" if entry.kind == "input" else "constant of the module"
-            reason = Reason(kind, "" if entry.kind == "input" else entry.name)
-            constant = self.graph.constants.get(entry.name) if entry.kind == "constant" else None
-            axes = tuple(
-                None
-                if constant is not None and size > 1 and _is_uniform(constant, d)
-                else self.labels.axis((self.graph.training, entry.name, d), size, reason)
-                for d, size in enumerate(shape)
-            )
-            tensor = Labelled(axes, shape)
+            reason = Reason("constant of the module", entry.name)
+            value = self.graph.constants.get(entry.name, value)
+        key = (self.graph.training, entry.name)
+        tensor = self._fixed(value, key, reason, entry.kind == "constant")
         self._observe(tensor)
         return tensor
 
-    def _walk(self, module: torch.fx.GraphModule, values: dict):
-        """Label the nodes of a graph (or of a graph inside it) and return its outputs."""
-        if module not in self._facts:
-            self._facts[module] = written_bases(module.graph), live_nodes(module.graph)
-        written, live = self._facts[module]
-        for node in module.graph.nodes:
-            if node not in live and node.op != "placeholder":
-                continue
-            if node.op == "placeholder":
-                if node not in values:
-                    raise SymmetryError(f"discover_symmetry: placeholder {node.name!r} is unknown.")
-            elif node.op == "get_attr":
-                values[node] = self._attribute(module, node)
-            elif node.op == "call_function":
-                values[node] = self._call(module, node, values, node in written)
-            else:
-                return torch.fx.node.map_arg(node.args, lambda n: values[n])
-        return ()
-
-    def _attribute(self, module: torch.fx.GraphModule, node: torch.fx.Node):
+    def attribute(self, node: torch.fx.Node, value):
         """Return a graph inside the graph, or label a constant."""
-        value = module
-        for part in node.target.split("."):
-            value = getattr(value, part)
         if not isinstance(value, torch.Tensor):
             return value
         reason = Reason("constant of the module", module_path(node), node.target)
+        return self._fixed(value, (node,), reason, is_constant=True)
+
+    def _fixed(self, value: torch.Tensor, key: tuple, reason: Reason, is_constant: bool):
+        """Label a tensor that may not move; a constant is uniform where its values are equal."""
         axes = tuple(
             None
-            if size > 1 and _is_uniform(value, d)
-            else self.labels.axis((node, d), size, reason)
+            if is_constant and size > 1 and _is_uniform(value, d)
+            else self.labels.axis((*key, d), int(size), reason)
             for d, size in enumerate(value.shape)
         )
-        return Labelled(axes, tuple(value.shape))
+        return Labelled(axes, tuple(map(int, value.shape)))
 
-    def _call(self, module, node: torch.fx.Node, values: dict, is_written: bool):
+    def call(self, node: torch.fx.Node, args: tuple, kwargs: dict):
         """Label the result of one operation."""
-        args = torch.fx.node.map_arg(node.args, lambda n: values[n])
-        kwargs = torch.fx.node.map_arg(node.kwargs, lambda n: values[n])
-        name = operation_name(node.target)
-        if name == "python::getitem" and isinstance(args[0], (list, tuple)):
+        if operation_name(node.target) == "python::getitem" and isinstance(args[0], (list, tuple)):
             return args[0][args[1]]
-        if name.startswith("higher_order::"):
-            inner = self._higher_order(node, args)
-            if inner is not None:
-                return inner
         outputs = node.meta.get("val")
-        has_tensor = any(isinstance(value, torch.Tensor) for value in flatten(outputs))
-        inputs = [value for value in flatten((args, kwargs)) if isinstance(value, Labelled)]
         if args and isinstance(args[0], Parted):
             found = [args[0].cut(self.labels, *stretch) for stretch in cut_stretches(node)]
-            for value in found:
-                self._observe(value)
+            self._observe(found)
             return found if isinstance(outputs, (list, tuple)) else found[0]
-        if not has_tensor and not inputs:
+        has_tensor = any(isinstance(value, torch.Tensor) for value in flatten(outputs))
+        if not has_tensor and not labels_in((args, kwargs)):
             return outputs
-        op = Operation(node, self.labels, _bind(node, args, kwargs), outputs)
+        op = Operation(node, self.labels, bind(node, args, kwargs), outputs)
         self.labels.enter(node)
-        result = self._apply_rule(op)
-        result = self._checked(op, result)
-        for value in flatten(result):
-            if isinstance(value, Labelled):
-                self._observe(value)
-        result = self._written(op, result, is_written)
-        if self.on_result is not None:
-            for value in flatten(result):
-                if isinstance(value, Labelled):
-                    self.on_result(value)
+        result = self._checked(op, self._apply_rule(op))
+        self._observe(result)
+        result = self._kept(op, result)
+        self.results.extend(labels_in(result))
         return result
 
     def _apply_rule(self, op: Operation):
@@ -243,8 +194,8 @@ class _Pass:
         rule = find_rule(op.node.target)
         if rule is None or any(0 in tensor.shape for tensor in op.tensors):
             if all(self.labels.is_fixed(axis) for t in op.tensors for axis in t.axes):
-                return everything_fixed(op, "made of what is fixed")
-            return everything_fixed(op, "no rule for this operation")
+                return op.fix_all("made of what is fixed")
+            return op.fix_all("no rule for this operation")
         return rule(op)
 
     def _checked(self, op: Operation, result):
@@ -271,7 +222,7 @@ class _Pass:
                 )
         return found if several else found[0]
 
-    def _written(self, op: Operation, result, is_written: bool):
+    def _kept(self, op: Operation, result):
         """Let results written in place agree with what was there; name their uniform axes."""
         schema = getattr(op.node.target, "_schema", None)
         if schema is not None and isinstance(result, Labelled):
@@ -282,7 +233,10 @@ class _Pass:
                     if target.shape == result.shape:
                         for a, b in zip(target.axes, result.axes, strict=True):
                             self.labels.unify(a, b)
-        if is_written and isinstance(result, Labelled):
+        graph = op.node.graph
+        if graph not in self._written:
+            self._written[graph] = written_bases(graph)
+        if op.node in self._written[graph] and isinstance(result, Labelled):
             axes = tuple(
                 self.labels.axis((op.node, "written", d), size) if axis is None else axis
                 for d, (axis, size) in enumerate(zip(result.axes, result.shape, strict=True))
@@ -290,46 +244,10 @@ class _Pass:
             return Labelled(axes, result.shape)
         return result
 
-    def _higher_order(self, node: torch.fx.Node, args):
-        """Walk the graph inside wrappers that only set a mode; None where there is none."""
-        inner = next((a for a in args if isinstance(a, torch.fx.GraphModule)), None)
-        if inner is None or operation_name(node.target).split("::")[1] not in _WRAPPERS:
-            return None
-        given = args[args.index(inner) + 1 :]
-        places = [n for n in inner.graph.nodes if n.op == "placeholder"]
-        outputs = self._walk(inner, dict(zip(places, given, strict=True)))
-        outputs = outputs[0]
-        single = isinstance(node.meta.get("val"), torch.Tensor)
-        return outputs[0] if single and isinstance(outputs, (list, tuple)) else outputs
-
-    def _observe(self, tensor: Labelled) -> None:
-        """Judge dependence by what one tensor holds."""
-        if self.labels.observing:
-            self.labels.join(tensor.roles(range(tensor.ndim)))
-
-
-_WRAPPERS = {
-    "wrap_with_set_grad_enabled",
-    "wrap_with_autocast",
-    "wrap",
-    "tag_activation_checkpoint",
-}
-
-
-def _bind(node: torch.fx.Node, args: tuple, kwargs: dict) -> dict:
-    """Name the arguments of a node as its schema does, with defaults."""
-    schema = getattr(node.target, "_schema", None)
-    if schema is None:
-        return {**{f"arg{i}": value for i, value in enumerate(args)}, **kwargs}
-    found = {}
-    for index, argument in enumerate(schema.arguments):
-        if index < len(args):
-            found[argument.name] = args[index]
-        elif argument.name in kwargs:
-            found[argument.name] = kwargs[argument.name]
-        else:
-            found[argument.name] = argument.default_value if argument.has_default_value() else None
-    return found
+    def _observe(self, value) -> None:
+        """Judge dependence by what each tensor holds."""
+        for tensor in labels_in(value) if self.labels.observing else ():
+            self.labels.join(tensor.roles())
 
 
 def _is_uniform(tensor: torch.Tensor, dim: int) -> bool:

@@ -11,9 +11,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from sklmc.symmetry._groups._blocks import Block, BlockAxis
+from sklmc.symmetry._groups._blocks import (
+    Block,
+    BlockAxis,
+    Structure,
+    differing_axis,
+    with_axis,
+)
 from sklmc.symmetry._groups._group import PermutationGroup
-from sklmc.symmetry._groups._structure import Structure
 
 
 def fusions(structure: Structure, untested: Collection[str] = ()) -> Iterator[Structure]:
@@ -87,23 +92,14 @@ def _join(blocks: list[Block], name: str) -> list[Block]:
 
 def _joined(first: Block, second: Block, name: str) -> Block | None:
     """Return the union of two blocks along the joined group, or None."""
-    different = None
-    for d, (x, y) in enumerate(zip(first.axes, second.axes, strict=True)):
-        if x.factors != y.factors:
-            return None
-        if np.array_equal(x.positions, y.positions):
-            continue
-        if different is not None or x.factors.count(name) != 1:
-            return None
-        different = d
-    if different is None:
+    d = differing_axis(first, second)
+    if d is None:
         return None
-    x, y = first.axes[different], second.axes[different]
+    x, y = first.axes[d], second.axes[d]
+    if x.factors != y.factors or x.factors.count(name) != 1:
+        return None
     along = x.factors.index(name)
-    others = [size for d, size in enumerate(x.positions.shape) if d != along]
-    if others != [size for d, size in enumerate(y.positions.shape) if d != along]:
+    if np.delete(x.positions.shape, along).tolist() != np.delete(y.positions.shape, along).tolist():
         return None
-    axes = list(first.axes)
     positions = np.concatenate([x.positions, y.positions], axis=along)
-    axes[different] = BlockAxis(positions, x.factors)
-    return Block(first.tensor, tuple(axes))
+    return with_axis(first, d, BlockAxis(positions, x.factors))

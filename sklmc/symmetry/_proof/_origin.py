@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import types
 from collections.abc import Hashable, Iterator, Sequence
 
@@ -23,30 +22,50 @@ _NO_SETTINGS = {"training", "_parameters", "_buffers", "_modules", "_non_persist
 
 
 class Origin:
-    """The modules of the net that a symmetry was found on, and a sample to run other nets on.
+    """What a symmetry was found on, and whether another net has the same forward pass.
 
-    A net of the same modules with the same settings has the same forward pass. Any other is put
-    to the test, once: its units are moved and its function must not change.
+    Known are the modules of the net, with a sample to run other nets on; or, read from a file, the
+    digest of the traced forward pass alone. A net of the same modules with the same settings, or
+    with the same digest, is the same net to the rules. Any other (also one that is traced with
+    samples of another shape, or by another torch) is put to the test, once: its units are moved and
+    its function must not change. Where no sample is known, nothing can be said.
     """
 
-    def __init__(self, module: nn.Module, sample: tuple[torch.Tensor, ...]):
+    def __init__(
+        self,
+        module: nn.Module | None = None,
+        sample: tuple[torch.Tensor, ...] | None = None,
+        graph_hash: str | None = None,
+    ):
         self.sample = sample
-        self._dtype = dtype_of(module.parameters())
-        self._known = {make_of(module)}
+        self.graph_hash = graph_hash
+        self._dtype = None if module is None else dtype_of(module.parameters())
+        self._known = set() if module is None else {make_of(module)}
 
     def __getstate__(self) -> dict:
         return {**vars(self), "_known": set()}  # classes and functions may not travel
 
-    def check(self, seen: ModelView, mover: Mover, groups: Sequence[PermutationGroup]) -> None:
-        """Refuse a model whose function changes when its units move."""
+    def check(
+        self, seen: ModelView, mover: Mover, groups: Sequence[PermutationGroup], X=None
+    ) -> None:
+        """Refuse a model with another forward pass whose function changes when its units move."""
         make = make_of(seen.original)
         if make is not None and make in self._known:
             return
+        sample = _own_sample(seen, X) if self.sample is None else self.sample
+        if sample is None:
+            return
+        if self.graph_hash is None or _graph_hash(seen, sample) != self.graph_hash:
+            self._try(seen, sample, mover, groups)
+        self._known.add(make)
+
+    def _try(self, seen: ModelView, sample: tuple, mover: Mover, groups) -> None:
+        """Move the units of a model, in its own dtype, and refuse it where its function changes."""
         dtype = dtype_of(seen.state.values())
         with settings_of(seen):
             inputs = tuple(
                 part.to(seen.device, dtype if part.dtype == self._dtype else part.dtype)
-                for part in self.sample
+                for part in sample
             )
             try:
                 moved = Trial(seen.module, inputs, seen.state, {}).moved(mover, groups)
@@ -59,53 +78,27 @@ class Origin:
                 f"its function changes when the units of group {moved.worst!r} move (relative "
                 f"error {moved.error:.1e})"
             )
-        self._known.add(make)
 
 
-class GraphOrigin:
-    """The digest of the traced forward pass that a symmetry was found on.
+def _own_sample(seen: ModelView, X) -> tuple | None:
+    """Return a sample that a model takes; None where no shape is known, or a guess was wrong."""
+    try:
+        sample = trace_input(seen.sample(X))
+        run_module(seen, sample)
+    except ValueError:
+        if X is None:  # the width of a first layer does not tell all
+            return None
+        raise
+    return sample
 
-    A net whose forward pass has the same digest is the same net to the rules. Any other (also one
-    that is traced with samples of another shape, or by another torch) is put to the test, as
-    `Origin` does: its units are moved and its function must not change. Where no sample is known,
-    nothing can be said.
-    """
 
-    def __init__(self, graph_hash: str):
-        self.graph_hash = graph_hash
-        self._known: set[Hashable] = set()
-
-    def __getstate__(self) -> dict:
-        return {**vars(self), "_known": set()}  # classes and functions may not travel
-
-    def check(
-        self, seen: ModelView, mover: Mover, groups: Sequence[PermutationGroup], X=None
-    ) -> None:
-        """Refuse a model with another forward pass whose function changes when its units move."""
-        make = make_of(seen.original)
-        if make is not None and make in self._known:
-            return
-        try:
-            sample = trace_input(seen.sample(X))
-            run_module(seen, sample)
-        except ValueError:
-            if X is None:  # no shape is known, or the width of a first layer guessed it wrong
-                return
-            raise
-        if not self._is_same(seen, sample):
-            trial = copy.copy(Origin(seen.original, sample))  # a copy knows no net, not even this
-            trial.check(seen, mover, groups)
-        self._known.add(make)
-
-    def _is_same(self, seen: ModelView, sample: tuple) -> bool:
-        """Say whether a model's forward pass has the digest."""
-        try:
-            graph = export_graph(
-                seen.module, sample, training=False, caller="PermutationSymmetry.check"
-            )
-        except TraceError:
-            return False
-        return graph.hash == self.graph_hash
+def _graph_hash(seen: ModelView, sample: tuple) -> str | None:
+    """Return the digest of a model's forward pass; None where it cannot be traced."""
+    caller = "PermutationSymmetry.check"
+    try:
+        return export_graph(seen.module, sample, training=False, caller=caller).hash
+    except TraceError:
+        return None
 
 
 def make_of(module: nn.Module) -> Hashable | None:

@@ -13,14 +13,13 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from sklmc.exceptions import SymmetryError
-from sklmc.symmetry._groups._blocks import Block
+from sklmc.symmetry._groups._blocks import Block, Structure
 from sklmc.symmetry._groups._group import PermutationGroup
 from sklmc.symmetry._groups._mover import Mover
-from sklmc.symmetry._groups._structure import Structure
 from sklmc.symmetry._proof._draws import N_DRAWS, uniform
 from sklmc.symmetry._proof._fusion import fusions
-from sklmc.symmetry._proof._outputs import TOLERANCE
 from sklmc.symmetry._proof._prover import Prover
+from sklmc.symmetry._proof._runners import TOLERANCE
 from sklmc.symmetry._proof._trial import Moved
 
 VISIBLE = 1e-7  # smallest relative change of an output that counts as seen
@@ -63,7 +62,7 @@ def prove_structure(
 ) -> tuple[Structure, Proof]:
     """Return the part of a structure that passes the test, and what was measured."""
     eval_runner = prover.runners["eval"]
-    if eval_runner.is_random or prover.noise("eval") > TOLERANCE:
+    if eval_runner.is_random or prover.change("eval", prover.state) > TOLERANCE:
         raise SymmetryError(
             f"{caller}: the forward pass is random in eval mode; switch the random step off in "
             "eval mode, for example functional dropout without training=self.training."
@@ -72,12 +71,13 @@ def prove_structure(
     if proof.failed and "train" in prover.runners and prover.runners["train"].is_random:
         del prover.runners["train"]  # what it draws may belong to single units
         proof = prove(prover, structure.blocks, structure.groups)
-    passed = {group.name: group for group in proof.groups}
+    passed = {group.name: group for group in proof.groups}  # some with fewer copies than claimed
     reasons = {
         name: f"failed verification (relative error {error:.1e})"
         for name, error in proof.failed.items()
     }
-    structure = structure.with_groups(passed).without(reasons)
+    groups = tuple(passed.get(group.name, group) for group in structure.groups)
+    structure = replace(structure, groups=groups).without(reasons)
     for _ in structure.groups if fuse else ():
         errors = (
             (fused, _error(prover, fused)) for fused in fusions(structure, proof.unobservable)
@@ -94,7 +94,7 @@ def prove_structure(
     groups = tuple(
         group._marked(proof.unobservable.get(group.name, ())) for group in structure.groups
     )
-    return Structure(groups, structure.blocks, structure.frozen), proof
+    return replace(structure, groups=groups), proof
 
 
 def _error(prover: Prover, structure: Structure) -> float:

@@ -12,8 +12,7 @@ from sklmc._torch import single_thread
 from sklmc.symmetry._groups._group import PermutationGroup
 from sklmc.symmetry._groups._mover import Mover
 from sklmc.symmetry._proof._draws import N_DRAWS, SIMPLE, Element, simple_kinds, uniform
-from sklmc.symmetry._proof._outputs import TOLERANCE, output_change, scales
-from sklmc.symmetry._proof._runners import GraphRunner, widen
+from sklmc.symmetry._proof._runners import TOLERANCE, GraphRunner, output_change, scales, widen
 from sklmc.symmetry._tracing._graph import Graph, flatten
 from sklmc.symmetry._tracing._subject import Subject
 
@@ -31,8 +30,8 @@ class Prover:
         self.inputs = self._lively_inputs(subject.sample)
         self.runners: dict[str, Callable] = {}
         self.reference: dict[str, list[torch.Tensor]] = {}
-        self.state = self._random_state(subject.state)
-        self._jittered = self._jittered_state(subject.state)
+        self.state = self._replaced(subject.state, self._drawn)
+        self._spare = self._replaced(subject.state, self._jittered)
         for graph in graphs:
             self.add("train" if graph.training else "eval", GraphRunner(graph, self.inputs))
 
@@ -40,8 +39,8 @@ class Prover:
         """Add a way to run the net; weights that give no finite output are replaced."""
         self.runners[mode] = runner
         self.reference[mode] = self._run(mode, self.state)
-        if not self._is_finite() and self.state is not self._jittered:
-            self.state = self._jittered
+        if not self._is_finite() and self.state is not self._spare:
+            self.state = self._spare
             self.reference = {known: self._run(known, self.state) for known in self.runners}
 
     # -- material --------------------------------------------------------------------------
@@ -62,51 +61,38 @@ class Prover:
             found.append(value)
         return tuple(found)
 
-    def _random_state(self, state) -> dict[str, torch.Tensor]:
-        """Draw parameters of the usual sizes and running statistics that are not trivial."""
+    def _replaced(self, state, draw: Callable) -> dict[str, torch.Tensor]:
+        """Return a state with every tensor drawn anew, in float64; tied tensors stay one."""
         found: dict[str, torch.Tensor] = {}
         for name, tensor in state.items():
             first = self.aliases.get(name, name)
-            if first in found:
-                found[name] = found[first]
-            elif not (tensor.is_floating_point() or tensor.is_complex()):
-                found[name] = widen(tensor)
-            else:
-                found[name] = self._drawn(name, tensor, name in self.buffers)
+            found[name] = found[first] if first in found else draw(name, widen(tensor))
         return found
 
-    def _drawn(self, name: str, tensor: torch.Tensor, is_buffer: bool) -> torch.Tensor:
-        """Draw one tensor."""
-        shape = tuple(tensor.shape)
+    def _drawn(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
+        """Draw a parameter of the usual size, or a running statistic that is not trivial."""
+        if not (tensor.is_floating_point() or tensor.is_complex()):
+            return tensor
+        shape, last = tuple(tensor.shape), name.rpartition(".")[2]
         noise = self._normal(shape)
         if tensor.is_complex():
             noise = torch.complex(noise, self._normal(shape))
         long = [size for size in shape if size > 1]
-        if is_buffer:
-            if "var" in name.rpartition(".")[2]:
+        if name in self.buffers:
+            if "var" in last:
                 return torch.from_numpy(self.random.uniform(0.5, 1.5, shape))
             return 0.5 * noise
         if len(long) > 1:
             return noise * (1.4 / (noise.numel() / long[0])) ** 0.5
-        if "bias" in name.rpartition(".")[2]:
-            return 0.4 * noise
-        return 1.0 + 0.4 * noise
+        return 0.4 * noise if "bias" in last else 1.0 + 0.4 * noise
 
-    def _jittered_state(self, state) -> dict[str, torch.Tensor]:
-        """Return the net's own weights with noise, where random ones give no finite output."""
-        found: dict[str, torch.Tensor] = {}
-        for name, tensor in state.items():
-            first = self.aliases.get(name, name)
-            wide = widen(tensor)
-            if first in found:
-                found[name] = found[first]
-            elif wide.is_floating_point() and wide.numel():
-                spread = float(wide.std()) if wide.numel() > 1 else 0.0
-                noise = self._normal(wide.shape)
-                found[name] = wide * (1 + 0.2 * noise.abs()) + 0.1 * spread * noise
-            else:
-                found[name] = wide
-        return found
+    def _jittered(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
+        """Add noise to the net's own weights: for nets that random ones give no finite output."""
+        if not (tensor.is_floating_point() and tensor.numel()):
+            return tensor
+        spread = float(tensor.std()) if tensor.numel() > 1 else 0.0
+        noise = self._normal(tensor.shape)
+        return tensor * (1 + 0.2 * noise.abs()) + 0.1 * spread * noise
 
     # -- measuring -------------------------------------------------------------------------
 
@@ -122,22 +108,16 @@ class Prover:
             if value.is_floating_point()
         )
 
-    def noise(self, mode: str) -> float:
-        """Return how much an output changes when nothing does: 0 unless forward is random."""
-        return self.change(mode, self.state)
-
     def gradients(self, mode: str) -> dict[str, torch.Tensor]:
-        """Return the gradient of a random sum of outputs (scaled to one) for every tensor."""
-        if mode not in self._gradients:
-            self._gradients[mode] = self._differentiate(mode)
-        return self._gradients[mode]
+        """Return the gradient of a random sum of outputs (scaled to one) for every tensor.
 
-    def _differentiate(self, mode: str) -> dict[str, torch.Tensor]:
-        for chosen in (self.state.keys(), self.state.keys() - self.buffers):
-            found = self._gradients_of(mode, [n for n in self.state if n in chosen])
-            if found is not None:
-                return found
-        return {}  # something in it has no derivative: everything is tried
+        Of no tensor where something has no derivative.
+        """
+        if mode not in self._gradients:
+            trainable = [name for name in self.state if name not in self.buffers]
+            tries = (self._gradients_of(mode, names) for names in (list(self.state), trainable))
+            self._gradients[mode] = next((found for found in tries if found is not None), {})
+        return self._gradients[mode]
 
     def _gradients_of(self, mode: str, names: list[str]) -> dict[str, torch.Tensor] | None:
         leaves = {

@@ -1,10 +1,12 @@
-"""Running a traced graph in float64 on the CPU, with any tensors in the place of its own."""
+"""Running a net in float64 on the CPU, with any tensors in the place of its own, and how much its
+outputs changed.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
@@ -12,8 +14,10 @@ from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 
 from sklmc._torch import seeded
-from sklmc.symmetry._tracing._graph import Graph, flatten, live_nodes, written_bases
+from sklmc.symmetry._tracing._graph import Graph, Walk, bind, flatten, live_nodes, written_bases
 
+TOLERANCE = 1e-9  # largest relative change of an output that rounding may cause in float64
+_TINY = 1e-4  # of the largest output: below, rounding may be most of an output
 _PROBABILITIES = {"p", "dropout_p", "dropout"}
 _WIDER = {
     torch.float32: torch.float64,
@@ -79,25 +83,20 @@ def _wide_argument(value):
     return value
 
 
-class GraphRunner:
+class GraphRunner(Walk):
     """A graph as a pure function of its state: everything in float64, dropout off.
 
     Casts to narrower types in the graph are widened as well, and so is what it makes without
     naming a type, so that equal functions agree to rounding of float64.
-
-    The walk is ours and not `torch.fx.Interpreter`'s: that one visits dead nodes (assertions on
-    dtypes, which wide types break) unless the graph is copied without them, is as long once its
-    hooks are overridden, and takes a tenth longer on small nets, of which a proof runs hundreds.
     """
 
     def __init__(self, graph: Graph, inputs: tuple):
-        self.graph = graph
+        super().__init__(graph)
         flat = list(flatten(inputs))
         places = [entry.node for entry in graph.entries if entry.kind == "input"]
         self.inputs = dict(zip(places, (widen(value) for value in flat), strict=True))
         self.constants = {name: widen(tensor) for name, tensor in graph.constants.items()}
         self._written = written_bases(graph.module.graph)
-        self._facts: dict = {}
         self.is_random = any(_is_random(node) for node in live_nodes(graph.module.graph))
         self._arguments: dict[torch.fx.Node, tuple] = {}
 
@@ -121,42 +120,21 @@ class GraphRunner:
                 value = state[entry.name]
             written = entry.is_buffer or entry.node in self._written  # batch_norm does not say so
             values[entry.node] = value.clone() if written else value
-        outputs = self._run(self.graph.module, values)
+        outputs = self.walk(self.graph.module, values)
         return [value for value in flatten(outputs) if isinstance(value, torch.Tensor)]
 
-    def _run(self, module: torch.fx.GraphModule, values: dict):
-        """Run the nodes of a graph, or of a graph inside it."""
-        if module not in self._facts:
-            self._facts[module] = _last_users(module.graph), live_nodes(module.graph)
-        last, live = self._facts[module]
-        for node in module.graph.nodes:
-            if node not in live:
-                continue
-            if node.op == "get_attr":
-                value = module
-                for part in node.target.split("."):
-                    value = getattr(value, part)
-                values[node] = widen(value)
-            elif node.op == "call_function":
-                values[node] = self._call(node, values)
-            elif node.op == "output":
-                return torch.fx.node.map_arg(node.args, lambda n: values[n])
-            for done in last.get(node, ()):
-                values.pop(done, None)
-        return ()
+    def attribute(self, node: torch.fx.Node, value):
+        """Return a constant in float64."""
+        return widen(value)
 
-    def _call(self, node: torch.fx.Node, values: dict):
-        """Run one operation."""
+    def arguments(self, node: torch.fx.Node) -> tuple[tuple, dict]:
+        """Return a node's arguments with wide types, no dropout, everything on the CPU."""
         if node not in self._arguments:
             self._arguments[node] = _widened_arguments(node)
-        args, kwargs = torch.fx.node.map_arg(self._arguments[node], lambda n: values[n])
-        if isinstance(node.target, torch._ops.HigherOrderOperator):
-            place = next(i for i, a in enumerate(args) if isinstance(a, torch.fx.GraphModule))
-            inner = args[place]
-            nodes = [n for n in inner.graph.nodes if n.op == "placeholder"]
-            outputs = self._run(inner, dict(zip(nodes, args[place + 1 :], strict=True)))[0]
-            single = isinstance(node.meta.get("val"), torch.Tensor)
-            return outputs[0] if single and isinstance(outputs, (list, tuple)) else outputs
+        return self._arguments[node]
+
+    def call(self, node: torch.fx.Node, args: tuple, kwargs: dict):
+        """Run one operation."""
         if node.target is torch.ops.aten.batch_norm.default and _wants_gradient(args[3:5]):
             return _batch_norm(*args)
         if node.target is torch.ops.aten.view.default and not args[0].is_contiguous():
@@ -188,10 +166,8 @@ def _is_random(node: torch.fx.Node) -> bool:
         return False
     if any(word in str(node.target) for word in ("dropout", "attention", "lstm", "gru", "rnn_")):
         return False
-    names = [argument.name for argument in node.target._schema.arguments]
-    given = {**dict(zip(names, node.args, strict=False)), **node.kwargs}
     # rrelu: randomised slopes in train mode, their mean in eval mode
-    return not ("training" in names and not given.get("training", False))
+    return bool(bind(node, node.args, node.kwargs).get("training", True))
 
 
 def _wants_gradient(tensors) -> bool:
@@ -233,13 +209,35 @@ def _widened_arguments(node: torch.fx.Node) -> tuple[tuple, dict]:
     return args, kwargs
 
 
-def _last_users(graph: torch.fx.Graph) -> dict[torch.fx.Node, list[torch.fx.Node]]:
-    """Return, for every node, the values that nobody needs after it."""
-    last: dict[torch.fx.Node, torch.fx.Node] = {}
-    for node in graph.nodes:
-        for used in node.all_input_nodes:
-            last[used] = node
-    found: dict[torch.fx.Node, list[torch.fx.Node]] = {}
-    for used, node in last.items():
-        found.setdefault(node, []).append(used)
-    return found
+def output_change(before: Sequence[torch.Tensor], after: Sequence[torch.Tensor]) -> float:
+    """Return the largest change of an output relative to its largest value.
+
+    An output that is tiny beside the net's other outputs is measured by those: it may be zero up
+    to rounding.
+    """
+    worst = 0.0
+    for a, b, scale in zip(before, after, scales(before), strict=True):
+        if not (a.is_floating_point() or a.is_complex()):
+            worst = max(worst, 0.0 if torch.equal(a, b) else float("inf"))
+            continue
+        finite = torch.isfinite(a)
+        if not torch.equal(finite, torch.isfinite(b)):
+            return float("inf")
+        if finite.any():
+            worst = max(worst, float((a[finite] - b[finite]).abs().max()) / scale)
+    return worst
+
+
+def scales(outputs: Sequence[torch.Tensor]) -> list[float]:
+    """Return by what each output is measured: its largest finite value, none by far the least."""
+    sizes = [_largest(value) for value in outputs]
+    least = _TINY * max(sizes, default=0.0)
+    return [max(size, least) or 1.0 for size in sizes]
+
+
+def _largest(value: torch.Tensor) -> float:
+    """Return the largest finite absolute value of a floating tensor; 0 where there is none."""
+    if not (value.is_floating_point() or value.is_complex()):
+        return 0.0
+    finite = value.detach()[torch.isfinite(value)]
+    return float(finite.abs().max()) if finite.numel() else 0.0

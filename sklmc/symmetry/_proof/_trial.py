@@ -15,12 +15,11 @@ from torch import nn
 from sklmc._torch import single_thread
 from sklmc.exceptions import SymmetryError
 from sklmc.models import module_with_state, named_tensors, view
+from sklmc.symmetry._groups._blocks import Structure
 from sklmc.symmetry._groups._group import PermutationGroup
 from sklmc.symmetry._groups._mover import Mover
-from sklmc.symmetry._groups._structure import Structure
 from sklmc.symmetry._proof._draws import N_DRAWS, Element, uniform
-from sklmc.symmetry._proof._outputs import output_change
-from sklmc.symmetry._proof._runners import GraphRunner, Widening, widen
+from sklmc.symmetry._proof._runners import GraphRunner, Widening, output_change, widen
 from sklmc.symmetry._tracing._graph import flatten
 from sklmc.symmetry._tracing._subject import Subject, dtype_of, settings_of
 

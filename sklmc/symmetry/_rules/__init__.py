@@ -3,49 +3,21 @@
 from __future__ import annotations
 
 from sklmc.symmetry._rules import (
-    _attention,
     _contraction,
     _convolution,
     _indexing,
-    _losses,
     _norms,
     _pointwise,
     _position,
     _recurrent,
     _reductions,
     _shapes,
-    _spectral,
 )
-from sklmc.symmetry._rules._registry import (
-    RULES,
-    Labelled,
-    Operation,
-    find_rule,
-    operation_name,
-    register_rule,
-)
+from sklmc.symmetry._rules._registry import RULES, Labelled, register_rule
 
 FAMILIES = (
-    _attention,
-    _contraction,
-    _convolution,
-    _indexing,
-    _losses,
-    _norms,
-    _pointwise,
-    _position,
-    _recurrent,
-    _reductions,
-    _shapes,
-    _spectral,
+    *(_contraction, _convolution, _indexing, _norms, _pointwise),
+    *(_position, _recurrent, _reductions, _shapes),
 )
 
-__all__ = [
-    "FAMILIES",
-    "RULES",
-    "Labelled",
-    "Operation",
-    "find_rule",
-    "operation_name",
-    "register_rule",
-]
+__all__ = ["RULES", "Labelled", "register_rule"]

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-
-from sklmc.symmetry._algebra._leaves import Axis
-from sklmc.symmetry._rules._registry import Labelled, Operation, pair, register_rule
+from sklmc.symmetry._rules._registry import Labelled, Operation, pair, register_aten
 
 _SPACE = "position in space"
 
 
-@register_rule("aten::conv1d", "aten::conv2d", "aten::conv3d", "aten::convolution")
+@register_aten("conv1d conv2d conv3d convolution")
 def convolution(op: Operation):
     """Channels are contracted, per group where there are groups; positions are fixed."""
     if op.get("transposed"):
@@ -18,7 +15,7 @@ def convolution(op: Operation):
     return _convolve(op, transposed=False)
 
 
-@register_rule("aten::conv_transpose1d", "aten::conv_transpose2d", "aten::conv_transpose3d")
+@register_aten("conv_transpose1d conv_transpose2d conv_transpose3d")
 def transposed_convolution(op: Operation):
     """As a convolution, with the weight's first two axes exchanged."""
     return _convolve(op, transposed=True)
@@ -37,143 +34,83 @@ def _convolve(op: Operation, transposed: bool) -> Labelled:
     moves there.
     """
     x, weight, bias, groups = op["input"], op["weight"], op["bias"], op["groups"]
-    labels, shape = op.labels, op.shape()
-    n_space = weight.ndim - 2
-    for axis in (*x.axes[x.ndim - n_space :], *weight.axes[2:]):
+    shape, n_space = op.shape(), weight.ndim - 2
+    lead = x.ndim - n_space - 1  # dimensions before the channels
+    n_in, n_out = x.shape[lead] // groups, shape[lead] // groups  # within a group
+    for axis in (*x.axes[lead + 1 :], *weight.axes[2:]):
         op.fix(axis, _SPACE)
-    space = [op.fresh(size, _SPACE) for size in shape[len(shape) - n_space :]]
-    kernel: dict[Hashable, Axis | None] = {
-        ("kernel", d): weight.axes[2 + d] for d in range(n_space) if weight.shape[2 + d] > 1
-    }
-    batch: dict[Hashable, Axis | None] = {
-        d: x.axes[d] for d in range(x.ndim - n_space - 1) if x.shape[d] > 1
-    }
-    channels = x.axes[x.ndim - n_space - 1]
-    n_in = x.shape[x.ndim - n_space - 1]
-    n_out = shape[len(shape) - n_space - 1]
-    first, second = weight.axes[:2]
-    if groups == 1:  # x (n, i, p), w (o, i, k) or transposed (i, o, k)
-        read, write = (first, second) if transposed else (second, first)
-        into: dict[Hashable, Axis | None] = {"in": channels}
-        out: dict[Hashable, Axis | None] = {"out": write}
-        taps: dict[Hashable, Axis | None] = {"in": read, "out": write, **kernel}
+
+    def within(axis, size, role):
+        return pair(op.labels, axis, groups, size, "group", role)
+
+    channels, (first, second) = x.axes[lead], weight.axes[:2]
+    if channels is None and groups > 1:
+        channels = op.fresh(x.shape[lead])
+    batch = {d: x.axes[d] for d in range(lead) if x.shape[d] > 1}
+    into = within(channels, n_in, "in")
+    if transposed:
+        taps = {**within(first, n_in, "in"), **({"out": second} if n_out > 1 else {})}
     else:
-        per_group = n_in // groups  # x (n, (g, i), p), w ((g, o), i, k) or ((g, i), o, k)
-        if channels is None:
-            channels = op.fresh(n_in)
-        into = pair(labels, channels, groups, per_group, "group", "in")
-        if transposed:
-            taps = pair(labels, first, groups, per_group, "group", "in")
-            taps.update({"out": second} if n_out > groups else {})
-        else:
-            taps = pair(labels, first, groups, n_out // groups, "group", "out")
-            taps.update({"in": second} if per_group > 1 else {})
-        out = {role: taps.get(role, into.get(role)) for role in ("group", "out")}
-        taps.update(kernel)
-    operands = [{**batch, **into}, taps]
-    if bias is not None:
-        bias_axis = bias.axes[0]
-        operands.append(
-            {"out": bias_axis}
-            if groups == 1
-            else pair(labels, bias_axis, groups, n_out // groups, "group", "out")
-        )
-    operands.append({**batch, **out})  # the result, which does not know i
-    axes = op.join(*operands)
-    made = [
-        (axes.get(role), size)
-        for role, size in (("group", groups), ("out", n_out // groups))
-        if size > 1
-    ]
-    channel = None  # uniform where all filters are equal and no group tells them apart
-    if any(axis is not None for axis, _ in made):
-        channel = labels.merge([op.fresh(n) if axis is None else axis for axis, n in made])
-    lead = [batch.get(d, ((),)) for d in range(x.ndim - n_space - 1)]
-    return Labelled((*lead, channel if n_out > 1 else ((),), *space), shape)
+        taps = {**within(first, n_out, "out"), **({"in": second} if n_in > 1 else {})}
+    out = {role: taps.get(role, into.get(role)) for role in ("group", "out")}
+    taps |= {("kernel", d): weight.axes[d] for d in range(2, weight.ndim) if weight.shape[d] > 1}
+    biases = [] if bias is None else [within(bias.axes[0], n_out, "out")]
+    # the result is an operand as well, one that does not know i
+    axes = op.join({**batch, **into}, taps, *biases, {**batch, **out})
+    channel = op.merge((axes.get("group"), groups), (axes.get("out"), n_out))
+    space = [op.fresh(size, _SPACE) for size in shape[lead + 1 :]]
+    return Labelled((*x.axes[:lead], channel, *space), shape)
 
 
-@register_rule(
-    "aten::max_pool1d",
-    "aten::max_pool2d",
-    "aten::max_pool3d",
-    "aten::avg_pool1d",
-    "aten::avg_pool2d",
-    "aten::avg_pool3d",
-    "aten::adaptive_avg_pool1d",
-    "aten::adaptive_avg_pool2d",
-    "aten::adaptive_avg_pool3d",
-    "aten::adaptive_max_pool1d",
-    "aten::adaptive_max_pool2d",
-    "aten::adaptive_max_pool3d",
-    "aten::max_pool1d_with_indices",
-    "aten::max_pool2d_with_indices",
-    "aten::max_pool3d_with_indices",
-    "aten::upsample_nearest1d",
-    "aten::upsample_nearest2d",
-    "aten::upsample_nearest3d",
-    "aten::_upsample_nearest_exact1d",
-    "aten::_upsample_nearest_exact2d",
-    "aten::upsample_linear1d",
-    "aten::upsample_bilinear2d",
-    "aten::upsample_bicubic2d",
-    "aten::upsample_trilinear3d",
-    "aten::_upsample_bilinear2d_aa",
-    "aten::_upsample_bicubic2d_aa",
-    "aten::lp_pool2d",
-    "aten::reflection_pad1d",
-    "aten::reflection_pad2d",
-    "aten::reflection_pad3d",
-    "aten::replication_pad1d",
-    "aten::replication_pad2d",
-    "aten::replication_pad3d",
+@register_aten(
+    "max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d "
+    "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d "
+    "adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d "
+    "max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices lp_pool2d "
+    "upsample_nearest1d upsample_nearest2d upsample_nearest3d "
+    "_upsample_nearest_exact1d _upsample_nearest_exact2d "
+    "upsample_linear1d upsample_bilinear2d upsample_bicubic2d upsample_trilinear3d "
+    "_upsample_bilinear2d_aa _upsample_bicubic2d_aa "
+    "reflection_pad1d reflection_pad2d reflection_pad3d "
+    "replication_pad1d replication_pad2d replication_pad3d"
 )
 def spatial(op: Operation):
     """Channels are carried; positions are fixed and new ones come."""
     x = op.tensors[0]
     n_space = next((int(c) for c in op.name if c in "123"), 2)
-    op.order(x, range(x.ndim - n_space, x.ndim), _SPACE)
-
-    def label(index):
-        shape = op.shape(index)
-        space = [op.fresh(size, _SPACE) for size in shape[x.ndim - n_space :]]
-        return Labelled((*x.axes[: x.ndim - n_space], *space), shape)
-
-    if isinstance(op.outputs, (list, tuple)):
-        return [label(index) for index in range(len(op.outputs))]
-    return label(None)
+    return op.renew(x, range(x.ndim - n_space, x.ndim), _SPACE)
 
 
-@register_rule("aten::grid_sampler", "aten::grid_sampler_2d", "aten::grid_sampler_3d")
+@register_aten("grid_sampler grid_sampler_2d grid_sampler_3d")
 def grid_sampler(op: Operation):
     """Channels are carried; positions are looked up."""
     x, grid = op["input"], op["grid"]
-    op.order(x, range(2, x.ndim), _SPACE)
     op.order(grid, range(grid.ndim), _SPACE)
     op.join(x.roles(range(x.ndim)), {0: grid.axes[0]} if grid.shape[0] > 1 else {})
-    shape = op.shape()
-    return Labelled((*x.axes[:2], *(op.fresh(size, _SPACE) for size in shape[2:])), shape)
+    return op.renew(x, range(2, x.ndim), _SPACE)
 
 
-@register_rule("aten::im2col")
-def im2col(op: Operation):
-    """Patches: channels (c, places in the patch), and where the patches lie."""
+@register_aten("im2col pixel_unshuffle")
+def places_to_channels(op: Operation):
+    """Places in a patch become channels: (c, place); then come the places of the patches."""
     x, shape = op["self"], op.shape()
     op.order(x, [-2, -1], _SPACE)
-    channels = op.fresh(x.shape[-3]) if x.axes[-3] is None else x.axes[-3]
-    places = shape[-2] // x.shape[-3]
-    channels = op.labels.merge([channels, op.fresh(places, _SPACE)])
-    return Labelled((*x.axes[:-3], channels, op.fresh(shape[-1], _SPACE)), shape)
+    n_places = shape[x.ndim - 3] // x.shape[-3]
+    channels = op.merge((x.axes[-3], x.shape[-3]), (op.fresh(n_places, _SPACE), n_places))
+    space = [op.fresh(size, _SPACE) for size in shape[x.ndim - 2 :]]
+    return Labelled((*x.axes[:-3], channels, *space), shape)
 
 
-@register_rule("aten::col2im")
-def col2im(op: Operation):
-    """Patches put back and summed."""
+@register_aten("col2im pixel_shuffle")
+def channels_to_places(op: Operation):
+    """Channels (c, place) are put back, and summed, where their patches lie."""
     x, shape = op["self"], op.shape()
-    op.order(x, [-1], _SPACE)
-    channels = x.axes[-2]
+    lead = len(shape) - 3
+    op.order(x, range(lead + 1, x.ndim), _SPACE)
+    channels = x.axes[lead]
     if channels is not None:
-        channels, places = op.labels.split(channels, [shape[-3], x.shape[-2] // shape[-3]])
+        n_places = x.shape[lead] // shape[lead]
+        channels, places = op.labels.split(channels, [shape[lead], n_places])
         op.fix(places, _SPACE)
         op.join({"channel": channels, "place": places}, {"channel": channels})
-    space = [op.fresh(size, _SPACE) for size in shape[-2:]]
-    return Labelled((*x.axes[:-2], channels, *space), shape)
+    return Labelled((*x.axes[:lead], channels, *(op.fresh(n, _SPACE) for n in shape[-2:])), shape)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 
 from sklmc.symmetry._algebra._leaves import UNIT
-from sklmc.symmetry._rules._position import everything_fixed
-from sklmc.symmetry._rules._registry import Labelled, Operation, register_rule
+from sklmc.symmetry._rules._registry import Labelled, Operation, register_aten
 
 _LOOKED_UP = "rows are looked up"
+_WRITTEN = "places are written by index"
 
 
-@register_rule("aten::embedding")
+@register_aten("embedding")
 def embedding(op: Operation):
     """Rows of a table by index."""
     weight, indices = op["weight"], op["indices"]
@@ -19,7 +19,7 @@ def embedding(op: Operation):
     return Labelled((*indices.axes, weight.axes[1]), op.shape())
 
 
-@register_rule("aten::embedding_bag", "aten::_embedding_bag")
+@register_aten("embedding_bag _embedding_bag")
 def embedding_bag(op: Operation):
     """Rows of a table by index, summed per bag; bags and indices are fixed."""
     weight = op["weight"]
@@ -30,103 +30,86 @@ def embedding_bag(op: Operation):
     return [result, *(op.fixed(_LOOKED_UP, index) for index in range(1, len(op.outputs)))]
 
 
-@register_rule("aten::index_select")
+@register_aten("index_select")
 def index_select(op: Operation):
     """Places of one dimension by index."""
     x, index = op["self"], op["index"]
     dim = op.dim("dim", x.ndim)
     op.order(x, [dim], _LOOKED_UP)
-    axes = list(x.axes)
-    axes[dim] = index.axes[0] if index.ndim else UNIT
-    return Labelled(tuple(axes), op.shape())
+    return op.like(x, {dim: index.axes[0] if index.ndim else UNIT})
 
 
-@register_rule("aten::index", "aten::_unsafe_index")
+@register_aten("index_fill")
+def index_fill(op: Operation):
+    """Looked-up places of one dimension get one value."""
+    x = op["self"]
+    dim = op.dim("dim", x.ndim)
+    op.order(x, [dim], _LOOKED_UP)
+    return op.like(x, {dim: op.held(x.axes[dim], x.shape[dim], _LOOKED_UP)})
+
+
+@register_aten("index _unsafe_index")
 def index(op: Operation):
     """Indices broadcast against each other and stand where the indexed dimensions stood."""
-    x, indices = op["self"], op["indices"]
+    x, looked_up = op["self"], _indexed(op)
     if _has_mask(op):
-        return everything_fixed(op, "places are chosen by a mask")
-    looked_up = [d for d, entry in enumerate(indices) if entry is not None]
+        return op.fix_all("places are chosen by a mask")
     op.order(x, looked_up, _LOOKED_UP)
-    given = [indices[d] for d in looked_up]
-    ndim = max(entry.ndim for entry in given)
-    names = [("index", d) for d in range(ndim)]
-    axes = op.join(*(entry.roles(names[ndim - entry.ndim :]) for entry in given))
-    rest = [d for d in range(x.ndim) if d not in looked_up]
+    names, axes = op.broadcast([op["indices"][d] for d in looked_up])
+    order = [d for d in range(x.ndim) if d not in looked_up]
     adjacent = looked_up == list(range(looked_up[0], looked_up[-1] + 1))
     front = looked_up[0] if adjacent else 0
-    order: list = list(rest)
     order[front:front] = names
-    axes = {**axes, **{d: x.axes[d] for d in rest}}
-    return op.result(order, axes)
+    return op.result(order, {**axes, **dict(enumerate(x.axes))})
 
 
-@register_rule("aten::index_put")
+@register_aten("index_put")
 def index_put(op: Operation):
     """Values written at looked-up places; other dimensions agree with the values'."""
-    x, indices, values = op["self"], op["indices"], op["values"]
-    looked_up = [d for d, entry in enumerate(indices) if entry is not None]
-    leading = looked_up == list(range(len(looked_up)))
-    if _has_mask(op) or not leading:
-        return everything_fixed(op, "places are written by index")
-    for d in looked_up:
-        op.fix(x.axes[d], _LOOKED_UP)
-    for entry in (indices[d] for d in looked_up):
-        for axis in entry.axes:
-            op.fix(axis, _LOOKED_UP)
-    rest = list(range(len(looked_up), x.ndim))
-    last = values.ndim - len(rest)
-    for axis in values.axes[: max(last, 0)]:
+    x, values, looked_up = op["self"], op["values"], _indexed(op)
+    lead = len(looked_up)
+    if _has_mask(op) or looked_up != list(range(lead)):
+        return op.fix_all(_WRITTEN)
+    rest = x.ndim - lead
+    indices = (axis for d in looked_up for axis in op["indices"][d].axes)
+    for axis in (*x.axes[:lead], *indices, *values.axes[: max(values.ndim - rest, 0)]):
         op.fix(axis, _LOOKED_UP)
-    tail = Labelled(values.axes[max(last, 0) :], values.shape[max(last, 0) :])
-    roles = {d: x.axes[d] for d in rest if x.shape[d] > 1}
-    axes = op.join(roles, tail.roles(rest[max(-last, 0) :]))
+    tails = (tensor.roles() for tensor in (x, values))
+    axes = op.join(*({d: axis for d, axis in tail.items() if d >= -rest} for tail in tails))
     for d in looked_up:
-        axes[d] = op.held(x.axes[d], x.shape[d], _LOOKED_UP)
-    return op.result(range(x.ndim), axes)
+        axes[d - x.ndim] = op.held(x.axes[d], x.shape[d], _LOOKED_UP)
+    return op.result(range(-x.ndim, 0), axes)
 
 
-@register_rule("aten::index_add", "aten::index_copy")
-def index_add(op: Operation):
-    """Slices added at looked-up places of one dimension."""
-    x, source = op["self"], op["source"]
-    dim = op.dim("dim", x.ndim)
-    for tensor in (x, source, op["index"]):
-        axis = tensor.axes[dim] if tensor.ndim == x.ndim else tensor.axes[0]
-        op.fix(axis, _LOOKED_UP)
-    roles, others = x.roles(range(x.ndim)), source.roles(range(x.ndim))
-    roles.pop(dim, None)
-    others.pop(dim, None)
-    axes = op.join(roles, others)
-    return op.result(range(x.ndim), {**axes, dim: op.fresh(x.shape[dim], _LOOKED_UP)})
-
-
-@register_rule("aten::gather", "aten::take_along_dim")
+@register_aten("gather take_along_dim")
 def gather(op: Operation):
     """One place per index along a dimension."""
     x, places = op["self"], op.get("index", op.get("indices"))
     if op.get("dim") is None:
-        return everything_fixed(op, _LOOKED_UP)
+        return op.fix_all(_LOOKED_UP)
     dim = op.dim("dim", x.ndim)
     axes = _along(op, dim, x, places)
     return op.result(range(x.ndim), {**axes, dim: places.axes[dim] if places.ndim else UNIT})
 
 
-@register_rule("aten::scatter", "aten::scatter_add", "aten::scatter_reduce")
+@register_aten("scatter scatter_add scatter_reduce index_add index_copy")
 def scatter(op: Operation):
-    """One place per index along a dimension is written."""
-    x, places, source = op["self"], op["index"], op.get("src")
+    """Places along a dimension are written: one per index, or whole slices."""
+    x = op["self"]
     dim = op.dim("dim", x.ndim)
-    tensors = [x, places] + ([source] if isinstance(source, Labelled) else [])
-    for tensor in tensors:
-        if tensor.ndim:
-            op.fix(tensor.axes[dim], _LOOKED_UP)
+    tensors = []
+    for tensor in op.tensors:
+        alike = tensor.ndim == x.ndim  # of slices the index is a vector
+        if alike:
+            tensors.append(tensor)
+        for axis in tensor.axes[dim : dim + 1] if alike else tensor.axes:
+            op.fix(axis, _LOOKED_UP)
     agreed = _along(op, dim, *tensors)
-    kind = "places are written by index"
     sizes = {d: {tensor.shape[d] for tensor in tensors} for d in range(x.ndim)}
     axes = {
-        d: op.held(x.axes[d], x.shape[d], kind) if d == dim or len(sizes[d]) > 1 else agreed.get(d)
+        d: op.held(x.axes[d], x.shape[d], _WRITTEN)
+        if d == dim or len(sizes[d]) > 1
+        else agreed.get(d)
         for d in range(x.ndim)
     }
     return op.result(range(x.ndim), axes)
@@ -136,16 +119,13 @@ def _along(op: Operation, dim: int, x: Labelled, *others: Labelled) -> dict:
     """Fix one dimension of x; the other dimensions agree, or are fixed where sizes differ."""
     if x.ndim:
         op.fix(x.axes[dim], _LOOKED_UP)
-    operands = []
-    for tensor in (x, *others):
-        roles = tensor.roles(range(tensor.ndim))
-        roles.pop(dim, None)
-        operands.append(roles)
+    operands = [tensor.roles(range(tensor.ndim)) for tensor in (x, *others)]
     for d in range(x.ndim):
-        sizes = {tensor.shape[d] for tensor in (x, *others)}
-        if d != dim and len(sizes) > 1:
-            for roles in operands:
-                op.fix(roles.pop(d, None), "only some places are used")
+        differs = len({tensor.shape[d] for tensor in (x, *others)}) > 1
+        for roles in operands if d == dim or differs else ():
+            axis = roles.pop(d, None)
+            if d != dim:
+                op.fix(axis, "only some places are used")
     axes = op.join(*operands)
     for d, size in enumerate(others[0].shape):
         if d != dim and d not in axes and size > 1:
@@ -153,51 +133,36 @@ def _along(op: Operation, dim: int, x: Labelled, *others: Labelled) -> dict:
     return axes
 
 
-@register_rule("aten::bucketize")
-def bucketize(op: Operation):
-    """Every value on its own; boundaries are in order."""
-    op.order(op["boundaries"], [0], "boundaries are in order")
-    x = op["self"]
-    return Labelled(x.axes if isinstance(x, Labelled) else (), op.shape())
-
-
-@register_rule("aten::searchsorted")
+@register_aten("bucketize searchsorted")
 def searchsorted(op: Operation):
-    """As `bucketize`, with one row of boundaries for all or one for each leading index."""
-    boundaries, x = op["sorted_sequence"], op["self"]
+    """Every value on its own; boundaries are in order, for all alike or for each leading index."""
+    boundaries, x = op.get("boundaries", op.get("sorted_sequence")), op["self"]
     if op.get("sorter") is not None:
-        return everything_fixed(op, "boundaries are in order")
+        return op.fix_all("boundaries are in order")
     op.order(boundaries, [-1], "boundaries are in order")
     if not isinstance(x, Labelled):
         return op.result([], {})
-    names = list(range(x.ndim))
-    lead = boundaries.roles([*names[:-1], "place"]) if boundaries.ndim > 1 else {}
-    lead.pop("place", None)
-    return op.result(names, op.join(x.roles(names), lead))
+    lead = boundaries.roles() if boundaries.ndim > 1 else {}
+    lead.pop(-1, None)
+    return op.result(range(-x.ndim, 0), op.join(x.roles(), lead))
 
 
-@register_rule("aten::isin")
+@register_aten("isin")
 def isin(op: Operation):
     """Every element on its own; the others are a set, which has no order."""
     elements = op.get("elements")
     return Labelled(elements.axes if elements is not None else (), op.shape())
 
 
-@register_rule("aten::index_fill")
-def index_fill(op: Operation):
-    """Looked-up places of one dimension get one value."""
-    x = op["self"]
-    dim = op.dim("dim", x.ndim)
-    op.order(x, [dim], _LOOKED_UP)
-    axes = dict(enumerate(x.axes))
-    axes[dim] = op.held(x.axes[dim], x.shape[dim], _LOOKED_UP)
-    return op.result(range(x.ndim), axes)
-
-
-@register_rule("aten::one_hot")
+@register_aten("one_hot")
 def one_hot(op: Operation):
     """Classes are places."""
     return Labelled((*op["self"].axes, op.fresh(op.shape()[-1], "classes are places")), op.shape())
+
+
+def _indexed(op: Operation) -> list[int]:
+    """Return the dimensions for which an index is given."""
+    return [d for d, entry in enumerate(op["indices"]) if entry is not None]
 
 
 def _has_mask(op: Operation) -> bool:

@@ -3,57 +3,52 @@
 from __future__ import annotations
 
 from sklmc.symmetry._algebra._leaves import UNIT, Axis
-from sklmc.symmetry._rules._registry import Labelled, Operation, register_rule
+from sklmc.symmetry._rules._registry import Labelled, Operation, register_aten
 
-_GATES = {"aten::lstm": 4, "aten::gru": 3, "aten::rnn_tanh": 1, "aten::rnn_relu": 1}
-_CELLS = {"aten::lstm_cell": 4, "aten::gru_cell": 3, "aten::rnn_tanh_cell": 1}
+_GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 
 
-@register_rule(*_GATES)
+@register_aten("lstm gru rnn_tanh rnn_relu")
 def recurrent(op: Operation):
     """Layers of W_ih, W_hh (and biases, and a projection), one or two directions."""
-    n_gates = _GATES[op.name]
-    x, params = op["input"], op["params"]
-    biases, n_layers, two_ways = op["has_biases"], op["num_layers"], op["bidirectional"]
-    directions = 2 if two_ways else 1
-    hidden_states = op["hx"] if isinstance(op["hx"], list) else [op["hx"]]
+    x, params, n_layers = op["input"], op["params"], op["num_layers"]
+    directions = 2 if op["bidirectional"] else 1
     per_cell = len(params) // (n_layers * directions)
-    projected = n_gates == 4 and per_cell == (5 if biases else 3)
-    time = 1 if op.get("batch_first") else 0
-    if x.ndim == 2:
-        time = 0
+    projected = per_cell == (5 if op["has_biases"] else 3)
+    time = 1 if op.get("batch_first") and x.ndim > 2 else 0
     steps = op.held(x.axes[time], x.shape[time], "time has an order")
     op.mix(x, [time, x.ndim - 1])
     feature = x.axes[-1]
     states: list[tuple[Axis, Axis]] = []
     for layer in range(n_layers):
-        outputs = []
         for direction in range(directions):
             start = (layer * directions + direction) * per_cell
             cell = params[start : start + per_cell]
-            hidden, cell_state = _cell(op, n_gates, feature, cell, projected)
-            outputs.append(hidden)
-            states.append((hidden, cell_state))
-        feature = tuple(segment for axis in outputs for segment in axis)
-    kinds = [0, 1] if n_gates == 4 else [0]
-    finals = [_states(op, states, kind) for kind in kinds]
+            states.append(_cell(op, feature, cell, projected))
+        feature = tuple(segment for hidden, _ in states[-directions:] for segment in hidden)
+    # an lstm has a hidden state and a cell state, others a hidden state only
+    finals = [_states(op, list(parts)) for parts in list(zip(*states))[: len(op.outputs) - 1]]
     batch = [axis for d, axis in enumerate(x.axes[:-1]) if d != time]
     samples = {d: axis for d, axis in enumerate(batch) if axis != UNIT}
-    for final, given in zip(finals, hidden_states, strict=False):
+    for final, given in zip(finals, _given_states(op), strict=False):
         names = ["layer", *range(given.ndim - 2), "unit"]
-        units = {"layer": final[0], "unit": final[1]}
-        op.join(given.roles(names), samples, {r: a for r, a in units.items() if a != UNIT})
+        own = {role: axis for role, axis in zip(("layer", "unit"), final) if axis != UNIT}
+        op.join(given.roles(names), samples, own)
     lead = [steps if d == time else axis for d, axis in enumerate(x.axes[:-1])]
-    result = Labelled((*lead, feature), op.shape(0))
-    rest = []
-    for place, (index, unit) in enumerate(finals):
-        shape = op.shape(1 + place)
-        rest.append(Labelled((index if shape[0] > 1 else UNIT, *batch, unit), shape))
-    return [result, *rest]
+    found = [Labelled((*lead, feature), op.shape(0))]
+    for first, last in finals:
+        found.append(Labelled((first, *batch, last), op.shape(len(found))))
+    return found
 
 
-def _cell(op: Operation, n_gates: int, feature, params: list, projected: bool):
+def _given_states(op: Operation) -> list[Labelled]:
+    """Return the states that a recurrent layer begins with: hidden, and of an lstm the cell's."""
+    return op["hx"] if isinstance(op["hx"], list) else [op["hx"]]
+
+
+def _cell(op: Operation, feature, params: list, projected: bool) -> tuple[Axis, Axis]:
     """Label one layer in one direction; return the axes of its output and of its cell state."""
+    n_gates = _GATES[op.name.removeprefix("aten::").partition("_")[0]]
     w_ih, w_hh, *others = params
     projection = others.pop() if projected else None
     size = w_ih.shape[0] // n_gates
@@ -69,9 +64,8 @@ def _cell(op: Operation, n_gates: int, feature, params: list, projected: bool):
     return hidden, unit
 
 
-def _states(op: Operation, states: list, kind: int) -> tuple[Axis, Axis]:
+def _states(op: Operation, parts: list[Axis]) -> tuple[Axis, Axis]:
     """Label final states (layer, ..., unit): each layer's units are their own."""
-    parts = [state[kind] for state in states]
     if len(parts) == 1:
         return UNIT, parts[0]
     whole = tuple(segment for part in parts for segment in part)
@@ -80,17 +74,13 @@ def _states(op: Operation, states: list, kind: int) -> tuple[Axis, Axis]:
     return layer, unit
 
 
-@register_rule("aten::lstm_cell", "aten::gru_cell", "aten::rnn_tanh_cell", "aten::rnn_relu_cell")
+@register_aten("lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell")
 def cell(op: Operation):
     """One step of a recurrent layer."""
-    n_gates = _CELLS.get(op.name, 1)
     x = op["input"]
-    given = op["hx"] if isinstance(op["hx"], list) else [op["hx"]]
     vectors = [op[name] for name in ("b_ih", "b_hh") if op.get(name) is not None]
-    params = [op["w_ih"], op["w_hh"], *vectors]
-    hidden, _ = _cell(op, n_gates, x.axes[-1], params, False)
+    hidden, _ = _cell(op, x.axes[-1], [op["w_ih"], op["w_hh"], *vectors], projected=False)
     roles = ["batch", "unit"][2 - x.ndim :]
-    axes = op.join({"unit": hidden}, *(state.roles(roles) for state in given), {"batch": x.axes[0]})
-    if isinstance(op.outputs, (list, tuple)):
-        return [op.result(roles, axes, index) for index in range(len(op.outputs))]
-    return op.result(roles, axes)
+    states = (state.roles(roles) for state in _given_states(op))
+    axes = op.join({"unit": hidden}, *states, {"batch": x.axes[0]})
+    return op.each(lambda index: op.result(roles, axes, index))

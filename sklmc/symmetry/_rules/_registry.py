@@ -10,7 +10,7 @@ import torch
 
 from sklmc.symmetry._algebra._labels import Labels
 from sklmc.symmetry._algebra._leaves import UNIT, Axis, Reason
-from sklmc.symmetry._tracing._graph import module_path, source_line
+from sklmc.symmetry._tracing._graph import flatten, module_path, source_line
 
 Rule = Callable[["Operation"], Any]
 
@@ -28,8 +28,12 @@ class Labelled:
     def ndim(self) -> int:
         return len(self.shape)
 
-    def roles(self, names: Sequence[Hashable]) -> dict[Hashable, Axis | None]:
-        """Name the dimensions; dimensions of size one are left out (they broadcast)."""
+    def roles(self, names: Sequence[Hashable] | None = None) -> dict[Hashable, Axis | None]:
+        """Name the dimensions; dimensions of size one are left out (they broadcast).
+
+        Without names they are counted from the last, -1: so operands are aligned that broadcast.
+        """
+        names = range(-self.ndim, 0) if names is None else names
         return {
             name: axis
             for name, axis, size in zip(names, self.axes, self.shape, strict=True)
@@ -66,7 +70,7 @@ class Operation:
     @property
     def tensors(self) -> list[Labelled]:
         """All tensor arguments, in order."""
-        return [value for value in _flat(self.arguments.values()) if isinstance(value, Labelled)]
+        return labels_in(self.arguments)
 
     def shape(self, index: int | None = None) -> tuple[int, ...]:
         """Shape of the result (of the result at `index` where there are several)."""
@@ -77,6 +81,12 @@ class Operation:
         """Return an argument that names a dimension, counted from the front."""
         return self.arguments[name] % max(ndim, 1)
 
+    def dims(self, x: Labelled, default: Iterable[int] | None = None) -> set[int]:
+        """Return the dimensions of x that `dim` or `dims` names, by default all, from the front."""
+        named = self.get("dim", self.get("dims"))
+        named = [named] if isinstance(named, int) else named
+        return {d % x.ndim for d in named or default or range(x.ndim)} if x.ndim else set()
+
     def reason(self, kind: str) -> Reason:
         """Return why this operation fixes an axis."""
         return Reason(kind, module_path(self.node), self.name, source_line(self.node))
@@ -86,6 +96,18 @@ class Operation:
     def join(self, *operands: Mapping[Any, Axis | None]) -> dict[Any, Axis | None]:
         """Unify operands role by role (see `Labels.join`)."""
         return self.labels.join(*operands)
+
+    def broadcast(self, tensors: Sequence[Labelled]) -> tuple[range, dict[Any, Axis | None]]:
+        """Unify tensors that broadcast; return the roles of the result and their axes."""
+        axes = self.join(*(tensor.roles() for tensor in tensors))
+        return range(-max((tensor.ndim for tensor in tensors), default=0), 0), axes
+
+    def merge(self, *factors: tuple[Axis | None, int]) -> Axis | None:
+        """Write a product of axes, each with its size, as one; uniform where all of them are."""
+        long = [(axis, size) for axis, size in factors if size > 1]
+        if long and all(axis is None for axis, _ in long):
+            return None
+        return self.labels.merge([self.fresh(n) if axis is None else axis for axis, n in long])
 
     def mix(self, x: Labelled, dims: Iterable[int]) -> None:
         """Say that entries along these dimensions are read together (summed, sorted, compared).
@@ -127,6 +149,31 @@ class Operation:
         self.fix(axis, kind)
         return axis
 
+    def each(self, label: Callable[[int | None], Any]):
+        """Return a label for every result, by its index, which is None where there is but one."""
+        if isinstance(self.outputs, (list, tuple)):
+            return [label(index) for index in range(len(self.outputs))]
+        return label(None)
+
+    def like(
+        self, x: Labelled, new: Mapping[int, Axis | None] | None = None, index=None
+    ) -> Labelled:
+        """Return the result whose axes are those of x, but for some new ones."""
+        axes = list(x.axes)
+        for d, axis in (new or {}).items():
+            axes[d] = axis
+        return Labelled(tuple(axes), self.shape(index))
+
+    def renew(self, x: Labelled, dims: Iterable[int], kind: str):
+        """Return results like x whose places along some dimensions are made of all the old ones."""
+        dims = {d % max(x.ndim, 1) for d in dims}
+        self.order(x, dims, kind)
+        return self.each(
+            lambda index: self.like(
+                x, {d: self.fresh(self.shape(index)[d], kind) for d in dims}, index
+            )
+        )
+
     def result(
         self, names: Sequence[Hashable], axes: Mapping[Any, Axis | None], index=None
     ) -> Labelled:
@@ -141,6 +188,18 @@ class Operation:
         """Return a result on which nothing moves."""
         shape = self.shape(index)
         return Labelled(tuple(self.fresh(size, kind) for size in shape), shape)
+
+    def fix_all(self, kind: str):
+        """Give the safe answer: nothing that the operation touches may move."""
+        for tensor in self.tensors:
+            for axis in tensor.axes:
+                self.fix(axis, kind)
+
+        def label(index):
+            output = self.outputs if index is None else self.outputs[index]
+            return self.fixed(kind, index) if hasattr(output, "shape") else None
+
+        return self.each(label)
 
 
 def pair(
@@ -159,6 +218,11 @@ def pair(
         **({outer_role: first} if outer > 1 else {}),
         **({inner_role: second} if inner > 1 else {}),
     }
+
+
+def labels_in(value) -> list[Labelled]:
+    """Return all labels of tensors in nested tuples, lists and dicts."""
+    return [part for part in flatten(value) if isinstance(part, Labelled)]
 
 
 def operation_name(target) -> str:
@@ -265,10 +329,6 @@ def register_rule(*names: str) -> Callable[[Rule], Rule]:
     return register
 
 
-def _flat(values):
-    """Yield the leaves of nested lists and tuples."""
-    for value in values:
-        if isinstance(value, (list, tuple)):
-            yield from _flat(value)
-        else:
-            yield value
+def register_aten(names: str) -> Callable[[Rule], Rule]:
+    """Register a rule for operations of torch itself: their names, without ``aten::``."""
+    return register_rule(*(f"aten::{name}" for name in names.split()))

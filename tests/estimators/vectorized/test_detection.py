@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from sklmc import DeepEnsemble, NetClassifier
 from sklmc.estimators._vectorized import plan_training
-from sklmc.estimators._vectorized._chain import VectorizedChain
 from sklmc.estimators._vectorized._detection import chain_layers
+from sklmc.estimators._vectorized._modules import VectorizedChain
 from sklmc.nets import MLP
 from tests.estimators.vectorized.same import assert_same_histories, assert_same_nets, both
 

@@ -6,7 +6,7 @@ import pytest
 
 from sklmc.symmetry._algebra._labels import Labels
 from sklmc.symmetry._algebra._leaves import UNIT, Reason, axis_size
-from sklmc.symmetry._labelling._pieces import cut_into_pieces
+from sklmc.symmetry._labelling._extraction import cut_into_pieces
 
 WHY = Reason("test")
 

@@ -15,7 +15,7 @@ from sklmc.symmetry._labelling._extraction import extract
 from sklmc.symmetry._labelling._walk import label_graphs
 from sklmc.symmetry._tracing._subject import Subject
 from tests.symmetry.claims import EXACT, changes_of_outputs
-from tests.symmetry.zoo._entries import Net
+from tests.symmetry.zoo import ZOO, Net
 
 
 def repeated_and_read_in_part():
@@ -155,3 +155,16 @@ def labelled(net, X):
     subject = Subject(net, X, "test")
     graphs = [subject.graph(False)]
     return label_graphs(graphs, subject.shapes, subject.aliases, subject.movable)
+
+
+@pytest.mark.parametrize("name", ["gpt", "normed_queries_and_keys", "lstm_bidirectional"])
+def test_groups_come_in_one_order_every_time(name):
+    """Leaves lie at other addresses each time, which their order must not show."""
+    net, inputs = ZOO[name].make()
+    subject = Subject(net, inputs if len(inputs) > 1 else inputs[0], "test")
+    graphs, orders, kept = [subject.graph(False)], set(), []
+    for _ in range(8):
+        kept.append(label_graphs(graphs, subject.shapes, subject.aliases, subject.movable))
+        groups = extract(kept[-1]).groups
+        orders.add(tuple((group.name, group.within) for group in groups))
+    assert len(orders) == 1

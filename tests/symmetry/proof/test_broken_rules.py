@@ -12,8 +12,7 @@ import pytest
 from sklmc.symmetry import discover_symmetry
 from sklmc.symmetry._algebra._labels import Labels
 from sklmc.symmetry._rules import RULES, Labelled
-from sklmc.symmetry._rules._attention import attention
-from sklmc.symmetry._rules._contraction import contract
+from sklmc.symmetry._rules._contraction import attention, contract
 from tests.symmetry.zoo import ZOO
 
 

@@ -14,9 +14,9 @@ from sklmc.exceptions import ArchitectureMismatchError, SymmetryError
 from sklmc.symmetry import PermutationSymmetry, discover_symmetry
 from sklmc.symmetry._groups._blocks import Block, BlockAxis
 from sklmc.symmetry._proof._draws import N_DRAWS
-from sklmc.symmetry._proof._outputs import TOLERANCE, output_change
 from sklmc.symmetry._proof._proof import prove
 from sklmc.symmetry._proof._prover import Prover
+from sklmc.symmetry._proof._runners import TOLERANCE, output_change
 from sklmc.symmetry._rules import RULES, Labelled
 from sklmc.symmetry._tracing._subject import Subject
 from tests.symmetry.zoo import Net

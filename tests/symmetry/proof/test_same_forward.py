@@ -13,7 +13,7 @@ from torch import nn
 from sklmc.exceptions import ArchitectureMismatchError
 from sklmc.models import view
 from sklmc.symmetry import discover_symmetry
-from sklmc.symmetry._cache import cached_symmetry
+from sklmc.symmetry._discovery import cached_symmetry
 
 X = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
 

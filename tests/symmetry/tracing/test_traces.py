@@ -85,3 +85,26 @@ def test_statistics_that_a_mapped_net_updates_are_no_outputs():
     symmetry = discover_symmetry(net, sample(8))
     assert symmetry.evidence["failed"] == {}
     assert symmetry.verify(net, sample(8)) < EXACT
+
+
+@pytest.mark.slow  # torch.cond loads the compiler
+def test_what_a_condition_on_values_touches_is_frozen():
+    def forward(net, x):
+        h = net.b(net.a(x).relu())
+        return net.c(torch.cond(h.sum() > 0, torch.sin, torch.cos, (h,)))
+
+    net = Net(forward, a=nn.Linear(3, 5), b=nn.Linear(5, 4), c=nn.Linear(4, 2))
+    symmetry = discover_symmetry(net, sample(8))
+    assert [group.size for group in symmetry.groups] == [5]
+    assert any("higher_order::cond" in entry.reason for entry in symmetry.frozen)
+
+
+def test_a_scalar_is_sorted_and_accumulated():
+    def forward(net, x):
+        h = net.a(x).relu()
+        mean = h.mean()
+        places = mean.sort(0).indices + mean.max(0).indices
+        return net.b(h) + mean.sort(0).values + mean.cumsum(0) + places
+
+    symmetry = discover_symmetry(Net(forward, a=nn.Linear(3, 5), b=nn.Linear(5, 2)), sample(8))
+    assert [group.size for group in symmetry.groups] == [5]

@@ -1,17 +1,22 @@
-"""What the layers show of two nets that do not average."""
+"""What shows in two nets that do not average: layer by layer, in the order of units, in axes."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import pandas as pd
 
+from sklmc.alignment import inner_product
 from sklmc.features._layers import choose_layers
 from sklmc.features._linear_connectivity import layerwise_linear_connectivity
 from sklmc.features._nets_on_samples import Nets
 from sklmc.features._preactivations import by_unit
 from sklmc.features._variance import variance_ratio
 from sklmc.models import ModelView, Moments
+from sklmc.symmetry import PermutationSymmetry
 
+N_RANDOM = 5  # random permutations that tell what chance gives
 COLUMNS = ["layer", "variance_ratio", "one_minus_cosine", "one_minus_cosine_ab", "correlation"]
 
 
@@ -53,3 +58,32 @@ def unit_correlation(a, b, data) -> dict[str, float]:
         covariance = float((var_sum - var_a - var_b).sum()) / 2.0
         found[name] = covariance / size if size > 0 else np.nan
     return found
+
+
+def order_share(symmetry: PermutationSymmetry, a, b, moved) -> float:
+    """Return how far B's own order is on the way from random orders (0) to the aligned one (1)."""
+    orders = [
+        symmetry.apply_state(b, symmetry.random_permutation(seed)) for seed in range(N_RANDOM)
+    ]
+    own, aligned, *drawn = (inner_product(a, state, symmetry) for state in (b, moved, *orders))
+    gap = aligned - np.mean(drawn)
+    return float((own - np.mean(drawn)) / gap) if gap > 0 else 1.0
+
+
+def frozen_share(symmetry: PermutationSymmetry) -> float:
+    """Return the share of weights' hidden axes (by number of weights) that nothing may permute.
+
+    Axes that belong to the net's input or output are not hidden.
+    """
+    frozen = movable = 0.0
+    shapes = {n: s for n, s in symmetry.shapes.items() if n not in symmetry.buffers and len(s) > 1}
+    for axis in symmetry.frozen:
+        if axis.tensor in shapes and axis.kind not in ("input of the net", "output of the net"):
+            shape = shapes[axis.tensor]
+            frozen += math.prod(shape) * axis.size / shape[axis.axis]
+    names = {group.name for group in symmetry.groups}
+    for tensor in shapes:
+        for block in symmetry.blocks[tensor]:
+            size = math.prod(axis.positions.size for axis in block.axes)
+            movable += size * sum(bool(names & set(axis.factors)) for axis in block.axes)
+    return frozen / (frozen + movable) if frozen + movable else 0.0

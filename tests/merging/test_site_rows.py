@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from sklmc.merging._site_probes import MAX_ROWS, choose_rows, count_rows, input_rows, output_rows
-from sklmc.merging._weight_sites import Probe, find_sites, watch
+from sklmc.merging._site_rows import MAX_ROWS, choose_rows, input_rows, output_rows, read_calls
+from sklmc.merging._weight_sites import find_sites
 from sklmc.models import view
+from tests.merging.conftest import dense
 
 LAYERS = {
     "linear": (nn.Linear(3, 4), (5, 3)),
@@ -23,14 +24,6 @@ LAYERS = {
 }
 
 
-class Keep(Probe):
-    def before(self, arguments):
-        self.arguments = arguments
-
-    def after(self, output):
-        self.output = output
-
-
 @pytest.mark.parametrize("some", [False, True])
 @pytest.mark.parametrize("kind", LAYERS)
 def test_rows_times_weights_are_the_outputs(kind, some):
@@ -38,12 +31,19 @@ def test_rows_times_weights_are_the_outputs(kind, some):
     look = view(layer, caller="f")
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     (site,), _ = find_sites(look, look.state, (x,))
-    keep = Keep()
-    watch(look, (x,), look.state, {site.call: keep})
-    n_rows = count_rows(keep.output, site.kind)
+    given = read_calls(look, (x,), look.state, {site.call: dict}, {})[site.call]
+    output = read_calls(look, (x,), look.state, {}, {site.call: torch.clone})[site.call]
+    n_rows = output.numel() // output.shape[1 if site.kind == "conv" else -1]
     chosen = torch.randperm(n_rows)[: n_rows // 2] if some else None
-    rows = input_rows(site, keep.arguments, chosen)
-    wanted = output_rows(keep.output, site.kind, chosen)
+    asked = []
+
+    def choose(n):
+        asked.append(n)
+        return chosen
+
+    rows = input_rows(given, site, choose)
+    wanted = output_rows(output, site.kind, choose)
+    assert asked == [n_rows, n_rows]
     assert len(rows) == len(wanted) == (n_rows // 2 if some else n_rows)
     weight = layer.weight.detach().flatten(1).reshape(site.groups, -1, rows.shape[2])
     given = torch.einsum("ngi,goi->ngo", rows, weight).flatten(1) + layer.bias.detach()
@@ -53,7 +53,7 @@ def test_rows_times_weights_are_the_outputs(kind, some):
 def test_rows_are_copies():
     """An activation that works in place would otherwise change them."""
     x = torch.ones(3, 2)
-    rows = output_rows(x, "linear", None)
+    rows = output_rows(x, "linear", lambda _: None)
     x.zero_()
     assert (rows == 1).all()
 
@@ -65,3 +65,19 @@ def test_few_rows_are_all_taken_and_many_are_drawn_alike():
     assert len(drawn.unique()) == len(drawn)
     assert torch.equal(drawn, choose_rows(10 * MAX_ROWS, 100, 1000, (3, 4)))
     assert not torch.equal(drawn, choose_rows(10 * MAX_ROWS, 100, 1000, (4, 3)))
+
+
+def test_readers_see_arguments_and_output_and_end_the_pass():
+    module = dense(0)
+    reached = []
+    module[6].register_forward_hook(lambda *_: reached.append(True))
+    look = view(module, caller="f")
+    sites, _ = find_sites(look, look.state, (torch.ones(2, 3),))
+    call = sites[0].call
+    reached.clear()
+    x = torch.randn(4, 3)
+    assert torch.equal(read_calls(look, (x,), look.state, {call: dict}, {})[call]["input"], x)
+    found = read_calls(look, (x,), look.state, {}, {call: torch.clone})
+    assert found.keys() == {call}
+    torch.testing.assert_close(found[call], module[0](x))
+    assert not reached

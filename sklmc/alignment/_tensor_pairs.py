@@ -1,8 +1,10 @@
-"""Pairs of tensors in the coordinates of a symmetry: one tensor dim per factor."""
+"""What a descent moves: tensors of A and B in the coordinates of a symmetry, one dim per factor."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import string
+from collections.abc import Mapping, Sequence
+from functools import reduce
 
 import numpy as np
 import torch
@@ -10,7 +12,24 @@ import torch
 CACHED_NUMBERS = 2**16  # how much of a product is summed at a time: stays in the cache
 
 
-class BlockPair:
+class TensorPair:
+    """What A and B hold of some factors; `b` is B's side under the permutations applied so far."""
+
+    def __init__(self, b: torch.Tensor, factors, groups):
+        self.b, self.factors = b, tuple(factors)
+        self.free = {name for name in self.factors if name in groups}
+
+    def dims(self, group: str) -> list[int]:
+        """Dims on which a group acts; two of them make the objective quadratic in it."""
+        return [dim for dim, name in enumerate(self.factors) if name == group]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the products."""
+        return self.b.dtype
+
+
+class BlockPair(TensorPair):
     """One block of a tensor of A and of B, with one dim for every factor of the symmetry.
 
     `a` never changes; `b` is B's block under the permutations applied so far. `factors` names
@@ -20,13 +39,9 @@ class BlockPair:
     correctable = True  # knows what a small move changes
 
     def __init__(self, a: torch.Tensor, b: torch.Tensor, factors, axes, groups):
-        self.a, self.b, self.factors, self.axes = a, b, tuple(factors), tuple(axes)
-        self.free = {name for name in self.factors if name in groups}
+        super().__init__(b, factors, groups)
+        self.a, self.axes = a, tuple(axes)
         self._product: tuple[torch.Tensor, float] | None = None
-
-    def dims(self, group: str) -> list[int]:
-        """Dims on which a group acts; two of them make the objective quadratic in it."""
-        return [dim for dim, name in enumerate(self.factors) if name == group]
 
     def outer_dims(self, dim: int, within: tuple[str, ...]) -> list[int]:
         """Dims of the indices that a permutation of `dim` depends on: its own axis' first."""
@@ -38,15 +53,7 @@ class BlockPair:
     def permute(self, group: str, perm: torch.Tensor, within: tuple[str, ...]) -> None:
         """Move the entries of `b`: new index i of the group is old index ``perm[..., i]``."""
         for dim in self.dims(group):
-            if perm.ndim == 1:
-                self.b = self.b.index_select(dim, perm)
-                continue
-            dims = [*self.outer_dims(dim, within), dim]
-            shape = [1] * self.b.ndim
-            for position, size in zip(dims, perm.shape, strict=True):
-                shape[position] = size
-            index = perm.permute(sorted(range(len(dims)), key=dims.__getitem__)).reshape(shape)
-            self.b = torch.take_along_dim(self.b, index, dim)
+            self.b = permute_dim(self.b, perm, [*self.outer_dims(dim, within), dim])
 
     def gram(self, group: str, within: tuple[str, ...]) -> torch.Tensor:
         """Return <a_i, b_j> over all other dims, of shape (*outer sizes, size, size).
@@ -54,12 +61,8 @@ class BlockPair:
         Where the group acts on several dims, one is varied at a time: the derivative of the
         inner product at the present permutation.
         """
-        total = None
-        for dim in self.dims(group):
-            left, right = self._matrices([*self.outer_dims(dim, within), dim], 1)
-            part = left @ right.transpose(-1, -2)
-            total = part if total is None else total + part
-        return total
+        sides = (self._matrices([*self.outer_dims(d, within), d], 1) for d in self.dims(group))
+        return reduce(torch.add, (left @ right.transpose(-1, -2) for left, right in sides))
 
     def gram_change(
         self, group: str, moved: str, index: torch.Tensor, before: torch.Tensor
@@ -103,11 +106,6 @@ class BlockPair:
         rows = int(np.prod([self.a.shape[d] for d in dims[len(dims) - n_rows :]]))
         return tuple(t.permute(order).reshape(*batch, rows, -1) for t in (self.a, self.b))
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """Precision of the products."""
-        return self.a.dtype
-
     def scale(self) -> float:
         """Return |a| |b|, the largest inner product that there could be."""
         norms = (torch.linalg.vector_norm(t, dtype=torch.float64) for t in (self.a, self.b))
@@ -118,6 +116,70 @@ class BlockPair:
         if self._product is None or self._product[0] is not self.b:
             self._product = self.b, _dot(self.a, self.b)
         return self._product[1]
+
+
+class MomentPair(TensorPair):
+    """How A's units go with B's on one axis of activations; stands beside `BlockPair`.
+
+    `b` has the axis' factors twice, A's first: ``b[i, j]`` is the similarity of A's unit i and
+    B's unit j under the permutations applied so far. The objective is its trace.
+    """
+
+    correctable = False  # its Gram matrices cost no products
+
+    def __init__(self, moment: torch.Tensor, factors, groups):
+        super().__init__(moment, factors, groups)
+        self._letters = string.ascii_lowercase[: len(self.factors)]
+
+    def permute(self, group: str, perm: torch.Tensor, within: tuple[str, ...]) -> None:
+        """Move B's side: new index i of the group is old index ``perm[..., i]``."""
+        places = [self.factors.index(name) for name in (*within, group)]
+        self.b = permute_dim(self.b, perm, [len(self.factors) + place for place in places])
+
+    def gram(self, group: str, within: tuple[str, ...]) -> torch.Tensor:
+        """Return the similarity of the group's units, (*outer sizes, size, size)."""
+        (own,) = self.dims(group)
+        lead = "".join(self._letters[self.factors.index(name)] for name in within)
+        return self._contract({own: "Y"}, f"{lead}{self._letters[own]}Y")
+
+    def nested_gram(self, group: str, child: str, lead: tuple[str, ...]) -> torch.Tensor:
+        """Return the similarity of the child's units for each pair of the group's indices."""
+        (own,), (inner,) = self.dims(group), self.dims(child)
+        outer = "".join(self._letters[self.factors.index(name)] for name in lead)
+        i, u = self._letters[own], self._letters[inner]
+        return self._contract({own: "Y", inner: "Z"}, f"{outer}{i}Y{u}Z")
+
+    def inner_product(self) -> float:
+        """Return the trace: the similarity of the units that stand opposite each other."""
+        return float(self._contract({}, ""))
+
+    def scale(self) -> float:
+        """Return the size of the objective, for tolerances."""
+        return float(self.b.norm())
+
+    def _contract(self, free: dict[int, str], output: str) -> torch.Tensor:
+        """Sum over equal indices of A and B, except on the dims in `free`.
+
+        With factors (heads a, units b): the trace is ``abab->``, the gain matrix of heads
+        ``abYb->aY``, that of units within each head ``abaY->abY``, and that of units for each pair
+        of heads ``abYZ->aYbZ``. Capitals index B's side.
+        """
+        other = "".join(free.get(dim, letter) for dim, letter in enumerate(self._letters))
+        return torch.einsum(f"{self._letters}{other}->{output}", self.b)
+
+
+def permute_dim(tensor: torch.Tensor, perm: torch.Tensor, dims: Sequence[int]) -> torch.Tensor:
+    """Reorder the last of `dims`: new index i is old index ``perm[..., i]``.
+
+    The other dims hold the outer indices that the order depends on, as the leading axes of `perm`.
+    """
+    if perm.ndim == 1:
+        return tensor.index_select(dims[-1], perm)
+    shape = [1] * tensor.ndim
+    for position, size in zip(dims, perm.shape, strict=True):
+        shape[position] = size
+    index = perm.permute(sorted(range(len(dims)), key=dims.__getitem__)).reshape(shape)
+    return torch.take_along_dim(tensor, index, dims[-1])
 
 
 def _dot(a: torch.Tensor, b: torch.Tensor) -> float:

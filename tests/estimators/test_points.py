@@ -11,7 +11,7 @@ from skorch.callbacks import EarlyStopping, LRScheduler
 from torch import nn
 
 from sklmc import LMCScorer, ModelGrid, NetClassifier
-from sklmc.estimators._labels import label_points
+from sklmc.estimators._points import label_points
 from tests.estimators.test_cache_code import net_with
 
 

@@ -1,17 +1,18 @@
-"""MNIST, Fashion-MNIST and CIFAR-10 from a file, or fetched once and then from a file."""
+"""Moons and digits, which need no download, and images from a file or fetched into one."""
 
 from __future__ import annotations
 
 import os
-import tempfile
+from numbers import Integral, Real
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.datasets import fetch_openml, get_data_home
+from sklearn.datasets import fetch_openml, get_data_home, load_digits, make_moons
+from sklearn.model_selection import train_test_split
 
+from sklmc._sklearn import Interval, validate_params
 from sklmc._validation import check_option, check_path
-from sklmc.datasets._split import DataSplit
 
 _PARTS = ("X_train", "y_train", "X_test", "y_test")
 
@@ -30,6 +31,138 @@ _SOURCES = {
     "fashion_mnist": _Source("Fashion-MNIST", 1, 60_000, (28, 28)),
     "cifar10": _Source("CIFAR_10", 1, 50_000, (3, 32, 32)),
 }
+
+
+class DataSplit(NamedTuple):
+    """Training and test part of a data set.
+
+    Unpacks in the order of scikit-learn's ``train_test_split``; the parts have names, too.
+
+    Parameters
+    ----------
+    X_train : ndarray of shape (n_train, n_features) or (n_train, n_channels, height, width)
+        Inputs of the training part.
+    X_test : ndarray of shape (n_test, n_features) or (n_test, n_channels, height, width)
+        Inputs of the test part.
+    y_train : ndarray of shape (n_train,)
+        Labels of the training part, integers from 0.
+    y_test : ndarray of shape (n_test,)
+        Labels of the test part.
+
+    See Also
+    --------
+    load_moons : Two interleaved half circles.
+    load_digits_split : Small images of handwritten digits.
+    load_images : MNIST, Fashion-MNIST and CIFAR-10.
+
+    Examples
+    --------
+    >>> from sklmc.datasets import load_moons
+    >>> X_train, X_test, y_train, y_test = load_moons(random_state=0)
+    >>> load_moons(random_state=0).X_test.shape
+    (512, 2)
+    """
+
+    X_train: np.ndarray
+    X_test: np.ndarray
+    y_train: np.ndarray
+    y_test: np.ndarray
+
+
+@validate_params(
+    {
+        "n_train": [Interval(Integral, 2, None, closed="left")],
+        "n_test": [Interval(Integral, 2, None, closed="left")],
+        "noise": [Interval(Real, 0, None, closed="left")],
+        "random_state": ["random_state"],
+    },
+    prefer_skip_nested_validation=True,
+)
+def load_moons(n_train=512, n_test=512, *, noise=0.1, random_state=0):
+    """Return two interleaved half circles with noise, in a training and a test part.
+
+    The defaults are the setting of the width study that this library began with: 512 points to
+    train on, 512 to test on, noise 0.1.
+
+    Parameters
+    ----------
+    n_train : int, default=512
+        Points of the training part.
+    n_test : int, default=512
+        Points of the test part.
+    noise : float, default=0.1
+        Standard deviation of the noise, in the unit of the circles' radius.
+    random_state : int, RandomState instance or None, default=0
+        Seeds noise and split. A number by default: the same data for everybody.
+
+    Returns
+    -------
+    DataSplit
+        X of shape (n, 2), float64; y is 0 or 1, each for half of the points of both parts (to
+        one point).
+
+    See Also
+    --------
+    load_digits_split : Small images of handwritten digits.
+
+    Examples
+    --------
+    >>> from sklmc.datasets import load_moons
+    >>> X_train, X_test, y_train, y_test = load_moons(100, 50, random_state=0)
+    >>> X_train.shape, X_test.shape
+    ((100, 2), (50, 2))
+    """
+    X, y = make_moons(n_train + n_test, noise=noise, random_state=random_state)
+    return DataSplit(
+        *train_test_split(
+            X, y, train_size=n_train, test_size=n_test, stratify=y, random_state=random_state
+        )
+    )
+
+
+@validate_params(
+    {
+        "test_size": [
+            Interval(Real, 0, 1, closed="neither"),
+            Interval(Integral, 1, None, closed="left"),
+        ],
+        "random_state": ["random_state"],
+    },
+    prefer_skip_nested_validation=True,
+)
+def load_digits_split(test_size=0.25, *, random_state=0):
+    """Return scikit-learn's handwritten digits in a training and a test part.
+
+    Parameters
+    ----------
+    test_size : float or int, default=0.25
+        Share or number of the 1,797 samples that the test part gets.
+    random_state : int, RandomState instance or None, default=0
+        Seeds the split. A number by default, as for load_moons.
+
+    Returns
+    -------
+    DataSplit
+        X of shape (n, 64), float32 between 0 and 1 (the pixels of 8 x 8 images, row by row);
+        y between 0 and 9, in equal shares in both parts.
+
+    See Also
+    --------
+    load_images : Larger images of digits and other things.
+
+    Examples
+    --------
+    >>> from sklmc.datasets import load_digits_split
+    >>> split = load_digits_split()
+    >>> split.X_train.shape, split.X_test.shape
+    ((1347, 64), (450, 64))
+    """
+    X, y = load_digits(return_X_y=True)
+    X = (X / 16).astype(np.float32)
+    y = y.astype(np.int64)
+    return DataSplit(
+        *train_test_split(X, y, test_size=test_size, stratify=y, random_state=random_state)
+    )
 
 
 def load_images(name, *, data_home=None):
@@ -83,7 +216,9 @@ def load_images(name, *, data_home=None):
     (20, 1, 28, 28)
     """
     check_option(name, _SOURCES, "load_images", "name")
-    folder = _data_home(data_home)
+    if data_home is None:
+        data_home = os.environ.get("SKLMC_DATA") or get_data_home()
+    folder = check_path(data_home, "load_images", "data_home").expanduser()
     path = folder / f"{name}.npz"
     if path.exists():
         arrays = _read(path)
@@ -97,13 +232,6 @@ def load_images(name, *, data_home=None):
         arrays["y_train"].astype(np.int64),
         arrays["y_test"].astype(np.int64),
     )
-
-
-def _data_home(data_home) -> Path:
-    """Return the folder of the files: as said, as the environment says, or scikit-learn's."""
-    if data_home is None:
-        data_home = os.environ.get("SKLMC_DATA") or get_data_home()
-    return check_path(data_home, "load_images", "data_home").expanduser()
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
@@ -138,29 +266,19 @@ def _fetch(name: str, folder: Path) -> dict[str, np.ndarray]:
     X = X.astype(np.uint8).reshape(-1, *source.image)
     if len(source.image) == 3:
         X = np.ascontiguousarray(X.transpose(0, 2, 3, 1))
-    y = y.astype(np.uint8)
-    n_train = source.n_train
-    return {
-        "X_train": X[:n_train],
-        "y_train": y[:n_train],
-        "X_test": X[n_train:],
-        "y_test": y[n_train:],
-    }
+    y, n = y.astype(np.uint8), source.n_train
+    return dict(zip(_PARTS, (X[:n], y[:n], X[n:], y[n:]), strict=True))
 
 
 def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """Store four arrays; a reader sees either all of the file or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(
-        dir=path.parent, prefix=f".{path.stem}-", suffix=".npz", delete=False
-    ) as file:
-        try:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
-            file.close()
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
+    temporary = path.with_name(f".{path.stem}-{os.getpid()}.npz")
+    try:
+        np.savez(temporary, **arrays)  # type: ignore[arg-type]
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _check(arrays: dict[str, np.ndarray], path: Path) -> None:

@@ -14,7 +14,7 @@ from skorch.exceptions import SkorchException
 
 from sklmc._torch import seeded
 from sklmc._validation import did_you_mean
-from sklmc.estimators._arguments import check_arguments
+from sklmc.estimators._parameters import check_arguments
 
 _SCORING_METHODS = ("on_batch_end", "on_epoch_end")
 _OF_VALIDATION = ("valid_loss", "valid_acc")  # in the history only where there is a validation set
@@ -52,8 +52,8 @@ class NetCallbacks:
             Names and values.
         """
         settings = super().get_params_for(prefix)
-        if prefix.startswith("callbacks__"):
-            return _schedule_settings(settings, type(self).__name__)
+        if prefix.startswith("callbacks__") and isinstance(settings.get("policy"), str):
+            settings["policy"] = _find(settings["policy"], type(self).__name__)
         return settings
 
     def notify(self, method_name, **cb_kwargs):
@@ -74,18 +74,15 @@ class NetCallbacks:
         getattr(self, method_name)(self, **cb_kwargs)
         try:
             for _, callback in self.callbacks_:
-                method = getattr(callback, method_name)
+                around: contextlib.AbstractContextManager = contextlib.nullcontext()
                 if method_name in _SCORING_METHODS and isinstance(callback, ScoringBase):
-                    with self._user_targets(callback):
-                        method(self, **cb_kwargs)
+                    around = self._user_targets(callback)
                 elif method_name == "on_train_begin":
-                    with schedule_length(self, callback, **cb_kwargs):
-                        method(self, **cb_kwargs)
+                    around = schedule_length(self, callback, **cb_kwargs)
                 elif method_name == "on_epoch_end":
-                    with named_monitor(self, callback):
-                        method(self, **cb_kwargs)
-                else:
-                    method(self, **cb_kwargs)
+                    around = named_monitor(self, callback)
+                with around:
+                    getattr(callback, method_name)(self, **cb_kwargs)
         except KeyboardInterrupt:  # how callbacks stop a training early
             self._interrupted = False
             raise
@@ -166,14 +163,6 @@ def _find(policy: str, caller: str):
     )
 
 
-def _schedule_settings(settings: dict, caller: str) -> dict:
-    """Return settings of a callback with a schedule in place of its name."""
-    policy = settings.get("policy")
-    if not isinstance(policy, str):
-        return settings
-    return {**settings, "policy": _find(policy, caller)}
-
-
 def _check_schedules(net) -> None:
     """Refuse schedules that get an argument that they do not take, or lack one."""
     caller = type(net).__name__
@@ -202,18 +191,16 @@ def _check_schedules(net) -> None:
 def _found_schedules(net) -> Iterator[None]:
     """Let scheduling callbacks find torch's schedules under their names, for a while."""
     named = [
-        callback
+        (callback, callback.policy, _find(callback.policy, type(net).__name__))
         for _, callback in net._uniquely_named_callbacks()
         if isinstance(callback, LRScheduler) and isinstance(callback.policy, str)
     ]
-    names = [callback.policy for callback in named]
-    found = [_find(name, type(net).__name__) for name in names]
-    for callback, policy in zip(named, found):
+    for callback, _, policy in named:
         callback.policy = policy
     try:
         yield
     finally:
-        for callback, policy, name in zip(named, found, names):
+        for callback, name, policy in named:
             if callback.policy is policy:  # or else callbacks__..._policy has set it anew
                 callback.policy = name
 

@@ -1,11 +1,55 @@
-"""Chains of Linear, norm and ReLU for many members at once, forward and backward by hand."""
+"""Losses and gradients of many members at once: chains by hand, other modules by torch.func."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import copy
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import nn
+from torch.func import functional_call, vmap
+
+from sklmc.estimators._vectorized._state import VectorizedState
+
+Layers = list[tuple[str, nn.Module]]  # prefix of a layer's tensors, and the layer
+
+
+def vectorize_net(
+    lead, state: VectorizedState, chain: Layers | None
+) -> VectorizedChain | VectorizedModule:
+    """Return what computes losses and gradients of all members that are like `lead`."""
+    return VectorizedModule(lead, state) if chain is None else VectorizedChain(lead, state, chain)
+
+
+class VectorizedModule:
+    """Members of one module, mapped over by torch; gradients by autograd."""
+
+    def __init__(self, net, state: VectorizedState):
+        self.module, self.net = copy.deepcopy(net.module_), net
+        self.parameters, self.buffers = state.parameters, state.buffers
+        self._map = vmap(self._one, randomness="error")
+
+    def _one(self, parameters, buffers, x, target):
+        """Return the loss and the outputs of one member."""
+        outputs = functional_call(self.module, (parameters, buffers), (x,))
+        training = self.module.training
+        return self.net.get_loss(outputs, target, X=x, training=training), outputs
+
+    def step(self, x: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Compute the gradients of one batch per member and return the losses (M,)."""
+        self.module.train()
+        losses, _ = self._map(self.parameters, self.buffers, x, target)
+        for parameter in self.parameters.values():
+            parameter.grad = None
+        losses.sum().backward()
+        return losses.detach()
+
+    @torch.no_grad()
+    def evaluate(self, x: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return losses (M,) and outputs (M, n_samples, ...) in evaluation mode."""
+        self.module.eval()
+        return self._map(self.parameters, self.buffers, x, target)
+
 
 # Letters of the comments below: m members, b samples of a batch, i units that go into a layer, o
 # units that come out. Activations are rows, mbi; the outputs of the last layer alone are columns,
@@ -30,7 +74,7 @@ class _Linear:
         dL/dx      = einsum("mbo,moi->mbi", g, weight)
     """
 
-    def __init__(self, layer: nn.Linear, weight, bias, first: bool, last: bool):
+    def __init__(self, weight, bias, first: bool, last: bool):
         self.weight, self.bias = weight, bias  # (M, n_out, n_in), (M, n_out)
         self.first, self.last = first, last
         # views once and for all: the optimizer writes in place
@@ -106,10 +150,8 @@ class _Norm:
     Each norm then takes dL/dnormed to dL/dx.
     """
 
-    def __init__(self, layer, weight, bias, buffers: Mapping[str, torch.Tensor]):
+    def __init__(self, layer, weight, bias):
         self.weight, self.bias, self.eps = weight, bias, layer.eps  # (M, n_units)
-        self.buffers = buffers
-        self.momentum = getattr(layer, "momentum", None)
 
     def _scale(self, normed: torch.Tensor) -> torch.Tensor:
         """Return the scaled and shifted units."""
@@ -147,23 +189,31 @@ class _LayerNorm(_Norm):
 class _BatchNorm(_Norm):
     """Batch norm: every unit of every member has mean zero and variance one over the batch."""
 
+    def __init__(self, layer, weight, bias, buffers: Mapping[str, torch.Tensor], prefix: str):
+        super().__init__(layer, weight, bias)
+        self.momentum = layer.momentum
+        self.running_mean, self.running_var, self.n_batches = (
+            buffers[f"{prefix}{name}"]
+            for name in ("running_mean", "running_var", "num_batches_tracked")
+        )
+
     def forward(self, x: torch.Tensor, training: bool) -> torch.Tensor:
         """Normalize over the samples of the batch; in evaluation by the running statistics."""
         if training:
             var, mean = torch.var_mean(x, 1, correction=0)  # (M, n_units)
             self._remember(mean, var, x.shape[1])
         else:
-            mean, var = self.buffers["running_mean"], self.buffers["running_var"]
+            mean, var = self.running_mean, self.running_var
         self.rstd = (var + self.eps).rsqrt_().unsqueeze(1)
         return self._scale((x - mean.unsqueeze(1)).mul_(self.rstd))
 
     def _remember(self, mean: torch.Tensor, var: torch.Tensor, n_samples: int) -> None:
         """Move the running statistics towards those of the batch."""
-        count = self.buffers["num_batches_tracked"].add_(1)
+        count = self.n_batches.add_(1)
         momentum = 1.0 / float(count[0]) if self.momentum is None else self.momentum
         unbiased = var * (n_samples / (n_samples - 1))  # what torch stores
-        for name, value in (("running_mean", mean), ("running_var", unbiased)):
-            self.buffers[name].mul_(1 - momentum).add_(value, alpha=momentum)
+        for running, value in ((self.running_mean, mean), (self.running_var, unbiased)):
+            running.mul_(1 - momentum).add_(value, alpha=momentum)
 
     def backward(self, grad: torch.Tensor) -> torch.Tensor:
         """Return the gradient of the input.
@@ -181,41 +231,27 @@ class _BatchNorm(_Norm):
 
 
 class VectorizedChain:
-    """Members of one chain, trained step by step; gradients land in ``parameters[...].grad``.
+    """Members of one chain, trained step by step; gradients land in ``parameters[...].grad``."""
 
-    `loss` is a function of outputs (M, n_outputs, n_samples) and targets (M, n_samples, ...)
-    that returns the losses of the members and, if asked, the gradient of the outputs.
-    """
-
-    def __init__(
-        self,
-        layers: Sequence[tuple[str, nn.Module]],
-        parameters: Mapping[str, torch.Tensor],
-        buffers: Mapping[str, torch.Tensor],
-        loss: Callable,
-    ):
-        self.loss = loss
+    def __init__(self, net, state: VectorizedState, layers: Layers):
+        self.loss = _column_loss(net)
+        parameters = state.parameters
         for parameter in parameters.values():
             parameter.grad = torch.zeros_like(parameter)
         weighty = [name for name, layer in layers if type(layer) is nn.Linear]
         self.layers: list = []
         for name, layer in layers:
             weight, bias = parameters.get(f"{name}weight"), parameters.get(f"{name}bias")
-            own = {
-                key.removeprefix(name): value
-                for key, value in buffers.items()
-                if key.startswith(name)
-            }
+            made: _Linear | _ReLU | _Norm
             if type(layer) is nn.Linear:
-                self.layers.append(
-                    _Linear(layer, weight, bias, name == weighty[0], name == weighty[-1])
-                )
+                made = _Linear(weight, bias, name == weighty[0], name == weighty[-1])
             elif type(layer) is nn.ReLU:
-                self.layers.append(_ReLU())
+                made = _ReLU()
             elif type(layer) is nn.LayerNorm:
-                self.layers.append(_LayerNorm(layer, weight, bias, own))
-            elif type(layer) is nn.BatchNorm1d:
-                self.layers.append(_BatchNorm(layer, weight, bias, own))
+                made = _LayerNorm(layer, weight, bias)
+            else:
+                made = _BatchNorm(layer, weight, bias, state.buffers, name)
+            self.layers.append(made)
 
     def _forward(self, x: torch.Tensor, training: bool) -> torch.Tensor:
         """Return the outputs of all members as columns."""
@@ -238,3 +274,58 @@ class VectorizedChain:
         """Return losses (M,) and outputs (M, n_samples, n_outputs) in evaluation mode."""
         outputs = self._forward(x, False)
         return self.loss(outputs, target, False)[0], outputs.transpose(1, 2)
+
+
+def _column_loss(net) -> Callable:
+    """Return the loss of a net as a function of columns (M, n_outputs, n_samples) and targets.
+
+    It returns the losses (M,) and, if asked, the gradient of their sum. The two usual criteria
+    are written out; any other goes through the net's own ``get_loss`` and autograd.
+    """
+    criterion = net.criterion_
+    plain = getattr(criterion, "reduction", None) == "mean"
+    if type(criterion) is nn.MSELoss and plain:
+        return _squared_error
+    if type(criterion) is nn.CrossEntropyLoss and plain:
+        changed = criterion.label_smoothing != 0 or criterion.ignore_index != -100
+        if criterion.weight is None and not changed:
+            return _cross_entropy
+    return _through_autograd(net)
+
+
+def _cross_entropy(outputs: torch.Tensor, target: torch.Tensor, want_grad: bool):
+    """Return mean cross entropies of logits and their gradient."""
+    log_p = torch.log_softmax(outputs, 1)  # (M, n_classes, n_samples)
+    target = target.unsqueeze(1)  # (M, 1, n_samples)
+    loss = log_p.gather(1, target).mean((1, 2)).neg_()
+    if not want_grad:
+        return loss, None
+    minus = log_p.new_full((1, 1, 1), -1.0).expand(target.shape)
+    return loss, log_p.exp_().scatter_add_(1, target, minus).div_(target.shape[2])
+
+
+def _squared_error(outputs: torch.Tensor, target: torch.Tensor, want_grad: bool):
+    """Return mean squared errors and their gradient."""
+    difference = outputs - target.transpose(1, 2)
+    loss = difference.square().mean((1, 2))
+    n_values = difference.shape[1] * difference.shape[2]
+    return loss, difference.mul_(2 / n_values) if want_grad else None
+
+
+def _through_autograd(net) -> Callable:
+    """Return a loss that asks the net itself, for all members at once."""
+
+    def one(outputs, target):
+        return net.get_loss(outputs, target, X=None, training=True)
+
+    def loss(outputs: torch.Tensor, target: torch.Tensor, want_grad: bool):
+        rows = outputs.transpose(1, 2).contiguous()
+        with torch.set_grad_enabled(want_grad):
+            rows.requires_grad_(want_grad)
+            losses = torch.func.vmap(one)(rows, target)
+            if not want_grad:
+                return losses, None
+            (grad,) = torch.autograd.grad(losses.sum(), rows)
+        return losses.detach(), grad.transpose(1, 2).contiguous()
+
+    return loss

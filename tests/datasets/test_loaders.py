@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sklmc.datasets import _images, load_images
+from sklmc.datasets import _loaders, load_digits_split, load_images, load_moons
 
 
 def fake_arrays(shape=(28, 28), n_train=20, n_test=10):
@@ -22,7 +22,7 @@ def never(*args, **kwargs):
 
 @pytest.fixture
 def no_fetch(monkeypatch):
-    monkeypatch.setattr(_images, "fetch_openml", never)
+    monkeypatch.setattr(_loaders, "fetch_openml", never)
 
 
 def test_grey_images_get_a_channel_axis(tmp_path, no_fetch):
@@ -60,8 +60,8 @@ def test_scikit_learns_data_home_is_the_last_resort(tmp_path, no_fetch, monkeypa
 
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar10"])
 def test_what_is_fetched_is_stored_and_read_again(tmp_path, monkeypatch, name):
-    image = _images._SOURCES[name].image
-    monkeypatch.setitem(_images._SOURCES, name, _images._SOURCES[name]._replace(n_train=20))
+    image = _loaders._SOURCES[name].image
+    monkeypatch.setitem(_loaders._SOURCES, name, _loaders._SOURCES[name]._replace(n_train=20))
     rows = np.random.default_rng(0).integers(0, 256, (30, *image))
     calls = []
 
@@ -69,11 +69,11 @@ def test_what_is_fetched_is_stored_and_read_again(tmp_path, monkeypatch, name):
         calls.append((openml_name, options["data_home"]))
         return rows.reshape(30, -1).astype(float), np.array([str(i % 10) for i in range(30)])
 
-    monkeypatch.setattr(_images, "fetch_openml", fetch)
+    monkeypatch.setattr(_loaders, "fetch_openml", fetch)
     first = load_images(name, data_home=tmp_path / "new")
-    monkeypatch.setattr(_images, "fetch_openml", never)
+    monkeypatch.setattr(_loaders, "fetch_openml", never)
     again = load_images(name, data_home=tmp_path / "new")
-    assert calls == [(_images._SOURCES[name].openml_name, str(tmp_path / "new"))]
+    assert calls == [(_loaders._SOURCES[name].openml_name, str(tmp_path / "new"))]
     for a, b in zip(first, again):
         assert np.array_equal(a, b)
     channels_first = rows if len(image) == 3 else rows[:, None]
@@ -86,7 +86,7 @@ def test_failed_fetch_says_where_to_put_the_file(tmp_path, monkeypatch):
     def fetch(*args, **kwargs):
         raise OSError("no network")
 
-    monkeypatch.setattr(_images, "fetch_openml", fetch)
+    monkeypatch.setattr(_loaders, "fetch_openml", fetch)
     with pytest.raises(OSError, match=r"'mnist' is not in .*\(no network\)\. Put mnist\.npz there"):
         load_images("mnist", data_home=tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -98,7 +98,7 @@ def test_interrupted_store_leaves_nothing_behind(tmp_path, monkeypatch):
 
     monkeypatch.setattr(np, "savez", break_off)
     with pytest.raises(KeyboardInterrupt):
-        _images._write(tmp_path / "mnist.npz", fake_arrays())
+        _loaders._write(tmp_path / "mnist.npz", fake_arrays())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -128,3 +128,51 @@ def test_file_with_other_arrays_is_refused(tmp_path, no_fetch, part, value):
     np.savez(tmp_path / "mnist.npz", **{**fake_arrays(), part: value})
     with pytest.raises(ValueError, match="must be uint8 images"):
         load_images("mnist", data_home=tmp_path)
+
+
+def test_moons_default_is_the_studys_setting():
+    X_train, X_test, y_train, y_test = load_moons()
+    assert X_train.shape == X_test.shape == (512, 2)
+    assert np.bincount(y_train).tolist() == np.bincount(y_test).tolist() == [256, 256]
+
+
+def test_moons_repeat_with_the_seed_and_differ_without():
+    a, b, c = load_moons(), load_moons(), load_moons(random_state=1)
+    assert np.array_equal(a.X_train, b.X_train)
+    assert not np.array_equal(a.X_train, c.X_train)
+
+
+def test_moons_noise_is_a_standard_deviation():
+    clean, noisy = (load_moons(noise=noise, random_state=3) for noise in (0.0, 0.1))
+    outer = clean.X_train[clean.y_train == 0]
+    assert np.allclose(np.linalg.norm(outer, axis=1), 1)
+    # 1,024 draws: the standard deviation is known to about two percent
+    assert (noisy.X_train - clean.X_train).std() == pytest.approx(0.1, rel=0.1)
+
+
+def test_digits_are_scaled_and_stratified():
+    X_train, X_test, y_train, y_test = load_digits_split()
+    assert X_train.dtype == np.float32
+    assert y_train.dtype == np.int64
+    assert X_train.min() == 0
+    assert X_train.max() == 1
+    assert len(X_train) + len(X_test) == 1797
+    shares = np.bincount(y_train) / len(y_train) - np.bincount(y_test) / len(y_test)
+    assert np.abs(shares).max() < 0.003
+
+
+def test_digits_test_size_can_be_a_number():
+    assert len(load_digits_split(100).X_test) == 100
+
+
+@pytest.mark.parametrize(
+    "call, match",
+    [
+        (lambda: load_moons(1), "'n_train' parameter of load_moons"),
+        (lambda: load_moons(noise=-1), "'noise' parameter of load_moons"),
+        (lambda: load_digits_split(1.5), "'test_size' parameter of load_digits_split"),
+    ],
+)
+def test_bad_values_are_named(call, match):
+    with pytest.raises(ValueError, match=match):
+        call()

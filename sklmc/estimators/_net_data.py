@@ -1,8 +1,9 @@
-"""What a net does with data before torch sees them: checks, casts, sizes and samples."""
+"""What a net does with data before torch sees them: checks, casts, sizes, samples and batches."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from numbers import Number
 
 import numpy as np
@@ -11,11 +12,12 @@ import scipy.sparse
 import torch
 from skorch.dataset import Dataset
 from skorch.utils import is_dataset
-from torch.utils.data import Subset
+from torch.utils.data import DataLoader, Subset
 
 from sklmc._sklearn import check_is_fitted, validate_data
 from sklmc.models._inputs import check_tensor
 
+_ARRAY_OPTIONS = {"batch_size", "shuffle", "drop_last"}  # of a DataLoader
 LABELS = (str, bytes, Number, np.generic, type(None))  # what a single label may be
 
 
@@ -30,32 +32,23 @@ class NetData:
         """Validate and cast X as in fit; what torch alone can read goes through untouched."""
         if goes_untouched(X):
             return X
-        X = self._readable(X, "X")
-        X = validate_data(self, X, reset=False, allow_nd=True, dtype=self._x_dtype())
-        return _plain(X)
+        X = readable(X, type(self).__name__, "X")
+        options = {"reset": False, "allow_nd": True, "dtype": self.dtype or "numeric"}
+        return _plain(validate_data(self, X, **options))
 
     def _check_both(self, X, y, reset: bool, **options):
         """Validate and cast X, and validate y, for training."""
+        caller = type(self).__name__
         if goes_untouched(X):
-            return X, self._readable(y, "y")
-        X, y = validate_data(
-            self,
-            self._readable(X, "X"),
-            self._readable(y, "y"),
-            reset=reset,
-            allow_nd=True,
-            dtype=self._x_dtype(),
-            **options,
-        )
+            return X, readable(y, caller, "y")
+        X, y = readable(X, caller, "X"), readable(y, caller, "y")
+        options = {"reset": reset, "allow_nd": True, "dtype": self.dtype or "numeric", **options}
+        X, y = validate_data(self, X, y, **options)
         X = _plain(X)
         if reset:
             self._sample_shape = X.shape[1:]
             self._sample_dtype = X.dtype
         return X, y
-
-    def _readable(self, values, name: str):
-        """Return a tensor as an array; refuse what casting alone would let through."""
-        return readable(values, type(self).__name__, name)
 
     def _check_validation_data(self, data):
         """Return a dataset of arrays, or a subset of one, as the net takes them in training."""
@@ -69,10 +62,6 @@ class NetData:
             error.add_note("This happened with the validation set that 'train_split' holds.")
             raise
         return self.get_dataset(X, y)
-
-    def _x_dtype(self) -> str:
-        """Return the dtype that X is cast to; "numeric" keeps that of numbers."""
-        return self.dtype or "numeric"
 
     def _remember_sizes(self, X, n_outputs: int | None) -> None:
         """Note what a module may want to know of the data when it is built."""
@@ -120,11 +109,15 @@ def readable(values, caller: str, name: str):
         return (values.float() if values.dtype is torch.bfloat16 else values).numpy()
     if isinstance(values, pd.DataFrame) and name == "X":
         for column, part in values.items():
-            if not pd.api.types.is_numeric_dtype(part.dtype) and not _reads_as_numbers(part):
+            if pd.api.types.is_numeric_dtype(part.dtype):
+                continue
+            try:
+                part.astype(float)
+            except (TypeError, ValueError):
                 raise ValueError(
                     f"{caller}: column {column!r} of '{name}' holds no numbers (dtype "
                     f"{part.dtype}); encode it."
-                )
+                ) from None
     if scipy.sparse.issparse(values) and name == "y":
         raise TypeError(f"{caller}: 'y' is sparse; pass y.toarray().")
     kind = getattr(getattr(values, "dtype", None), "kind", "")
@@ -135,18 +128,58 @@ def readable(values, caller: str, name: str):
     return values
 
 
-def _reads_as_numbers(column: pd.Series) -> bool:
-    """Say whether a column of objects or text can be cast."""
-    if column.dtype.kind in ("m", "M"):
-        return False
-    try:
-        column.astype(float)
-    except (TypeError, ValueError):
-        return False
-    return True
-
-
 def _plain(X) -> np.ndarray:
     """Return a checked array as torch takes it: no subclass, the machine's byte order."""
     X = np.asarray(X)
     return X if X.dtype.isnative else X.astype(X.dtype.newbyteorder("="))
+
+
+@dataclass
+class ArrayBatches:
+    """Mini-batches cut from arrays in one piece, where a DataLoader would gather sample by sample.
+
+    Every batch is a copy.
+
+    A shuffled pass takes its order from one call of ``torch.randperm(n_samples)`` on torch's
+    global generator, and draws nothing else.
+    """
+
+    X: np.ndarray
+    y: np.ndarray | None
+    indices: np.ndarray  # of the rows, in their order
+    batch_size: int
+    shuffle: bool = False
+    drop_last: bool = False
+
+    def __len__(self) -> int:
+        n_samples = len(self.indices)
+        whole, rest = divmod(n_samples, self.batch_size)
+        return whole + (rest > 0 and not self.drop_last)
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        indices = self.indices
+        if self.shuffle:
+            indices = indices[torch.randperm(len(indices)).numpy()]
+        for batch in range(len(self)):
+            rows = indices[batch * self.batch_size : (batch + 1) * self.batch_size]
+            y = torch.zeros(len(rows)) if self.y is None else torch.from_numpy(self.y[rows])
+            yield torch.from_numpy(self.X[rows]), y
+
+
+def array_batches(iterator, dataset, options: dict) -> ArrayBatches | None:
+    """Return the batches that `iterator` would give, or None where only it can give them."""
+    if iterator is not DataLoader or not options.keys() <= _ARRAY_OPTIONS:
+        return None
+    data = dataset.dataset if type(dataset) is Subset else dataset
+    if type(data) is not Dataset or type(data.X) is not np.ndarray:
+        return None
+    if type(data.y) not in (np.ndarray, type(None)):
+        return None
+    indices = getattr(dataset, "indices", np.arange(len(dataset)))
+    return ArrayBatches(data.X, data.y, np.asarray(indices), **options)
+
+
+def may_leave_one(iterator_options: dict, n_samples: int) -> bool:
+    """Say whether the last batch of a pass would hold a single sample."""
+    size = iterator_options["batch_size"]
+    return "drop_last" not in iterator_options and n_samples > size and n_samples % size == 1
