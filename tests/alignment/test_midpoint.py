@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from sklmc.alignment._midpoint import Midpoint
+from sklmc.alignment._straight_through import Midpoint
 from sklmc.models import Inputs, view
 
 

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from sklmc.alignment import PermutationAligner
-from sklmc.alignment._block_pair import block_pairs
-from sklmc.alignment._names import check_aligner
-from sklmc.alignment._similarity import COLUMNS, similarity_frame
+from sklmc.alignment._multi import check_aligner
+from sklmc.alignment._tensor_pairs import block_pairs
+from sklmc.alignment._weight import COLUMNS, similarity_frame
 from sklmc.symmetry import discover_symmetry
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from sklmc.alignment._watched_units import find_watched_units
+from sklmc.alignment._activation import find_watched_units
 from sklmc.symmetry import discover_symmetry
 
 

@@ -1,13 +1,11 @@
-"""Grids that are no grids, and text columns that are no numbers."""
+"""Grids that are no grids."""
 
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 import pytest
 from sklearn.model_selection import ParameterGrid
 
-from sklmc.estimators._data import _reads_as_numbers
 from sklmc.estimators._points import list_points
 
 
@@ -22,11 +20,3 @@ def test_grid_of_scikit_learn_and_plain_values_are_taken():
     grid = {"a": [1, 2], "b": ["x"]}
     assert list_points(ParameterGrid(grid)) == list_points(grid) == list(ParameterGrid(grid))
     assert list_points({"a": np.array([1, 2]), "b": "x"}) == list_points(grid)
-
-
-@pytest.mark.parametrize(
-    "column, numbers",
-    [(["1", "2.5"], True), (["1", "a"], False), (pd.to_datetime(["2020-01-01"]), False)],
-)
-def test_column_reads_as_numbers_unless_it_is_of_words_or_times(column, numbers):
-    assert _reads_as_numbers(pd.Series(column)) is numbers

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from sklmc.merging._calibrate import calibrate_state
+from sklmc.merging._averager import calibrate_state
 from sklmc.models import Inputs, view
 
 X = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from sklmc.symmetry import discover_symmetry
-from sklmc.symmetry._groups._plain_values import group_from_dict, group_to_dict
+from sklmc.symmetry._groups._group import group_from_dict, group_to_dict
 
 
 @pytest.fixture(scope="module")
