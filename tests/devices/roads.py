@@ -164,8 +164,8 @@ ROADS = {
     "merge, auto of convolutions": Road(lambda w: _merge_convs(w, "auto"), 85, 103, 15),
     "averager": Road(lambda w: _averaged(w), 108, 101, 9),
     "averager, calibrated": Road(lambda w: _averaged(w, calibrate=True), 111, 103, 9),
-    "SWA": Road(lambda w: _swa(w).estimator_, 37, 3, 17),
-    "soup": Road(lambda w: _soup(w), 46, 16, 16),
+    "SWA": Road(lambda w: _swa(w).estimator_, 37, 6, 17),
+    "soup": Road(lambda w: _soup(w), 46, 18, 16),
     # scoring
     "path": Road(lambda w: _curves(sklmc.LMCScorer().path(*w.pair, *w.data)), 9, 23, 0),
     "path, aligned and repaired": Road(
