@@ -1,6 +1,7 @@
 """Linear mode connectivity modulo permutation, for people with scikit-learn habits."""
 
 from sklmc._persistence import load_model, save_model
+from sklmc._versions import show_versions
 from sklmc.alignment import MultiAligner, PermutationAligner
 from sklmc.connectivity import LMCScorer, PairwiseScore, PathScore, loss_plane
 from sklmc.estimators import DeepEnsemble, ModelGrid, NetClassifier, NetRegressor
@@ -67,4 +68,5 @@ __all__ = [
     "repair",
     "save_model",
     "select_output",
+    "show_versions",
 ]

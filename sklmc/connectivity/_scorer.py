@@ -186,7 +186,7 @@ class LMCScorer(ChecksParameters, BaseEstimator):
         tags.input_tags.two_d_array = False
         return tags
 
-    def path(self, model_a, model_b, X, y) -> PathScore:
+    def path(self, model_a, model_b, X, y=None) -> PathScore:
         """Score the straight line between two models.
 
         Parameters
@@ -194,11 +194,11 @@ class LMCScorer(ChecksParameters, BaseEstimator):
         model_a, model_b : skorch net, fitted sklmc estimator, Pipeline or torch.nn.Module
             A (alpha = 0) is the reference; B (alpha = 1) moves onto A if there is an aligner.
             Neither is changed. The same object twice has barrier 0.
-        X : array-like of shape (n_samples, ...)
+        X : array-like of shape (n_samples, ...), tuple, dict, Dataset or DataLoader
             Samples, as the models take them.
-        y : array-like of shape (n_samples,)
+        y : array-like of shape (n_samples,), default=None
             Labels the models know, or targets. For plain modules integers are classes
-            0..n_classes-1 and floats are regression.
+            0..n_classes-1 and floats are regression. None where X holds them (Dataset, DataLoader).
 
         Returns
         -------
@@ -222,7 +222,7 @@ class LMCScorer(ChecksParameters, BaseEstimator):
         curves, _, _ = strict._score("LMCScorer.path", models, [(0, 1)], X, y, names)
         return PathScore(**self._fields(curves.values[:, 0]))
 
-    def pairwise(self, models, X, y) -> PairwiseScore:
+    def pairwise(self, models, X, y=None) -> PairwiseScore:
         """Score the lines between all pairs of some models.
 
         Parameters
@@ -230,10 +230,10 @@ class LMCScorer(ChecksParameters, BaseEstimator):
         models : list of skorch nets, fitted sklmc estimators, Pipelines or torch.nn.Modules
             At least two, all of one architecture. None is changed. The same object may come
             several times; its barrier with itself is 0.
-        X : array-like of shape (n_samples, ...)
+        X : array-like of shape (n_samples, ...), tuple, dict, Dataset or DataLoader
             Samples, as the models take them.
-        y : array-like of shape (n_samples,)
-            Labels the models know, or targets.
+        y : array-like of shape (n_samples,), default=None
+            Labels the models know, or targets. None where X holds them (Dataset, DataLoader).
 
         Returns
         -------
@@ -255,17 +255,17 @@ class LMCScorer(ChecksParameters, BaseEstimator):
         """
         return self._pairwise("LMCScorer.pairwise", models, X, y)[0]
 
-    def grid(self, model_grid, X, y) -> pd.DataFrame:
+    def grid(self, model_grid, X, y=None) -> pd.DataFrame:
         """Score the pairs of every cell of a grid of populations.
 
         Parameters
         ----------
         model_grid : fitted ModelGrid, or anything with ``cells_``
             Each cell has `params` (a dict) and `estimators` (at least two models).
-        X : array-like of shape (n_samples, ...)
+        X : array-like of shape (n_samples, ...), tuple, dict, Dataset or DataLoader
             Samples, as the models take them.
-        y : array-like of shape (n_samples,)
-            Labels the models know, or targets.
+        y : array-like of shape (n_samples,), default=None
+            Labels the models know, or targets. None where X holds them (Dataset, DataLoader).
 
         Returns
         -------
@@ -278,17 +278,17 @@ class LMCScorer(ChecksParameters, BaseEstimator):
         """
         return score_grid(self, model_grid, X, y)
 
-    def __call__(self, estimator, X, y):
+    def __call__(self, estimator, X, y=None):
         """Score a fitted estimator's members, greater is better.
 
         Parameters
         ----------
         estimator : estimator with ``estimators_``, or a Pipeline that ends in one
             A fitted DeepEnsemble, for example.
-        X : array-like of shape (n_samples, ...)
+        X : array-like of shape (n_samples, ...), tuple, dict, Dataset or DataLoader
             Samples.
-        y : array-like of shape (n_samples,)
-            Labels or targets.
+        y : array-like of shape (n_samples,), default=None
+            Labels or targets. None where X holds them (Dataset, DataLoader).
 
         Returns
         -------

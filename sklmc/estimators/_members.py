@@ -8,7 +8,6 @@ import pickle
 import warnings
 from collections.abc import Callable, Iterable
 
-import torch
 from sklearn.base import is_classifier, is_regressor
 from sklearn.pipeline import Pipeline
 from skorch import NeuralNet
@@ -16,7 +15,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from sklmc._sklearn import Parallel, cloudpickle, delayed
-from sklmc._torch import seeded, single_thread, torch_defaults
+from sklmc._torch import all_finite, seeded, single_thread, torch_defaults
 from sklmc.estimators._parameters import check_module
 from sklmc.estimators._vectorized import VectorizeError, fit_vectorized
 from sklmc.exceptions import DivergedMemberWarning, NonFiniteError
@@ -176,4 +175,4 @@ def is_finite(member) -> bool:
     module = getattr(inner_net(member), "module_", None)
     if not isinstance(module, nn.Module):
         return True
-    return all(bool(torch.isfinite(tensor).all()) for tensor in module.state_dict().values())
+    return all_finite(module.state_dict().values())
