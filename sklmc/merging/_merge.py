@@ -37,6 +37,9 @@ def merge_models(models, X=None, y=None, *, aligner="weight", repair="auto", wei
     ----------
     models : list of skorch nets, fitted sklmc estimators or torch.nn.Modules
         At least one model; all of one architecture and with the same classes. None is changed.
+        Also fitted MLPClassifiers and MLPRegressors of scikit-learn, Pipelines (scalers that
+        differ are folded into the first linear layer), an ensemble in place of its members, or a
+        pair of a model and a list of states (state dicts, paths of safetensors files).
     X : array-like of shape (n_samples, ...), tuple, dict, Dataset or DataLoader, default=None
         Samples for the aligner (where it needs any) and for the repair; unlabelled data serve.
         Without X, "auto" averages and no more.

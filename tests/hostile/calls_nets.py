@@ -49,6 +49,16 @@ add(
     lambda w: {"model": w.a, "models": w.nets, "X": w.X},
     may_pass={"X": {"fewer rows"}, "models": {"a list of one", "too many"}},
 )
+add(
+    "sklmc.select_output",
+    sklmc.select_output,
+    lambda w: {"model": w.a, "field": "logits"},
+    field="text",
+    may_pass={
+        "model": {"another architecture", "nan weights"},
+        "field": {"a number", "no such name"},
+    },
+)
 
 # -- alignment ------------------------------------------------------------------------------
 
