@@ -161,7 +161,7 @@ def test_partial_fit_takes_weights():
         (np.ones(59), r"must have shape \(60,\)"),
         (np.ones((60, 1)), r"must have shape \(60,\)"),
         (2.0, r"must have shape \(60,\)"),
-        (np.zeros(60), "is zero throughout"),
+        (np.zeros(60), "zero throughout"),
         (["1"] * 60, "must be a sequence of numbers"),
         ([None] * 60, "must be a sequence of numbers"),
         ([1.0] * 59 + [[1.0]], "must be a sequence of numbers"),
@@ -174,7 +174,7 @@ def test_partial_fit_takes_weights():
     ids=lambda one: type(one).__name__,
 )
 def test_bad_weights_are_refused_by_name(estimator, weights, said):
-    with pytest.raises((TypeError, ValueError), match=f"'sample_weight' {said}|.*{said}"):
+    with pytest.raises((TypeError, ValueError), match=f"'sample_weight' .*{said}"):
         sklearn.clone(estimator).fit(X, Y, sample_weight=weights)
 
 
