@@ -63,9 +63,9 @@ class Samples:
                 tensor = isinstance(part, torch.Tensor)
                 digest.update(repr((start, stop, part.shape if tensor else part)).encode())
                 digest.update(raw_bytes(part) if tensor else b"")
-        digest.update(np.ascontiguousarray(self.target))
+        digest.update(np.ascontiguousarray(self.target).data)
         if self.weights is not None:
-            digest.update(self.weights)
+            digest.update(self.weights.data)
         return digest.hexdigest()
 
 

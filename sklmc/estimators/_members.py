@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from sklearn.base import is_classifier, is_regressor
@@ -24,9 +24,9 @@ from sklmc.exceptions import DivergedMemberWarning, NonFiniteError
 class Data(NamedTuple):
     """What a population is trained on."""
 
-    X: object
-    y: object
-    sample_weight: object = None
+    X: Any
+    y: Any
+    sample_weight: Any = None
 
 
 def member_settings(estimator, caller: str) -> list[str]:

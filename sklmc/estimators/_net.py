@@ -157,8 +157,7 @@ class ArrayNet(NetCallbacks, NetData, NetParameters):
             with torch_defaults(self._torch_dtype()), seeded(self.seed_), single_thread():
                 super().partial_fit(X, y, **fit_params)
         finally:
-            for name in ("_weights", "_batch_weights"):
-                vars(self).pop(name, None)
+            vars(self).pop("_weights", None)
         self._set_training(False)
         bad = [
             name
@@ -226,23 +225,17 @@ class ArrayNet(NetCallbacks, NetData, NetParameters):
     def _weighed(self, batches):
         """Yield batches of X and y, and note the weights of their samples for `get_loss`."""
         for x, y, *weights in batches:
-            with self.weighing(*weights):
+            with self._weighing(*weights):
                 yield x, y
 
     @contextlib.contextmanager
-    def weighing(self, weights: torch.Tensor | None = None):
-        """Let `get_loss` weigh the samples of the batch; None weighs all alike.
-
-        Parameters
-        ----------
-        weights : torch.Tensor of shape (n_samples,), default=None
-            Their weights.
-        """
-        self._batch_weights = weights
+    def _weighing(self, weights: torch.Tensor | None = None):
+        """Let `get_loss` weigh the samples of the batch; None weighs all alike."""
+        vars(self)["_batch_weights"] = weights
         try:
             yield
         finally:
-            self._batch_weights = None
+            vars(self).pop("_batch_weights", None)
 
     def get_loss(self, y_pred, y_true, *args, **kwargs):
         """Return the loss of one batch: where its samples have weights, their weighted mean.

@@ -34,7 +34,7 @@ class VectorizedModule:
         """Return the loss and the outputs of one member."""
         outputs = functional_call(self.module, (parameters, buffers), (x,))
         training = self.module.training
-        with self.net.weighing(*weights):
+        with self.net._weighing(*weights):
             return self.net.get_loss(outputs, target, X=x, training=training), outputs
 
     def step(self, x: torch.Tensor, target: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
@@ -335,7 +335,7 @@ def _through_autograd(net) -> Callable:
     """Return a loss that asks the net itself, for all members at once."""
 
     def one(outputs, target, *weights):
-        with net.weighing(*weights):
+        with net._weighing(*weights):
             return net.get_loss(outputs, target, X=None, training=True)
 
     def loss(outputs: torch.Tensor, target: torch.Tensor, want_grad: bool, *weights):
