@@ -14,7 +14,7 @@ from skorch.dataset import Dataset, get_len
 from skorch.utils import is_dataset, multi_indexing
 from torch.utils.data import DataLoader, Subset
 
-from sklmc._sklearn import _check_method_params, check_is_fitted, validate_data
+from sklmc._sklearn import _check_method_params, _num_samples, check_is_fitted, validate_data
 from sklmc._validation import check_sample_weight
 from sklmc.estimators._sample_weights import WeightedData
 from sklmc.models._arrays import check_tensor
@@ -30,6 +30,29 @@ class NetData:
     _sizes: Mapping[str, int] = {}
     _sample_shape: tuple[int, ...] | None = None
     _weights: np.ndarray | None = None  # of the samples, while a net is trained
+
+    def score(self, X, y, sample_weight=None):
+        """Return accuracy (classifiers) or R2 (regressors); greater is better.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, n_channels, ...)
+            As for fit.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            True labels or values.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples, not negative; None means equal weights.
+
+        Returns
+        -------
+        float
+            The score of ``predict(X)``.
+        """
+        caller = type(self).__name__
+        y = readable(y, caller, "y")
+        if sample_weight is not None:
+            sample_weight = check_sample_weight(sample_weight, _num_samples(y), caller)
+        return super().score(X, y, sample_weight=sample_weight)
 
     def _check_input(self, X):
         """Validate and cast X as in fit; what torch alone can read goes through untouched."""

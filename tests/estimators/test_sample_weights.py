@@ -178,6 +178,15 @@ def test_bad_weights_are_refused_by_name(estimator, weights, said):
         sklearn.clone(estimator).fit(X, Y, sample_weight=weights)
 
 
+@pytest.mark.parametrize("kind", [net, lambda: DeepEnsemble(net(), 2, random_state=0)])
+def test_score_takes_weights_and_refuses_bad_ones(kind):
+    fitted = kind().fit(X, Y)
+    right = fitted.predict(X) == Y
+    assert fitted.score(X, Y, WEIGHTS) == pytest.approx(np.average(right, weights=WEIGHTS))
+    with pytest.raises(ValueError, match="'sample_weight' must be finite and not negative"):
+        fitted.score(X, Y, sample_weight=-WEIGHTS)
+
+
 @pytest.mark.parametrize(
     "class_weight, said",
     [
