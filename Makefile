@@ -1,6 +1,7 @@
 # make demo      the main job: train, align, merge, compare; a table and figures in demo_output/
 # make test      every test and doctest that belongs to a change
 # make nightly   all tests, the long ones too; mutants; the tests against the built wheel
+# make test-oldest, test-newest   the tests with the ends of the range of versions, beside .venv
 # make lint      ruff, mypy, direction of imports, docstrings
 # make bench     every benchmarks/bench_*.py
 # make docs      docs/_build/html
@@ -29,7 +30,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 PYTEST = $(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --durations=15
 
-.PHONY: help demo test nightly wheel-test lint bench docs clean
+.PHONY: help demo test test-oldest test-newest nightly wheel-test lint bench docs clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -53,6 +54,10 @@ demo: $(READY)-plot
 
 test: $(READY)-test
 	$(PYTEST)
+
+# Each makes an environment of its own; torch alone may be a download of several GB.
+test-oldest test-newest: test-%:
+	$(MAKE) test VENV=.venv-$* CONSTRAINTS=constraints-$*.txt
 
 nightly: $(READY)-test $(READY)-zoo wheel-test
 	$(PYTEST) -m ""

@@ -1,6 +1,7 @@
 """Linear mode connectivity modulo permutation, for people with scikit-learn habits."""
 
 from sklmc._persistence import load_model, save_model
+from sklmc._versions import show_versions
 from sklmc.alignment import MultiAligner, PermutationAligner
 from sklmc.connectivity import LMCScorer, PairwiseScore, PathScore, loss_plane
 from sklmc.estimators import DeepEnsemble, ModelGrid, NetClassifier, NetRegressor
@@ -65,4 +66,5 @@ __all__ = [
     "merge_models",
     "repair",
     "save_model",
+    "show_versions",
 ]

@@ -6,7 +6,7 @@ import contextlib
 import os
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -121,6 +121,32 @@ def to_device(value, device):
     if isinstance(value, tuple):
         return tuple(to_device(part, device) for part in value)
     return value.to(device) if isinstance(value, torch.Tensor) else value
+
+
+def read_together(truths: Sequence[bool | torch.Tensor]) -> list[bool]:
+    """Read many truths at once: each read from an accelerator waits until that has caught up."""
+    read = list(truths)
+    places: dict[torch.device, list[int]] = {}
+    for place, truth in enumerate(truths):
+        if isinstance(truth, torch.Tensor):
+            places.setdefault(truth.device, []).append(place)
+    for found in places.values():
+        values = torch.stack([truths[place] for place in found]).tolist()
+        for place, value in zip(found, values):
+            read[place] = value
+    return read
+
+
+def all_finite(tensors: Iterable[torch.Tensor]) -> bool:
+    """Say whether tensors hold no NaN and no infinity."""
+    return all(read_together([torch.isfinite(tensor).all() for tensor in tensors]))
+
+
+def are_equal(pairs: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> list[bool]:
+    """Say of each pair of tensors of one shape whether they hold the same values."""
+    return read_together(
+        [torch.equal(a, b) if a.device.type == "cpu" else (a == b).all() for a, b in pairs]
+    )
 
 
 def fixed_normal(shape: tuple[int, ...], dtype: torch.dtype, seed: int = 0) -> torch.Tensor:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sklmc._documentation import LinksDocumentation
 from sklmc._sklearn import (
     InvalidParameterError,
     _num_samples,
@@ -141,7 +142,7 @@ def check_constraints(constraints: Mapping, params: Mapping, caller: str) -> Non
         raise
 
 
-class ChecksParameters:
+class ChecksParameters(LinksDocumentation):
     """Mixin of estimators: parameters are checked by `check_constraints`."""
 
     def _validate_params(self) -> None:

@@ -163,6 +163,7 @@ def test_the_only_expected_failure_is_of_mini_batches():
 def test_array_api_check_passes_where_it_can_run():
     program = f"""
 import sys
+import sklearn
 from sklearn.utils.estimator_checks import estimator_checks_generator
 from tests.test_common import META_ESTIMATORS, NETS
 ran = 0
@@ -171,7 +172,8 @@ for estimator in NETS + META_ESTIMATORS:
         if getattr(check, "func", check).__name__ == {ARRAY_API_CHECK!r}:
             check(estimator)
             ran += 1
-sys.exit(0 if ran == len(NETS + META_ESTIMATORS) else 7)
+offered = not sklearn.__version__.startswith("1.7.")  # there to estimators with a tag only
+sys.exit(0 if ran == offered * len(NETS + META_ESTIMATORS) else 7)
 """
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     environment = {**os.environ, "SCIPY_ARRAY_API": "1"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -65,12 +66,16 @@ def test_extra_all_joins_plot_and_distributed(metadata):
     assert everything.extras == {"plot", "distributed"}
 
 
-def test_constraints_fit_the_requirements(metadata):
-    pins = {}
-    for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines():
-        if line and not line.startswith("#"):
-            name, _, version = line.partition("==")
-            pins[name] = version
+def _pins(which):
+    """Read what a file of constraints pins."""
+    text = (ROOT / f"constraints{which}.txt").read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    return {name: version for name, _, version in (line.partition("==") for line in lines)}
+
+
+@pytest.mark.parametrize("which", ["", "-oldest", "-newest"])
+def test_constraints_fit_the_requirements(metadata, which):
+    pins = _pins(which)
     assert "torch" in pins
     wanted = _requirements(metadata["options"]["install_requires"])
     for text in metadata["options.extras_require"].values():
@@ -79,6 +84,16 @@ def test_constraints_fit_the_requirements(metadata):
     for requirement in wanted:
         if requirement.name in pins:
             assert requirement.specifier.contains(pins[requirement.name]), requirement
+
+
+def test_oldest_constraints_are_the_lower_bounds_of_the_requirements(metadata):
+    """Torch alone may be newer: its oldest releases are untried."""
+    pins = _pins("-oldest")
+    for requirement in _requirements(metadata["options"]["install_requires"]):
+        (bound,) = requirement.specifier
+        pinned = pins[requirement.name]
+        lowest = pinned == bound.version or pinned.startswith(f"{bound.version}.")
+        assert lowest or requirement.name == "torch", requirement
 
 
 def test_pytest_collects_doctests_of_the_package_and_the_guide(pyproject):
@@ -145,3 +160,14 @@ def test_import_adds_little_to_what_it_stands_on(tmp_path):
     done = _run_python(code, tmp_path)
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) < 5.0
+
+
+def test_the_tasks_of_the_review_name_files_that_are_there_three_at_most():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    rows = re.findall(r"^\| (?:add|change|find) .*\|$", text, flags=re.MULTILINE)
+    assert len(rows) == 12
+    for row in rows:
+        files = re.findall(r"`([\w/]+\.py)`", row)
+        assert 1 <= len(files) <= 3, row
+        for file in files:
+            assert (ROOT / "sklmc" / file).exists(), file

@@ -204,7 +204,7 @@ class PermutationAligner(TakesModels, BaseEstimator):
             The reference. Not changed.
         model_b : same kind and architecture as `model_a`
             The model to be moved. Not changed.
-        X : array-like of shape (n_samples, ...), default=None
+        X : array-like of shape (n_samples, ...), tuple, dict, Dataset or DataLoader, default=None
             Samples: what activation, straight-through and "auto" matching go by. Weight matching
             traces the net with a few of them where the shape of its input is not known.
         y : array-like of shape (n_samples,), default=None
@@ -292,6 +292,9 @@ class PermutationAligner(TakesModels, BaseEstimator):
         if callable(self.method):
             return None, None
         method = METHODS[self.method]
+        if X is not None and method.reads_data:
+            X = a.to_input(X)
+            y = X.targets() if y is None else y
         for name, other in method.needs.items():
             if {"X": X, "y": y}[name] is None:
                 raise ValueError(
@@ -361,7 +364,7 @@ class PermutationAligner(TakesModels, BaseEstimator):
             The reference. Not changed.
         model_b : same kind and architecture as `model_a`
             The model to be moved. Not changed.
-        X : array-like of shape (n_samples, ...), default=None
+        X : array-like of shape (n_samples, ...), tuple, dict, Dataset or DataLoader, default=None
             As in `fit`.
         y : array-like of shape (n_samples,), default=None
             As in `fit`.

@@ -143,7 +143,7 @@ class MultiAligner(TakesModels, BaseEstimator):
         ----------
         models : list of skorch nets, fitted sklmc estimators or torch.nn.Modules
             Two or more models of one architecture. None is changed.
-        X : array-like of shape (n_samples, ...), default=None
+        X : array-like of shape (n_samples, ...), tuple, dict, Dataset or DataLoader, default=None
             Samples, as the aligner needs them.
         y : array-like of shape (n_samples,), default=None
             Labels, as the aligner needs them.
@@ -277,7 +277,7 @@ class MultiAligner(TakesModels, BaseEstimator):
         ----------
         models : list of skorch nets, fitted sklmc estimators or torch.nn.Modules
             As in `fit`.
-        X : array-like of shape (n_samples, ...), default=None
+        X : array-like of shape (n_samples, ...), tuple, dict, Dataset or DataLoader, default=None
             As in `fit`.
         y : array-like of shape (n_samples,), default=None
             As in `fit`.

@@ -72,7 +72,7 @@ def match_straight_through(problem: Problem) -> Match:
                 through = {n: moved[n] + free[n] - free[n].detach() for n in parameters}
                 outputs = midpoint.outputs(midpoint.between(through), to_device(block.args, device))
                 outputs = outputs[block.outputs]
-                loss = per_sample_loss(outputs, to_device(target, device), "fit").mean()
+                loss = per_sample_loss(outputs, target, "fit").mean()
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()

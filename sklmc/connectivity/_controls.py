@@ -16,7 +16,7 @@ MAX_SEED = np.iinfo(np.int32).max
 
 
 def path_controls(
-    model_a, model_b, X, y, *, scorer=None, n_repeats=5, random_state=None
+    model_a, model_b, X, y=None, *, scorer=None, n_repeats=5, random_state=None
 ) -> dict[str, PathScore | list[PathScore]]:
     """Score a path beside two kinds of random paths of the same length.
 
@@ -29,10 +29,10 @@ def path_controls(
     ----------
     model_a, model_b : skorch net, fitted sklmc estimator, Pipeline or torch.nn.Module
         A (alpha = 0) is the reference. Neither is changed.
-    X : array-like of shape (n_samples, ...)
+    X : array-like of shape (n_samples, ...), tuple, dict, Dataset or DataLoader
         Samples, as the models take them.
-    y : array-like of shape (n_samples,)
-        Labels the models know, or targets.
+    y : array-like of shape (n_samples,), default=None
+        Labels the models know, or targets. None where X holds them (Dataset, DataLoader).
     scorer : LMCScorer, default=None
         How to score; None means ``LMCScorer()``. Its aligner acts on the path itself only.
     n_repeats : int, default=5

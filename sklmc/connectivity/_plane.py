@@ -104,7 +104,7 @@ class LossPlane:
 
 
 def loss_plane(
-    models, X, y, *, n_points=25, margin=0.3, aligner=None, repair=None, n_jobs=None, verbose=0
+    models, X, y=None, *, n_points=25, margin=0.3, aligner=None, repair=None, n_jobs=None, verbose=0
 ) -> LossPlane:
     """Score a grid of points on the plane through three models.
 
@@ -115,10 +115,10 @@ def loss_plane(
     ----------
     models : list of three skorch nets, fitted sklmc estimators, Pipelines or torch.nn.Modules
         A, B and C, of one architecture and not on one line. None is changed.
-    X : array-like of shape (n_samples, ...)
+    X : array-like of shape (n_samples, ...), tuple, dict, Dataset or DataLoader
         Samples, as the models take them.
-    y : array-like of shape (n_samples,)
-        Labels the models know, or targets.
+    y : array-like of shape (n_samples,), default=None
+        Labels the models know, or targets. None where X holds them (Dataset, DataLoader).
     n_points : int, default=25
         Number of points along each axis.
     margin : float, default=0.3

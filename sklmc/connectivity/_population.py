@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from sklmc._torch import to_device
+from sklmc._torch import are_equal, to_device
 from sklmc.models import ModelView, State, named_tensors, view
 
 
@@ -74,7 +74,7 @@ def empty_module(module: nn.Module) -> nn.Module:
 
 def same_bits(a: State, b: State) -> bool:
     """Say whether two states hold the same numbers."""
-    return all(torch.equal(tensor, b[name]) for name, tensor in a.items())
+    return all(are_equal((tensor, b[name]) for name, tensor in a.items()))
 
 
 def _to_numpy(tensor: torch.Tensor) -> np.ndarray:

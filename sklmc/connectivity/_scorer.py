@@ -187,7 +187,7 @@ class LMCScorer(ChecksParameters, BaseEstimator):
         tags.input_tags.two_d_array = False
         return tags
 
-    def path(self, model_a, model_b, X, y, sample_weight=None) -> PathScore:
+    def path(self, model_a, model_b, X, y=None, sample_weight=None) -> PathScore:
         """Score the straight line between two models.
 
         Parameters
@@ -195,11 +195,11 @@ class LMCScorer(ChecksParameters, BaseEstimator):
         model_a, model_b : skorch net, fitted sklmc estimator, Pipeline or torch.nn.Module
             A (alpha = 0) is the reference; B (alpha = 1) moves onto A if there is an aligner.
             Neither is changed. The same object twice has barrier 0.
-        X : array-like of shape (n_samples, ...)
+        X : array-like of shape (n_samples, ...), tuple, dict, Dataset or DataLoader
             Samples, as the models take them.
-        y : array-like of shape (n_samples,)
+        y : array-like of shape (n_samples,), default=None
             Labels the models know, or targets. For plain modules integers are classes
-            0..n_classes-1 and floats are regression.
+            0..n_classes-1 and floats are regression. None where X holds them (Dataset, DataLoader).
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the samples, not negative: losses, errors and calibrated losses are weighted
             means. None means equal weights.
@@ -226,7 +226,7 @@ class LMCScorer(ChecksParameters, BaseEstimator):
         curves, _, _ = strict._score("LMCScorer.path", models, [(0, 1)], X, y, names, sample_weight)
         return PathScore(**self._fields(curves.values[:, 0]))
 
-    def pairwise(self, models, X, y, sample_weight=None) -> PairwiseScore:
+    def pairwise(self, models, X, y=None, sample_weight=None) -> PairwiseScore:
         """Score the lines between all pairs of some models.
 
         Parameters
@@ -234,10 +234,10 @@ class LMCScorer(ChecksParameters, BaseEstimator):
         models : list of skorch nets, fitted sklmc estimators, Pipelines or torch.nn.Modules
             At least two, all of one architecture. None is changed. The same object may come
             several times; its barrier with itself is 0.
-        X : array-like of shape (n_samples, ...)
+        X : array-like of shape (n_samples, ...), tuple, dict, Dataset or DataLoader
             Samples, as the models take them.
-        y : array-like of shape (n_samples,)
-            Labels the models know, or targets.
+        y : array-like of shape (n_samples,), default=None
+            Labels the models know, or targets. None where X holds them (Dataset, DataLoader).
         sample_weight : array-like of shape (n_samples,), default=None
             As for :meth:`path`.
 
@@ -261,17 +261,17 @@ class LMCScorer(ChecksParameters, BaseEstimator):
         """
         return self._pairwise("LMCScorer.pairwise", models, X, y, sample_weight)[0]
 
-    def grid(self, model_grid, X, y, sample_weight=None) -> pd.DataFrame:
+    def grid(self, model_grid, X, y=None, sample_weight=None) -> pd.DataFrame:
         """Score the pairs of every cell of a grid of populations.
 
         Parameters
         ----------
         model_grid : fitted ModelGrid, or anything with ``cells_``
             Each cell has `params` (a dict) and `estimators` (at least two models).
-        X : array-like of shape (n_samples, ...)
+        X : array-like of shape (n_samples, ...), tuple, dict, Dataset or DataLoader
             Samples, as the models take them.
-        y : array-like of shape (n_samples,)
-            Labels the models know, or targets.
+        y : array-like of shape (n_samples,), default=None
+            Labels the models know, or targets. None where X holds them (Dataset, DataLoader).
         sample_weight : array-like of shape (n_samples,), default=None
             As for :meth:`path`.
 
@@ -309,17 +309,17 @@ class LMCScorer(ChecksParameters, BaseEstimator):
         self._metadata_request.score.add_request(param="sample_weight", alias=sample_weight)
         return self
 
-    def __call__(self, estimator, X, y, sample_weight=None):
+    def __call__(self, estimator, X, y=None, sample_weight=None):
         """Score a fitted estimator's members, greater is better.
 
         Parameters
         ----------
         estimator : estimator with ``estimators_``, or a Pipeline that ends in one
             A fitted DeepEnsemble, for example.
-        X : array-like of shape (n_samples, ...)
+        X : array-like of shape (n_samples, ...), tuple, dict, Dataset or DataLoader
             Samples.
-        y : array-like of shape (n_samples,)
-            Labels or targets.
+        y : array-like of shape (n_samples,), default=None
+            Labels or targets. None where X holds them (Dataset, DataLoader).
         sample_weight : array-like of shape (n_samples,), default=None
             As for :meth:`path`. Where metadata is routed, searches hand it over after
             ``set_score_request(sample_weight=True)``.

@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-import torch
 from sklearn.base import is_classifier, is_regressor
 from sklearn.pipeline import Pipeline
 from skorch import NeuralNet
@@ -14,7 +13,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from sklmc._sklearn import Parallel
-from sklmc._torch import seeded, single_thread, torch_defaults
+from sklmc._torch import all_finite, seeded, single_thread, torch_defaults
 from sklmc.estimators._parameters import check_module
 from sklmc.estimators._sample_weights import weight_argument
 from sklmc.estimators._vectorized import VectorizeError, fit_vectorized
@@ -162,4 +161,4 @@ def is_finite(member) -> bool:
     module = getattr(inner_net(member), "module_", None)
     if not isinstance(module, nn.Module):
         return True
-    return all(bool(torch.isfinite(tensor).all()) for tensor in module.state_dict().values())
+    return all_finite(module.state_dict().values())

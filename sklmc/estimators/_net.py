@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from sklmc._sklearn import check_is_fitted
-from sklmc._torch import seeded, single_thread, torch_defaults
+from sklmc._torch import all_finite, seeded, single_thread, torch_defaults
 from sklmc.estimators._net_callbacks import NetCallbacks
 from sklmc.estimators._net_data import NetData, array_batches, may_leave_one
 from sklmc.estimators._parameters import NetParameters, check_arguments, named_arguments
@@ -159,12 +159,9 @@ class ArrayNet(NetCallbacks, NetData, NetParameters):
         finally:
             vars(self).pop("_weights", None)
         self._set_training(False)
-        bad = [
-            name
-            for name, value in self.module_.state_dict().items()
-            if isinstance(value, torch.Tensor) and not torch.isfinite(value).all()
-        ]
-        if bad:
+        state = {n: v for n, v in self.module_.state_dict().items() if isinstance(v, torch.Tensor)}
+        if not all_finite(state.values()):
+            bad = [name for name, value in state.items() if not torch.isfinite(value).all()]
             warnings.warn(
                 f"{type(self).__name__}: training diverged, {bad[0]!r} is no longer finite. "
                 f"Lower 'lr' (now {self.lr!r}), or clip gradients with "

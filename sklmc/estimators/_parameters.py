@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
+from sklmc._documentation import LinksDocumentation
 from sklmc._sklearn import Interval, Options, StrOptions, cloudpickle
 from sklmc._torch import torch_defaults
 from sklmc._validation import LARGEST_RATE, check_constraints, did_you_mean
@@ -18,7 +19,7 @@ _OWN = ("class_weight", "dtype", "random_state")  # parameters that skorch does 
 _SET_BY_SKORCH = ("history_", "initialized_", "virtual_params_")
 
 
-class NetParameters:
+class NetParameters(LinksDocumentation):
     """Parameters of a skorch net as scikit-learn wants them: stored in init, checked in fit."""
 
     _parameter_constraints: dict = {

@@ -21,7 +21,7 @@ def commutativity(model_a, model_b, X, *, layers="weight"):
     ----------
     model_a, model_b : skorch net, fitted sklmc estimator or torch.nn.Module
         Two nets of one architecture; A is the reference, but the measure is symmetric.
-    X : array-like of shape (n_samples, ...)
+    X : array-like of shape (n_samples, ...), tuple, dict, Dataset or DataLoader
         At least two samples.
     layers : {"weight"} or list of str, default="weight"
         All linear and convolutional layers, or some of them by module path.

@@ -21,12 +21,16 @@ def dot(u: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
 
 
 def grams(features: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Return all inner products of k nets' features (n, ...) of each sample, float64 (n, k, k)."""
+    """Return all inner products of k nets' features (n, ...) of each sample, float64 (n, k, k).
+
+    They are few numbers: only they come to the CPU.
+    """
     n, width = len(features[0]), features[0][0].numel()
-    stacked = torch.empty(n, len(features), width, dtype=torch.float64)
+    where = features[0].device
+    stacked = torch.empty(n, len(features), width, dtype=torch.float64, device=where)
     for place, one in enumerate(features):
         stacked[:, place] = one.reshape(n, width)
-    return stacked @ stacked.transpose(1, 2)
+    return (stacked @ stacked.transpose(1, 2)).cpu()
 
 
 def cosine(uv: torch.Tensor, uu: torch.Tensor, vv: torch.Tensor) -> torch.Tensor:

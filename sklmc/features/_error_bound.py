@@ -11,13 +11,13 @@ from sklmc.models import (
     is_classification,
     per_sample_error,
     predict_outputs,
-    read_target,
+    read_labelled_data,
 )
 
 SLACK = 1e-12  # of a mean over samples
 
 
-def error_bound(model_a, model_b, X, y, *, alphas=(0.25, 0.5, 0.75)):
+def error_bound(model_a, model_b, X, y=None, *, alphas=(0.25, 0.5, 0.75)):
     """Check the error between two nets against the bound that feature connectivity gives.
 
     Where the logits of a net between A and B are a positive multiple of the mean of A's and B's
@@ -29,10 +29,11 @@ def error_bound(model_a, model_b, X, y, *, alphas=(0.25, 0.5, 0.75)):
     ----------
     model_a, model_b : skorch net, fitted sklmc estimator or torch.nn.Module
         Two classifiers of one architecture. A is the reference, ``alpha=0``.
-    X : array-like of shape (n_samples, ...)
+    X : array-like of shape (n_samples, ...), tuple, dict, Dataset or DataLoader
         Samples.
-    y : array-like of shape (n_samples,)
-        Class labels (integers 0..n_classes-1 for a plain module).
+    y : array-like of shape (n_samples,), default=None
+        Class labels (integers 0..n_classes-1 for a plain module). None where X holds them
+        (Dataset, DataLoader).
     alphas : float or sequence of float, default=(0.25, 0.5, 0.75)
         Positions strictly between 0 (A) and 1 (B).
 
@@ -70,7 +71,7 @@ def error_bound(model_a, model_b, X, y, *, alphas=(0.25, 0.5, 0.75)):
     caller = "error_bound"
     alphas = check_inner_alphas(alphas, caller)
     nets = Nets([model_a, model_b], X, caller, ["model_a", "model_b"], 1)
-    target = read_target(nets.looks[0], nets.data, y)
+    _, target = read_labelled_data(nets.looks[0], nets.data, y)
     if not is_classification(target):
         raise ValueError(
             f"{caller}: 'y' holds floats, which means regression; the bound is about class labels."

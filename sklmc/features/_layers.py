@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from sklmc._validation import check_names
-from sklmc.models import Call, ModelView, Watcher, first_tensor
+from sklmc.models import Arrays, Call, ModelView, Watcher, first_tensor
 
 AFFINE = (nn.Linear, nn.modules.conv._ConvNd)
 OTHER_WEIGHTS = (nn.Embedding, nn.EmbeddingBag, nn.Bilinear, nn.RNNBase, nn.MultiheadAttention)
@@ -62,7 +62,7 @@ class Layer:
 
 def trace_layers(look: ModelView, args: tuple[torch.Tensor, ...]) -> list[Layer]:
     """Run a few samples and return every layer in the order of their outputs."""
-    rows, depth, unit_axis = len(args[0]), 0, -1
+    rows, depth, unit_axis = len(Arrays(*args)), 0, -1
     begun: dict[str, tuple[int, ...] | None] = {}
     found: list[Layer] = []
 

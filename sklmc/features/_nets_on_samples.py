@@ -12,6 +12,7 @@ import numpy as np
 from sklmc._validation import check_alpha
 from sklmc.features._layers import Layer, by_sample, is_activation_function, trace_layers
 from sklmc.models import (
+    Arrays,
     ModelView,
     Reader,
     Reading,
@@ -76,7 +77,7 @@ class Nets:
             for args in self.data.blocks(rows):
                 found = [reader.run(args) for reader in readers]
                 found += [readers[0].run(args, state) for state in between]
-                yield [_by_sample(one, modules, len(args[0])) for one in found]
+                yield [_by_sample(one, modules, len(Arrays(*args))) for one in found]
 
 
 def layer_reader(look: ModelView, inputs=(), outputs=()) -> Reader:

@@ -22,7 +22,7 @@ def reciprocal_orthogonality(model_a, model_b, X, *, layers="weight"):
     ----------
     model_a, model_b : skorch net, fitted sklmc estimator or torch.nn.Module
         Two nets of one architecture.
-    X : array-like of shape (n_samples, ...)
+    X : array-like of shape (n_samples, ...), tuple, dict, Dataset or DataLoader
         At least two samples.
     layers : {"weight"} or list of str, default="weight"
         All linear and convolutional layers, or some of them by module path.

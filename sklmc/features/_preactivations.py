@@ -21,7 +21,7 @@ def preactivation_scale(model, X, *, layers="relu"):
     ----------
     model : skorch net, fitted sklmc estimator or torch.nn.Module
         A net.
-    X : array-like of shape (n_samples, ...)
+    X : array-like of shape (n_samples, ...), tuple, dict, Dataset or DataLoader
         Samples.
     layers : {"relu", "all", "feature", "weight"} or list of str, default="relu"
         Layers whose inputs are measured.

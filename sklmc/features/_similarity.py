@@ -36,7 +36,7 @@ def feature_similarity(model_a, model_b=None, X=None, *, on="weight", layers=Non
     model_b : same kind, default=None
         A second net of one architecture with A, whose units are compared with those of A. None:
         the units of A among themselves.
-    X : array-like of shape (n_samples, ...), default=None
+    X : array-like of shape (n_samples, ...), tuple, dict, Dataset or DataLoader, default=None
         At least two samples; needed for activations.
     on : {"weight", "activation"}, default="weight"
         "weight": the cosine of incoming weights, bias included as one more weight. "activation":

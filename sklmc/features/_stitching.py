@@ -24,7 +24,7 @@ def stitch_models(model_a, model_b, layer, X=None):
         How many weight layers come from A (0: none, the result is B; as many as there are: A), or
         the module path of the last one that does. What stands between two weight layers (norms,
         activations) goes with the earlier one.
-    X : array-like of shape (n_samples, ...), default=None
+    X : array-like of shape (n_samples, ...), tuple, dict, Dataset or DataLoader, default=None
         A few samples; needed where the shape of the input is not known.
 
     Returns

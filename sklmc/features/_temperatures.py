@@ -12,11 +12,11 @@ from sklmc.models import (
     interpolate_states,
     is_classification,
     predict_outputs,
-    read_target,
+    read_labelled_data,
 )
 
 
-def inverse_temperatures(model_a, model_b, X, y, *, alphas=(0.5,)):
+def inverse_temperatures(model_a, model_b, X, y=None, *, alphas=(0.5,)):
     """Compare the inverse temperature that merged logits need with the one predicted for them.
 
     Under exact exponentially weighted connectivity [1]_ the logits of the net between A and B
@@ -29,10 +29,11 @@ def inverse_temperatures(model_a, model_b, X, y, *, alphas=(0.5,)):
     ----------
     model_a, model_b : skorch net, fitted sklmc estimator or torch.nn.Module
         Two classifiers of one architecture. A is the reference, ``alpha=0``.
-    X : array-like of shape (n_samples, ...)
+    X : array-like of shape (n_samples, ...), tuple, dict, Dataset or DataLoader
         Held-out samples.
-    y : array-like of shape (n_samples,)
-        Class labels (integers 0..n_classes-1 for a plain module).
+    y : array-like of shape (n_samples,), default=None
+        Class labels (integers 0..n_classes-1 for a plain module). None where X holds them
+        (Dataset, DataLoader).
     alphas : float or sequence of float, default=(0.5,)
         Positions strictly between 0 (A) and 1 (B).
 
@@ -82,7 +83,7 @@ def inverse_temperatures(model_a, model_b, X, y, *, alphas=(0.5,)):
     caller = "inverse_temperatures"
     alphas = check_inner_alphas(alphas, caller)
     nets = Nets([model_a, model_b], X, caller, ["model_a", "model_b"], 2)
-    target = read_target(nets.looks[0], nets.data, y)
+    _, target = read_labelled_data(nets.looks[0], nets.data, y)
     target = target[:, 0] if target.ndim == 2 and target.shape[1] == 1 else target
     if not is_classification(target):
         raise ValueError(

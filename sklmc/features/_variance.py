@@ -21,7 +21,7 @@ def variance_ratio(model_a, model_b, X, *, alphas=(0.5,), layers="weight"):
     ----------
     model_a, model_b : skorch net, fitted sklmc estimator or torch.nn.Module
         Two nets of one architecture, aligned or not. A is the reference, ``alpha=0``.
-    X : array-like of shape (n_samples, ...)
+    X : array-like of shape (n_samples, ...), tuple, dict, Dataset or DataLoader
         At least two samples of the data that the nets were trained on.
     alphas : float or sequence of float, default=(0.5,)
         Positions strictly between 0 (A) and 1 (B).

@@ -24,7 +24,7 @@ def weak_additivity(model_a, model_b, X, *, alphas=(0.5,), layers="relu"):
     ----------
     model_a, model_b : skorch net, fitted sklmc estimator or torch.nn.Module
         Two nets of one architecture. A is the reference, ``alpha=0``.
-    X : array-like of shape (n_samples, ...)
+    X : array-like of shape (n_samples, ...), tuple, dict, Dataset or DataLoader
         At least two samples.
     alphas : float or sequence of float, default=(0.5,)
         Positions strictly between 0 (A) and 1 (B).

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from sklmc.models import BLOCK_ROWS, Call, Inputs, ModelView, Moments, State, Watcher, end_pass
+from sklmc.models import Call, Inputs, ModelView, Moments, State, Watcher, end_pass
 
 _STATISTICS = ("running_mean", "running_var")
 
@@ -39,7 +39,7 @@ def reestimate_statistics(
         tensors[part] = [new[_join(paths[0], kind)].clone() for kind in _STATISTICS]
         for kind, tensor in zip(_STATISTICS, tensors[part]):
             new.update((_join(path, kind), tensor) for path in paths)
-    whole = len(inputs) <= (batch_size or BLOCK_ROWS)
+    whole = inputs.in_one_pass(batch_size)
     settled: set[str] = set()  # calls whose layer has had its statistics from all samples
     reached: Call | None = None
 

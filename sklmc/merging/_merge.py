@@ -36,7 +36,7 @@ def merge_models(models, X=None, y=None, *, aligner="weight", repair="auto", wei
     ----------
     models : list of skorch nets, fitted sklmc estimators or torch.nn.Modules
         At least one model; all of one architecture and with the same classes. None is changed.
-    X : array-like of shape (n_samples, ...), default=None
+    X : array-like of shape (n_samples, ...), tuple, dict, Dataset or DataLoader, default=None
         Samples for the aligner (where it needs any) and for the repair; unlabelled data serve.
         Without X, "auto" averages and no more.
     y : array-like of shape (n_samples,), default=None

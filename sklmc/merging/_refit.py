@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from sklmc._torch import to_device
 from sklmc.merging._ridge_regression import FEW_ROWS, RidgeRegression
 from sklmc.merging._site_rows import (
     Choice,
@@ -23,7 +24,7 @@ from sklmc.merging._site_rows import (
     read_calls,
 )
 from sklmc.merging._weight_sites import Norm, Site, find_sites, replace_tensors
-from sklmc.models import Inputs, ModelView, State
+from sklmc.models import Arrays, Inputs, ModelView, State
 
 
 def refit_state(
@@ -97,6 +98,7 @@ def _targets(
         number: [] for number, job in enumerate(jobs) if job.sites
     }
     for index, args in fold_blocks(inputs) if targets else ():
+        args = to_device(args, look.device)  # once for all end points
         readers = {
             jobs[number].read: functools.partial(
                 output_rows,
@@ -118,7 +120,7 @@ def _targets(
 def _draw(inputs: Inputs, args: tuple, number: int, index: int) -> Choice:
     """Return which rows of a block a job takes: the same from every net."""
     return functools.partial(
-        choose_rows, n_block=len(args[0]), n_samples=len(inputs), seed=(number, index)
+        choose_rows, n_block=len(Arrays(*args)), n_samples=len(inputs), seed=(number, index)
     )
 
 
@@ -151,7 +153,7 @@ def _run(
         if job.operand is not None:
             t = t - rows[job.read].double()
         if problem is None:
-            few = len(x) / len(args[0]) * len(inputs) < FEW_ROWS * x.shape[2]
+            few = len(x) / len(Arrays(*args)) * len(inputs) < FEW_ROWS * x.shape[2]
             start = torch.cat(starts, dim=2)
             intercept = any(site.norm is not None or site.bias for site in job.sites)
             problem = RidgeRegression(start, intercept, by_folds=few)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from sklmc._torch import are_equal
 from sklmc._validation import check_models, check_option, check_weights
 from sklmc.exceptions import SklmcWarning
 from sklmc.merging._batch_norm import reestimate_statistics, tracked_norms
@@ -81,7 +82,7 @@ def repair(model, models, X, *, y=None, weights=None, method="auto"):
         The weighted mean of `models`. It is not changed.
     models : list of skorch nets, fitted sklmc estimators or torch.nn.Modules
         The aligned models that `model` was averaged from. They are not changed.
-    X : array-like of shape (n_samples, ...)
+    X : array-like of shape (n_samples, ...), tuple, dict, Dataset or DataLoader
         Samples like those that the models were trained on; two thousand serve well. Samples of
         another kind (noise) can harm.
     y : array-like of shape (n_samples,), default=None
@@ -216,8 +217,8 @@ def needs_repair(
 ) -> bool:
     """Say whether a mean with these weights differs from its end points in what `method` mends."""
     first, *others = (end for end, weight in zip(endpoints, weights, strict=True) if weight > 0)
-    equal = (torch.equal(tensor, other[name]) for other in others for name, tensor in first.items())
-    if method is None or all(equal):
+    pairs = [(tensor, other[name]) for other in others for name, tensor in first.items()]
+    if method is None or all(are_equal(pairs)):
         return False
     needs_batch_norm = method != "auto" and REPAIRS[method].needs_batch_norm
     return not needs_batch_norm or bool(tracked_norms(look.module))

@@ -27,7 +27,13 @@ def read_data(view: ModelView, X, y=None) -> tuple[Inputs, torch.Tensor | None]:
 def read_labelled_data(view: ModelView, X, y=None) -> tuple[Inputs, torch.Tensor]:
     """Return the samples and the target, which must be there."""
     inputs = view.to_input(X)
-    return inputs, read_target(view, inputs, inputs.targets() if y is None else y)
+    y = inputs.targets() if y is None else y
+    if y is None:
+        raise TypeError(
+            f"{view.caller}: 'y' is None and X holds no labels; pass 'y', or a Dataset or "
+            "DataLoader whose items are pairs (X, y)."
+        )
+    return inputs, read_target(view, inputs, y)
 
 
 def read_target(view: ModelView, inputs: Inputs, y) -> torch.Tensor:

@@ -44,6 +44,10 @@ class Inputs(abc.ABC):
     def passes(self, size: int | None = None) -> Iterator[Block]:
         """Yield forward passes of `size` samples each, that cover all samples."""
 
+    def in_one_pass(self, size: int | None = None) -> bool:
+        """Say whether one pass of `size` samples holds all of them."""
+        return len(self) <= (size or BLOCK_ROWS)
+
     def blocks(self, size: int | None = None) -> Iterator[Args]:
         """Yield forward's arguments alone, where it does not matter whose outputs come out."""
         return (block.args for block in self.passes(size))
@@ -215,6 +219,9 @@ class Batches(Inputs):
         if self._chosen is None:  # nobody asks how many outputs there are
             return self._anew()
         return super().blocks(size)
+
+    def in_one_pass(self, size: int | None = None) -> bool:
+        return len(self._sizes()) == 1
 
     def first(self, n: int) -> Args:
         return next(iter(self.blocks()))

@@ -34,7 +34,7 @@ def mean_over_samples(values: torch.Tensor, weights=None) -> float:
     if weights is None:
         return float(values.mean())
     weights = np.asarray(weights, dtype=np.float64)
-    return float(np.average(values.numpy(), weights=weights / weights.max()))
+    return float(np.average(values.cpu().numpy(), weights=weights / weights.max()))
 
 
 def per_sample_error(outputs: torch.Tensor, target: torch.Tensor, caller: str) -> torch.Tensor:
@@ -51,6 +51,9 @@ def per_sample_error(outputs: torch.Tensor, target: torch.Tensor, caller: str) -
 def _by_sample(values: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Return the mean of each sample's values, one for each target that counts."""
     counts = target.reshape(len(target), -1) != IGNORED
+    if counts.all():
+        return values.reshape(len(target), -1).mean(dim=1)
+    counts = counts.to(values.device)
     table = torch.zeros(counts.shape, dtype=values.dtype, device=values.device)
     table = table.masked_scatter(counts, values)
     return table.sum(dim=1) / counts.sum(dim=1).double().mean()
@@ -84,16 +87,18 @@ def class_logits(
         )
     n_classes = logits.shape[-1]
     counts = target != IGNORED
-    if not counts.any():
-        raise ValueError(f"{caller}: no label in 'y' counts, all are {IGNORED}.")
-    logits, target = logits[counts], target[counts]
+    if not counts.all():
+        if not counts.any():
+            raise ValueError(f"{caller}: no label in 'y' counts, all are {IGNORED}.")
+        logits, target = logits[counts.to(logits.device)], target[counts]
     low, high = int(target.min()), int(target.max())
     if low < 0 or high >= n_classes:
         raise ValueError(
             f"{caller}: 'y' holds label {low if low < 0 else high}, but the net has {n_classes} "
             f"outputs: labels must be 0..{n_classes - 1}. Float y means regression."
         )
-    return logits.double(), target
+    # y is looked at where it lies: on an accelerator each look would wait for what runs there
+    return logits.reshape(-1, n_classes).double(), target.reshape(-1).to(logits.device)
 
 
 def _regression_error(outputs, target, caller: str) -> torch.Tensor:
@@ -107,4 +112,5 @@ def _regression_error(outputs, target, caller: str) -> torch.Tensor:
             f"{caller}: 'y' of shape {tuple(target.shape)} does not fit outputs of shape "
             f"{tuple(outputs.shape)}. Float y means regression; class labels must be integers."
         )
+    wanted = wanted.to(prediction.device)
     return (prediction - wanted).square().reshape(len(wanted), -1).mean(dim=1)

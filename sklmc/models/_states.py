@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
+from sklmc._torch import all_finite, are_equal
 from sklmc._validation import check_alpha, check_mapping, check_models, check_weights
 from sklmc.exceptions import ArchitectureMismatchError, NonFiniteError
 from sklmc.models._view import ModelView, view
@@ -26,6 +27,8 @@ def check_state(state: State, caller: str) -> None:
 
 def check_finite(state: State, caller: str, name: str) -> None:
     """Refuse weights that are NaN or infinite, naming the first such tensor."""
+    if all_finite(state.values()):
+        return
     for tensor_name, tensor in state.items():
         bad = int((~torch.isfinite(tensor)).sum())
         if bad:
@@ -54,7 +57,7 @@ def check_same_tensors(a: State, b: State, caller: str, name_a: str, name_b: str
                     f"{caller}: '{name_a}' and '{name_b}' are of different architecture: the "
                     f"{what} of tensor {tensor_name!r} is {show(seen_a)} and {show(seen_b)}."
                 )
-        averaged = left.is_floating_point() or left.is_complex() or tensor_name.endswith(COUNTER)
+        averaged = _is_continuous(left) or tensor_name.endswith(COUNTER)
         if not averaged and not torch.equal(left, right):
             raise ArchitectureMismatchError(
                 f"{caller}: the integer buffer {tensor_name!r} of '{name_a}' and '{name_b}' "
@@ -101,10 +104,9 @@ def average_states(
     used = [(s, float(w)) for s, w in zip(states, weights, strict=True) if w != 0]
     if len(used) == 1:
         return {name: tensor.clone() for name, tensor in used[0][0].items()}
-    mean = {}
+    mean, shared = {}, _shared([state for state, _ in used])
     for name, first in used[0][0].items():
-        averaged = first.is_floating_point() or first.is_complex()
-        if not averaged or all(torch.equal(first, state[name]) for state, _ in used[1:]):
+        if name in shared:
             mean[name] = first.clone()
             continue
         wide = torch.complex128 if first.is_complex() else torch.float64
@@ -113,6 +115,21 @@ def average_states(
             total.add_(state[name].to(wide), alpha=weight)
         mean[name] = total.to(first.dtype)
     return mean
+
+
+def _shared(states: Sequence[State]) -> set[str]:
+    """Name the tensors that are no numbers to average, or hold the same in all states."""
+    first, *others = states
+    same = set(first)
+    for other in others:
+        names = [name for name in first if name in same and _is_continuous(first[name])]
+        equal = are_equal((first[name], other[name]) for name in names)
+        same -= {name for name, is_equal in zip(names, equal) if not is_equal}
+    return same
+
+
+def _is_continuous(tensor: torch.Tensor) -> bool:
+    return tensor.is_floating_point() or tensor.is_complex()
 
 
 def interpolate_states(a: State, b: State, alpha: float) -> dict[str, torch.Tensor]:

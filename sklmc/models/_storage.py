@@ -14,7 +14,7 @@ import sys
 import threading
 import warnings
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,10 +96,23 @@ def raw_bytes(tensor: torch.Tensor) -> memoryview:
 def state_fingerprint(state: Mapping[str, torch.Tensor]) -> str:
     """Return a short digest of a state's names, shapes, dtypes and values."""
     digest = hashlib.sha256()
-    for name, tensor in state.items():
-        about = (name, tuple(tensor.shape), str(tensor.dtype), zlib.crc32(raw_bytes(tensor)))
+    for (name, tensor), content in zip(state.items(), _bytes_of_all(state.values())):
+        about = (name, tuple(tensor.shape), str(tensor.dtype), zlib.crc32(content))
         digest.update(repr(about).encode())
     return digest.hexdigest()[:32]
+
+
+def _bytes_of_all(tensors: Iterable[torch.Tensor]) -> Iterator[memoryview]:
+    """Yield the bytes of tensors; all that lie on one accelerator are fetched at once."""
+    tensors = list(tensors)
+    if any(t.device.type == "cpu" or t.device != tensors[0].device for t in tensors):
+        yield from map(raw_bytes, tensors)
+        return
+    parts = [t.detach().contiguous().reshape(-1).view(torch.uint8) for t in tensors]
+    joined, start = torch.cat(parts).cpu().numpy().data if parts else memoryview(b""), 0
+    for part in parts:
+        yield joined[start : start + len(part)]
+        start += len(part)
 
 
 @dataclass(frozen=True)

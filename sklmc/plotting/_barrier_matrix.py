@@ -67,7 +67,7 @@ class BarrierMatrixDisplay:
         self.name = name
 
     @classmethod
-    def from_models(cls, models, X, y, *, scorer=None, quantity="barrier"):
+    def from_models(cls, models, X, y=None, *, scorer=None, quantity="barrier"):
         """Score all pairs of models.
 
         Parameters
@@ -75,10 +75,10 @@ class BarrierMatrixDisplay:
         models : list, or dict of str to model
             At least two skorch nets, fitted sklmc estimators, Pipelines or torch.nn.Modules; the
             labels of a dict name rows and columns.
-        X : array-like of shape (n_samples, ...)
+        X : array-like of shape (n_samples, ...), tuple, dict, Dataset or DataLoader
             Samples.
-        y : array-like of shape (n_samples,)
-            Labels or targets.
+        y : array-like of shape (n_samples,), default=None
+            Labels or targets. None where X holds them (Dataset, DataLoader).
         scorer : LMCScorer, default=None
             How to score; None means ``LMCScorer()``.
         quantity : {"barrier", "epsilon", "calibrated_barrier"}, default="barrier"

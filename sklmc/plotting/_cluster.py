@@ -77,7 +77,7 @@ class ClusterDisplay:
 
     @classmethod
     def from_models(
-        cls, models, X, y, *, scorer=None, quantity="epsilon", linkage="single", on="distance"
+        cls, models, X, y=None, *, scorer=None, quantity="epsilon", linkage="single", on="distance"
     ):
         """Score all pairs of models and cluster them.
 
@@ -86,10 +86,10 @@ class ClusterDisplay:
         models : list, or dict of str to model
             At least two skorch nets, fitted sklmc estimators, Pipelines or torch.nn.Modules; the
             labels of a dict name the rows.
-        X : array-like of shape (n_samples, ...)
+        X : array-like of shape (n_samples, ...), tuple, dict, Dataset or DataLoader
             Samples.
-        y : array-like of shape (n_samples,)
-            Labels or targets.
+        y : array-like of shape (n_samples,), default=None
+            Labels or targets. None where X holds them (Dataset, DataLoader).
         scorer : LMCScorer, default=None
             How to score; None means ``LMCScorer()``.
         quantity : {"barrier", "epsilon", "calibrated_barrier"}, default="epsilon"

@@ -89,7 +89,7 @@ class FeatureConnectivityDisplay:
             Skorch nets, fitted sklmc estimators, Pipelines or torch.nn.Modules; a Pipeline counts
             as its last step. The first, A (alpha = 0), is the reference. The labels of a dict
             name the pair in the legend.
-        X : array-like of shape (n_samples, ...)
+        X : array-like of shape (n_samples, ...), tuple, dict, Dataset or DataLoader
             Samples.
         measure : {"linear", "exponential", "weak_additivity", "orthogonality"}, default="linear"
             What is measured.

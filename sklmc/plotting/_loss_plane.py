@@ -66,7 +66,7 @@ class LossPlaneDisplay:
         self.labels = labels
 
     @classmethod
-    def from_models(cls, models, X, y, **plane_kw):
+    def from_models(cls, models, X, y=None, **plane_kw):
         """Score the plane through three models.
 
         Parameters
@@ -74,10 +74,10 @@ class LossPlaneDisplay:
         models : list of three, or dict of str to model
             Skorch nets, fitted sklmc estimators, Pipelines or torch.nn.Modules. The labels of a
             dict name them in place of A, B and C.
-        X : array-like of shape (n_samples, ...)
+        X : array-like of shape (n_samples, ...), tuple, dict, Dataset or DataLoader
             Samples.
-        y : array-like of shape (n_samples,)
-            Labels or targets.
+        y : array-like of shape (n_samples,), default=None
+            Labels or targets. None where X holds them (Dataset, DataLoader).
         **plane_kw : object
             Keywords of :func:`sklmc.loss_plane`.
 

@@ -70,7 +70,7 @@ class PathDisplay:
         self.ends = ends
 
     @classmethod
-    def from_models(cls, models, X, y, *, scorer=None):
+    def from_models(cls, models, X, y=None, *, scorer=None):
         """Score the line between two models.
 
         Parameters
@@ -79,10 +79,10 @@ class PathDisplay:
             Skorch nets, fitted sklmc estimators, Pipelines or torch.nn.Modules. The first
             (alpha = 0) is the reference; the second moves onto it if the scorer has an aligner.
             The labels of a dict name the ends.
-        X : array-like of shape (n_samples, ...)
+        X : array-like of shape (n_samples, ...), tuple, dict, Dataset or DataLoader
             Samples.
-        y : array-like of shape (n_samples,)
-            Labels or targets.
+        y : array-like of shape (n_samples,), default=None
+            Labels or targets. None where X holds them (Dataset, DataLoader).
         scorer : LMCScorer, default=None
             How to score; None means ``LMCScorer(n_alphas=25)``.
 

@@ -71,7 +71,7 @@ class PreactivationDisplay:
         ----------
         model : skorch net, fitted sklmc estimator, Pipeline or torch.nn.Module
             The net.
-        X : array-like of shape (n_samples, ...)
+        X : array-like of shape (n_samples, ...), tuple, dict, Dataset or DataLoader
             Samples.
         layer : str, default=None
             Which ReLU; None takes the last one.
@@ -93,7 +93,7 @@ class PreactivationDisplay:
         models : list, or dict of str to model
             Skorch nets, fitted sklmc estimators, Pipelines or torch.nn.Modules; those of a list
             are numbered.
-        X : array-like of shape (n_samples, ...)
+        X : array-like of shape (n_samples, ...), tuple, dict, Dataset or DataLoader
             Samples.
         layer : str, default=None
             Which ReLU; None takes the last one of each.

@@ -63,7 +63,7 @@ class FeatureSimilarityDisplay:
         ----------
         model : skorch net, fitted sklmc estimator, Pipeline or torch.nn.Module
             The net. A Pipeline counts as its last step.
-        X : array-like of shape (n_samples, ...), default=None
+        X : array-like of shape (n_samples, ...), tuple, dict, Dataset or DataLoader, default=None
             Samples, for activations.
         on : {"weight", "activation"}, default="weight"
             Cosine of incoming weights, or correlation of activations.
@@ -90,7 +90,7 @@ class FeatureSimilarityDisplay:
             Skorch nets, fitted sklmc estimators, Pipelines or torch.nn.Modules of one
             architecture; a Pipeline counts as its last step. Units of the first are rows. The
             labels of a dict name them in place of A and B.
-        X : array-like of shape (n_samples, ...), default=None
+        X : array-like of shape (n_samples, ...), tuple, dict, Dataset or DataLoader, default=None
             Samples, for activations.
         on : {"weight", "activation"}, default="weight"
             Cosine of incoming weights, or correlation of activations.

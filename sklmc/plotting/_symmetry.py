@@ -69,7 +69,7 @@ class SymmetryDisplay:
         ----------
         model : skorch net, fitted; sklmc estimator, fitted; or torch.nn.Module
             The net.
-        X : array-like, tensor, or tuple of tensors, default=None
+        X : array-like of shape (n_samples, ...), tuple, dict, Dataset or DataLoader, default=None
             A few samples, as in `discover_symmetry`.
         max_groups : int, default=60
             Number of groups that are shown, the first in data-flow order.

@@ -38,7 +38,7 @@ def discover_symmetry(model, X=None, *, verify: bool = True) -> PermutationSymme
     ----------
     model : skorch net, fitted; sklmc estimator, fitted; or torch.nn.Module
         The net.
-    X : array-like, tensor, or tuple of tensors, default=None
+    X : array-like of shape (n_samples, ...), tuple, dict, Dataset or DataLoader, default=None
         A few samples as the net takes them (a single one is repeated), or the tuple of forward's
         arguments. None: what a fitted estimator remembers of its input, or the width of a leading
         Linear layer.

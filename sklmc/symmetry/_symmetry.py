@@ -241,7 +241,7 @@ class PermutationSymmetry:
         ----------
         model : skorch net, fitted; sklmc estimator, fitted; or torch.nn.Module
             The model.
-        X : array-like, tensor, or tuple of tensors, default=None
+        X : array-like of shape (n_samples, ...), tuple, dict, Dataset or DataLoader, default=None
             A few samples to trace the model with, for a symmetry that was read from a dict; one
             that was found here has samples of its own.
 
@@ -277,7 +277,7 @@ class PermutationSymmetry:
         ----------
         model : skorch net, fitted; sklmc estimator, fitted; or torch.nn.Module
             The model with its own weights; not changed.
-        X : array-like, tensor, or tuple of tensors, default=None
+        X : array-like of shape (n_samples, ...), tuple, dict, Dataset or DataLoader, default=None
             A few samples, as in `discover_symmetry`.
         random_state : int, RandomState or None, default=0
             Source of the 20 permutations. A number by default: the same proof every time.
@@ -365,7 +365,7 @@ class PermutationSymmetry:
             For every tensor one group name, or None, per axis; tensors left out do not move.
         model : skorch net, fitted; sklmc estimator, fitted; or torch.nn.Module
             The net that the spec is for.
-        X : array-like, tensor, or tuple of tensors, default=None
+        X : array-like of shape (n_samples, ...), tuple, dict, Dataset or DataLoader, default=None
             A few samples, as in `discover_symmetry`.
         verify : bool, default=True
             Whether to test the spec, as `discover_symmetry` does.

@@ -224,6 +224,7 @@ add(
     lambda w: {"n_train": 10, "n_test": 10},
     may_pass={"noise": {"zero", "two", "inf", "1e300"}},
 )
+add("sklmc.show_versions", sklmc.show_versions, lambda w: {})
 add("sklmc.datasets.load_digits_split", datasets.load_digits_split, lambda w: {})
 add(
     "sklmc.datasets.load_images",

@@ -64,16 +64,17 @@ class Mutant:
     after: str
     scope: str  # dotted name of the function or class around it; "" at the top
     lines: tuple[int, ...]  # whose execution runs the piece
+    source: str  # digest of the whole text
 
     def apply(self, text: str) -> str:
         """Return the changed source."""
         assert text[self.start : self.stop] == self.before
         return text[: self.start] + self.after + text[self.stop :]
 
-    def key(self, text: str) -> str:
+    @property
+    def key(self) -> str:
         """Name the mutant of this very source, whatever the day."""
-        source = hashlib.sha256(text.encode()).hexdigest()[:12]
-        return f"{self.path}@{source}:{self.start}-{self.stop}:{self.kind}:{self.after}"
+        return f"{self.path}@{self.source}:{self.start}-{self.stop}:{self.kind}:{self.after}"
 
 
 def find_mutants(text: str, path: str) -> list[Mutant]:
@@ -88,6 +89,7 @@ class _Finder(ast.NodeVisitor):
 
     def __init__(self, text: str, path: str):
         self.text, self.path = text, path
+        self.source = hashlib.sha256(text.encode()).hexdigest()[:12]
         self.starts, self.raw_lines = [0], [line.encode() for line in text.splitlines(True)]
         for line in text.splitlines(keepends=True):
             self.starts.append(self.starts[-1] + len(line))
@@ -298,6 +300,7 @@ class _Finder(ast.NodeVisitor):
                 after=after,
                 scope=".".join(self.scope),
                 lines=self.lines,
+                source=self.source,
             )
         )
 

@@ -52,14 +52,18 @@ def main() -> int:
 
 
 def sample(n: int, seed: int, rooms: Sequence[str], root: Path) -> list[Mutant]:
-    """Draw mutants without replacement from all of the rooms, each as likely as any other."""
+    """Draw mutants from all of the rooms, each as likely as any other, none twice.
+
+    A larger sample begins with a smaller one of the same seed.
+    """
     found = [
         mutant
         for room in rooms
         for path in files_of(room, root)
         for mutant in find_mutants((root / path).read_text(encoding="utf-8"), path)
     ]
-    return random.Random(seed).sample(found, min(n, len(found)))
+    random.Random(seed).shuffle(found)
+    return found[:n]
 
 
 class Results:
@@ -77,7 +81,7 @@ class Results:
 
     def add(self, mutant: Mutant, result: dict) -> None:
         """Write a result down."""
-        entry = {"key": key_of(mutant), "line": mutant.line, **result}
+        entry = {"key": mutant.key, "line": mutant.line, **result}
         with self._lock:
             self.known[entry["key"]] = entry
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -85,15 +89,10 @@ class Results:
                 file.write(json.dumps(entry) + "\n")
 
 
-def key_of(mutant: Mutant) -> str:
-    """Return the mutant's key, which holds what its source is today."""
-    return mutant.key((ROOT / mutant.path).read_text(encoding="utf-8"))
-
-
 def try_all(mutants: Sequence[Mutant], results: Results, jobs: int) -> None:
     """Try what is not known yet, in several workers."""
     covering = Covering(ROOT, CACHE)
-    left = [mutant for mutant in mutants if key_of(mutant) not in results.known]
+    left = [mutant for mutant in mutants if mutant.key not in results.known]
     tests = {mutant: covering.tests_of(mutant) for mutant in left}
     waiting: queue.SimpleQueue = queue.SimpleQueue()
     for mutant in left:
@@ -138,7 +137,7 @@ def _passes(worker: Worker, tests: Sequence[str]) -> bool:
 
 def report(mutants: Sequence[Mutant], results: Results) -> int:
     """Print what survived and the share of what was killed; return 1 where that is too small."""
-    outcome = {mutant: results.known[key_of(mutant)]["status"] for mutant in mutants}
+    outcome = {mutant: results.known[mutant.key]["status"] for mutant in mutants}
     for mutant in sorted(mutants, key=lambda mutant: (mutant.path, mutant.start)):
         if outcome[mutant] in ALIVE:
             print(f"\n{mutant.path}:{mutant.line} ({mutant.scope or 'module'})", end=" ")

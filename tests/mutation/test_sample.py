@@ -73,6 +73,17 @@ def test_tests_are_chosen_in_turn_from_files_quickest_first_own_room_before_othe
     ]
 
 
+def test_a_module_s_own_tests_come_first():
+    seconds = {f"tests/symmetry/test_a.py::{i}": 0.01 for i in range(3)}
+    seconds |= {f"tests/symmetry/proof/test_spec.py::{i}": 1.0 for i in range(2)}
+    found = chosen(seconds, seconds, "sklmc/symmetry/_spec.py")
+    assert found[:3] == [
+        *(f"tests/symmetry/proof/test_spec.py::{i}" for i in range(2)),
+        "tests/symmetry/test_a.py::0",
+    ]
+    assert sorted(found) == sorted(seconds)
+
+
 def test_chosen_tests_are_few():
     seconds = {f"tests/symmetry/test_a.py::{i}": 0.001 for i in range(5 * MOST_TESTS)}
     assert len(chosen(seconds, seconds, "sklmc/symmetry/_spec.py")) == MOST_TESTS
@@ -87,6 +98,7 @@ def test_sample_repeats_and_does_not_draw_twice():
     first = sampler.sample(40, 3, ("least squares",), sampler.ROOT)
     assert first == sampler.sample(40, 3, ("least squares",), sampler.ROOT)
     assert first != sampler.sample(40, 4, ("least squares",), sampler.ROOT)
+    assert first[:15] == sampler.sample(15, 3, ("least squares",), sampler.ROOT)
     assert len(set(first)) == 40
 
 

@@ -48,7 +48,7 @@ PERMUTABLE = 0.5  # share of weights that should be permutable
 MIN_SAMPLES = 40
 
 
-def explain_barrier(model_a, model_b, X, y) -> BarrierReport:
+def explain_barrier(model_a, model_b, X, y=None) -> BarrierReport:
     """Explain why the average of two nets is worse than the nets.
 
     Every known cause is tried by its remedy: what the remedy removes of the barrier at the
@@ -59,11 +59,11 @@ def explain_barrier(model_a, model_b, X, y) -> BarrierReport:
     model_a, model_b : skorch net, fitted sklmc estimator, Pipeline or torch.nn.Module
         Two nets of one architecture. A is the reference; neither is changed. A Pipeline counts
         as its last step, seen through the earlier ones.
-    X : array-like of shape (n_samples, ...)
+    X : array-like of shape (n_samples, ...), tuple, dict, Dataset or DataLoader
         At least 40 samples, better some hundreds; held-out ones, if the nets fit their training
         data perfectly.
-    y : array-like of shape (n_samples,)
-        Labels or targets.
+    y : array-like of shape (n_samples,), default=None
+        Labels or targets. None where X holds them (Dataset, DataLoader).
 
     Returns
     -------

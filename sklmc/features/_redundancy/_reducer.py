@@ -117,7 +117,7 @@ class RedundancyReducer(TakesModels, BaseEstimator):
         ----------
         model : skorch net, fitted sklmc estimator or torch.nn.Module
             The net; it is not changed.
-        X : array-like of shape (n_samples, ...), default=None
+        X : array-like of shape (n_samples, ...), tuple, dict, Dataset or DataLoader, default=None
             Samples. With them units that are zero on all of X are dropped as well, and the
             change of function is measured on them.
 
@@ -184,7 +184,7 @@ class RedundancyReducer(TakesModels, BaseEstimator):
         ----------
         model : skorch net, fitted sklmc estimator or torch.nn.Module
             The net; it is not changed.
-        X : array-like of shape (n_samples, ...), default=None
+        X : array-like of shape (n_samples, ...), tuple, dict, Dataset or DataLoader, default=None
             Samples, as in `fit`.
 
         Returns

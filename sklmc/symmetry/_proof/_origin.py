@@ -18,10 +18,8 @@ from sklmc.symmetry._tracing._subject import dtype_of, settings_of
 
 _PLAIN = (bool, int, float, str, types.NoneType, types.FunctionType)
 _CONTAINERS = (dict, list, tuple, set)
-_NO_SETTINGS = {
-    *("training", "_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"),
-    PROVENANCE,
-}
+_OF_EVERY_MODULE = frozenset(vars(nn.Module()))
+_NO_SETTINGS = {"training", "_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"}
 
 
 class Origin:
@@ -121,10 +119,15 @@ def make_of(module: nn.Module) -> Hashable | None:
 def _settings(part: nn.Module) -> Iterator[tuple[str, Hashable]]:
     """Yield the attributes of one module that its forward pass may read."""
     for name, value in vars(part).items():
-        if name in _NO_SETTINGS:
+        if name in _OF_EVERY_MODULE:
+            if value and name not in _NO_SETTINGS:  # hooks
+                yield name, fingerprint(value)
+        elif name == PROVENANCE:  # where a model came from is nothing that it reads
             continue
-        if isinstance(value, _PLAIN):
+        elif isinstance(value, _PLAIN):
             yield name, value
+        elif type(value) in (tuple, list) and value and all(type(v) is int for v in value):
+            yield name, (type(value).__name__, *value)  # sizes, which most layers have
         elif not (isinstance(value, _CONTAINERS) and not value):  # torch keeps many that are empty
             yield name, fingerprint(value)
 

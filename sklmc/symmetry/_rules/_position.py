@@ -50,6 +50,8 @@ def _piece(op: Operation, x: Labelled, dim: int, start: int, stop: int, index) -
     axis, size = x.axes[dim], x.shape[dim]
     if stop - start == size or axis is None:
         return op.like(x, index=index)
+    if stop <= start:  # nothing lies in it: no cut is made for it
+        return Labelled((None,) * x.ndim, op.shape(index))
     if stop - start == 1:
         axes = op.labels.pick(x.axes, dim, start, op.reason(_CHOSEN))
         axes.insert(dim, UNIT)

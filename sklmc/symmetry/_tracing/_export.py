@@ -35,7 +35,8 @@ def trace_input(sample: tuple) -> tuple:
     if len(sample) == 1 and tensors and tensors[0].ndim > 0:
         size = tensors[0][0].numel()
         rows = next((rows for limit, rows in ROWS if size <= limit), 2)
-        return (tensors[0][torch.arange(rows) % len(tensors[0])],)
+        there = torch.arange(rows, device=tensors[0].device)
+        return (tensors[0][there % len(tensors[0])],)
     return sample
 
 

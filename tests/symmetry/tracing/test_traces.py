@@ -108,3 +108,13 @@ def test_a_scalar_is_sorted_and_accumulated():
 
     symmetry = discover_symmetry(Net(forward, a=nn.Linear(3, 5), b=nn.Linear(5, 2)), sample(8))
     assert [group.size for group in symmetry.groups] == [5]
+
+
+@pytest.mark.parametrize("start, stop", [(0, 0), (2, 2), (5, 5)])
+def test_a_stretch_of_no_length_is_cut_nowhere(start, stop):
+    def forward(net, x):
+        h = net.a(x).relu()
+        return net.b(torch.cat([h[:, start:stop], h], 1)) + h[:, start:stop].sum()
+
+    symmetry = discover_symmetry(Net(forward, a=nn.Linear(3, 5), b=nn.Linear(5, 2)), sample(8))
+    assert all(entry.reason for entry in symmetry.frozen)

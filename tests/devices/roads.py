@@ -1,0 +1,212 @@
+"""Every public road on nets of a device: what it returns, and how much may cross to get there.
+
+What crosses for a reason: samples come from CPU memory in blocks; outputs go back to be scored;
+assignment problems are solved on the CPU (a matrix out, a permutation in); what names a net by its
+values (the digests of aligners and scorers, the population that scorers share with their workers)
+reads each weight once; refit solves its regressions on the CPU. A read is one number that decides
+what happens next (a loss for the history, an objective, a change of an output).
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from sklearn.datasets import make_blobs
+from torch import nn
+
+import sklmc
+from sklmc import features
+from sklmc.nets import MLP
+
+N_SAMPLES = 200
+
+
+@dataclasses.dataclass(frozen=True)
+class Road:
+    """`run(world)` returns models and numbers; so many tensors and reads may cross at most."""
+
+    run: Callable
+    to_device: int
+    to_cpu: int
+    reads: int
+
+
+class World:
+    """Data in CPU memory, and nets that lie on one device."""
+
+    def __init__(self, device: str):
+        self.device = device
+        X, self.y = make_blobs(N_SAMPLES, n_features=3, centers=3, random_state=0)
+        self.X = X.astype(np.float32)
+        self.images = np.random.default_rng(0).normal(size=(N_SAMPLES, 1, 6, 6)).astype(np.float32)
+        self.mlps = [placed(MLP(3, 3, width=8), seed, device) for seed in range(3)]
+        self.flat = placed(MLP(2, 2, width=4), 0, device)
+        self.convs = [placed(conv_net(), seed, device) for seed in range(2)]
+        self.pair, self.data = self.mlps[:2], (self.X, self.y)
+
+    def net(self, kind=sklmc.NetClassifier):
+        """Return an untrained net for this device."""
+        settings = {"max_epochs": 2, "batch_size": 50, "random_state": 0}
+        return kind(module__width=8, device=self.device, **settings)
+
+    def fitted(self) -> sklmc.NetClassifier:
+        """Return a trained classifier on this device."""
+        return self.net().fit(*self.data)
+
+
+def conv_net() -> nn.Module:
+    """A convolution with batch norm, and what follows it."""
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)
+    )
+
+
+def placed(module: nn.Module, seed: int, device: str) -> nn.Module:
+    """Return a copy on a device, with weights that depend on the seed alone."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for tensor in module.parameters():
+            tensor.copy_(0.3 * torch.randn(tensor.shape, generator=generator))
+    return copy.deepcopy(module).eval().to(device)
+
+
+def _symmetry(model, X=None):
+    found = sklmc.discover_symmetry(model, X)
+    return [f"{group.name} {group.size}" for group in found.groups]
+
+
+def _aligned(world, method: str, **settings):
+    aligner = sklmc.PermutationAligner(method, random_state=0, **settings)
+    return aligner.fit(*world.pair, *world.data).transform(world.pair[1])
+
+
+def _multi(world, method: str, aligner="weight"):
+    aligner = sklmc.MultiAligner(method, aligner=aligner, random_state=0)
+    return aligner.fit(world.mlps, world.X).transform(world.mlps)
+
+
+def _ensemble(world, kind=sklmc.NetClassifier, y=None, **settings):
+    ensemble = sklmc.DeepEnsemble(world.net(kind), 2, random_state=0, **settings)
+    return ensemble.fit(world.X, world.y if y is None else y).estimators_
+
+
+def _merge_convs(world, repair: str):
+    return sklmc.merge_models(world.convs, world.images, world.y, repair=repair)
+
+
+def _curves(score) -> list:
+    return [score.loss, score.error]
+
+
+def _reduced(world):
+    return features.RedundancyReducer().fit(world.mlps[0], world.X).transform(world.mlps[0])
+
+
+def _grid(world):
+    grid = sklmc.ModelGrid(world.net(), {"lr": [0.01, 0.02]}, n_estimators=2, random_state=0)
+    return [cell.estimators for cell in grid.fit(*world.data).cells_]
+
+
+def _soup(world):
+    soup = sklmc.GreedySoup(world.net(), {"lr": [0.01, 0.02]}, random_state=0)
+    return soup.fit(*world.data).estimator_
+
+
+def _search(world):
+    population = sklmc.DeepEnsemble(world.net(), 2, random_state=0)
+    return sklmc.WidthSearchCV(population, start=4, max_width=4, cv=2).fit(*world.data).best_score_
+
+
+def _averaged(world, **settings):
+    averager = sklmc.WeightAverager(world.net(), 2, random_state=0, **settings)
+    return averager.fit(*world.data).estimator_
+
+
+def _swa(world):
+    return sklmc.SWAEnsembler(world.net(), n_snapshots=2, random_state=0).fit(*world.data)
+
+
+ROADS = {
+    # training
+    "fit": Road(lambda w: w.fitted(), 20, 1, 8),
+    "fit a regressor": Road(lambda w: w.net(sklmc.NetRegressor).fit(w.X, w.X[:, 0]), 20, 1, 8),
+    "predict_proba": Road(lambda w: w.fitted().predict_proba(w.X), 24, 5, 8),
+    "ensemble, one by one": Road(lambda w: _ensemble(w, vectorize=False), 40, 4, 16),
+    "ensemble, vectorized": Road(lambda w: _ensemble(w, vectorize=True), 28, 12, 0),
+    "regressors, vectorized": Road(
+        lambda w: _ensemble(w, sklmc.NetRegressor, w.X[:, 0], vectorize=True), 28, 12, 0
+    ),
+    "grid": Road(lambda w: _grid(w), 60, 28, 0),
+    "width search": Road(lambda w: _search(w), 114, 116, 18),
+    # symmetry
+    "symmetry of an MLP": Road(lambda w: _symmetry(w.mlps[0]), 23, 8, 84),
+    "symmetry of a convolution": Road(lambda w: _symmetry(w.convs[0], w.images), 43, 18, 84),
+    # alignment
+    "align by weight": Road(lambda w: _aligned(w, "weight"), 5, 13, 9),
+    "align by activation": Road(lambda w: _aligned(w, "activation"), 8, 12, 3),
+    "align straight through": Road(
+        lambda w: _aligned(w, "straight_through", max_iter=2), 39, 30, 35
+    ),
+    "align by auto": Road(lambda w: _aligned(w, "auto", max_iter=2), 126, 81, 150),
+    "align many, merge_many": Road(lambda w: _multi(w, "merge_many"), 58, 53, 253),
+    "align many, reference": Road(lambda w: _multi(w, "reference", "activation"), 60, 27, 178),
+    # merging
+    "average": Road(lambda w: sklmc.average_models(w.mlps), 0, 4, 0),
+    "interpolate": Road(lambda w: sklmc.interpolate_models(*w.pair, 0.5), 0, 3, 0),
+    "merge, auto": Road(lambda w: sklmc.merge_models(w.mlps, *w.data), 90, 121, 18),
+    "merge, batch_norm": Road(lambda w: _merge_convs(w, "batch_norm"), 11, 30, 15),
+    "merge, renormalize": Road(lambda w: _merge_convs(w, "renormalize"), 41, 30, 15),
+    "merge, refit": Road(lambda w: _merge_convs(w, "refit"), 49, 99, 15),
+    "merge, auto of convolutions": Road(lambda w: _merge_convs(w, "auto"), 85, 103, 15),
+    "averager": Road(lambda w: _averaged(w), 108, 101, 9),
+    "averager, calibrated": Road(lambda w: _averaged(w, calibrate=True), 111, 103, 9),
+    "SWA": Road(lambda w: _swa(w).estimator_, 37, 6, 17),
+    "soup": Road(lambda w: _soup(w), 46, 18, 16),
+    # scoring
+    "path": Road(lambda w: _curves(sklmc.LMCScorer().path(*w.pair, *w.data)), 9, 23, 0),
+    "path, aligned and repaired": Road(
+        lambda w: _curves(
+            sklmc.LMCScorer(aligner="weight", repair="batch_norm").path(*w.convs, w.images, w.y)
+        ),
+        25,
+        81,
+        15,
+    ),
+    "pairwise": Road(
+        lambda w: _curves(sklmc.LMCScorer(aligner="weight").pairwise(w.mlps, *w.data)), 33, 80, 27
+    ),
+    "plane": Road(lambda w: _curves(sklmc.loss_plane(w.mlps, *w.data, n_points=4)), 20, 43, 0),
+    # features
+    "explain_barrier": Road(lambda w: sklmc.explain_barrier(*w.pair, *w.data).barrier, 18, 30, 0),
+    "commutativity": Road(lambda w: features.commutativity(*w.pair, w.X), 3, 2, 18),
+    "error_bound": Road(lambda w: features.error_bound(*w.pair, *w.data), 7, 11, 0),
+    "feature_similarity by activation": Road(
+        lambda w: features.feature_similarity(*w.pair, w.X, on="activation"), 3, 4, 0
+    ),
+    "feature_similarity by weight": Road(lambda w: features.feature_similarity(*w.pair), 0, 6, 0),
+    "inverse_temperatures": Road(
+        lambda w: features.inverse_temperatures(*w.pair, *w.data), 5, 7, 0
+    ),
+    "layerwise_exponential_connectivity": Road(
+        lambda w: features.layerwise_exponential_connectivity(*w.pair, w.X), 4, 3, 6
+    ),
+    "layerwise_linear_connectivity": Road(
+        lambda w: features.layerwise_linear_connectivity(*w.pair, w.X), 6, 8, 0
+    ),
+    "linear_regions": Road(
+        lambda w: len(features.linear_regions(w.flat, ((-1, 1), (-1, 1))).polygons), 0, 5, 0
+    ),
+    "preactivation_scale": Road(lambda w: features.preactivation_scale(w.mlps[0], w.X), 2, 2, 0),
+    "reciprocal_orthogonality": Road(
+        lambda w: features.reciprocal_orthogonality(*w.pair, w.X), 3, 2, 8
+    ),
+    "stable_rank": Road(lambda w: features.stable_rank(w.mlps[0]), 0, 3, 0),
+    "stitch_models": Road(lambda w: features.stitch_models(*w.pair, "layers.0", w.X), 2, 2, 0),
+    "variance_ratio": Road(lambda w: features.variance_ratio(*w.pair, w.X), 4, 9, 0),
+    "weak_additivity": Road(lambda w: features.weak_additivity(*w.pair, w.X), 3, 2, 1),
+    "RedundancyReducer": Road(lambda w: _reduced(w), 26, 11, 4),
+}

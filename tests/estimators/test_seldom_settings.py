@@ -1,0 +1,44 @@
+"""Settings of nets that are refused before anything is fitted."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sklmc import NetClassifier
+from sklmc._validation import check_jobs, check_path
+from sklmc.nets import MLP
+
+X = np.random.default_rng(0).normal(size=(20, 2)).astype(np.float32)
+Y = (X[:, 0] > 0).astype(int)
+
+
+@pytest.mark.parametrize(
+    "settings, error, said",
+    [
+        ({"callbacks": [3]}, TypeError, "'callbacks' must hold skorch callbacks"),
+        ({"callbacks": [("name", 3)]}, TypeError, "'callbacks' must hold skorch callbacks"),
+        ({"device": "abacus"}, ValueError, "'device' must name a device of torch"),
+    ],
+)
+def test_setting_is_refused_by_its_name(settings, error, said):
+    with pytest.raises(error, match=f"NetClassifier.*{said}"):
+        NetClassifier(MLP, max_epochs=1, **settings).fit(X, Y)
+
+
+@pytest.mark.parametrize("n_jobs", [True, 1.0, "2"])
+def test_jobs_are_an_integer(n_jobs):
+    with pytest.raises(TypeError, match="Caller: 'n_jobs' must be an integer or None"):
+        check_jobs(n_jobs, "Caller")
+
+
+def test_no_job_at_all_is_refused_and_none_stays_none():
+    with pytest.raises(ValueError, match="Caller: 'n_jobs' must not be 0"):
+        check_jobs(0, "Caller")
+    assert check_jobs(None, "Caller") is None
+    assert check_jobs(-1, "Caller") == -1
+
+
+def test_path_with_a_zero_byte_is_refused():
+    with pytest.raises(ValueError, match="Caller: 'path' holds a zero byte"):
+        check_path("a\0b", "Caller")
