@@ -381,7 +381,10 @@ def fit_weights(loss: Callable[[np.ndarray], float], n_models: int) -> np.ndarra
 
 
 def calibrate_state(
-    look: ModelView, inputs: Inputs, target: torch.Tensor, sample_weight: np.ndarray | None
+    look: ModelView,
+    inputs: Inputs,
+    target: torch.Tensor,
+    sample_weight: np.ndarray | None = None,
 ) -> tuple[dict[str, torch.Tensor], float]:
     """Return the net's state with its logits scaled to fit labels best, and the scale.
 
