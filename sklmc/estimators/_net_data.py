@@ -226,6 +226,8 @@ def array_batches(iterator, dataset, options: dict) -> ArrayBatches | None:
     data, rows, shares = dataset, np.arange(len(dataset)), None
     while type(data) in (Subset, WeightedData):
         if type(data) is Subset:
+            if type(data.dataset) is Subset:  # has its samples in the order of a DataLoader
+                return None
             data, rows = data.dataset, np.asarray(data.indices)[rows]
         else:
             data, shares = data.data, data.weights[rows]

@@ -116,7 +116,8 @@ class MergeReport:
             recalls.append(float(torch.stack(parts).mean()))
         if len(codes.unique()) < 2:
             return None
-        return judge_collapse(found, recalls, names, members, merged)
+        rows = "held-back" if self.n_held else "training"
+        return judge_collapse(found, recalls, names, members, merged, rows)
 
     def _add(
         self, name: str, outputs: torch.Tensor, n_nets: int, estimator: Callable | None = None

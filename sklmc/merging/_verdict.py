@@ -73,7 +73,7 @@ class Comparison:
         """
         value = float(self.scores[model] - self.scores[self.best(others)])
         with np.errstate(invalid="ignore"):  # what is not finite drops out next
-            differences = self.resampled[model] - self.resampled[others].max(axis=0)
+            differences = self.resampled[model] - np.fmax.reduce(self.resampled[others])
         known = differences[np.isfinite(differences)]
         if self.n_samples < LEAST_SAMPLES or len(known) < 2:
             return Difference(value, -np.inf, np.inf)
@@ -117,10 +117,11 @@ def judge(
         chosen = f"the merged net or {names[best]}"
         reason = f"they are not distinguishable ({values})"
     gain = comparison.difference(ensemble, [single])
+    than = names[best] if single == best else "the merged net"
     if not gain.better:
-        text = f"Use {chosen}: {reason}; the ensemble is not better ({gain})."
+        how = "worse" if gain.worse else f"not distinguishable from {than}"
+        text = f"Use {chosen}: {reason}; the ensemble is {how} ({gain})."
     else:
-        than = names[best] if single == best else "the merged net"
         text = (
             f"Use the ensemble: it is better than {than} ({gain}); of single nets, {chosen}: "
             f"{reason}."
@@ -129,7 +130,12 @@ def judge(
 
 
 def judge_collapse(
-    n_labels: list[int], recalls: list[float], names: list[str], members: list[int], merged: int
+    n_labels: list[int],
+    recalls: list[float],
+    names: list[str],
+    members: list[int],
+    merged: int,
+    rows: str,
 ) -> Verdict | None:
     """Say so where the merged net predicts one class alone and some members do not.
 
@@ -142,7 +148,7 @@ def judge_collapse(
     numbers = ", ".join(names[index].removeprefix("member_") for index in alive)
     who = f"member {numbers} does" if len(alive) == 1 else f"members {numbers} do"
     return Verdict(
-        f"Use {names[best]}: the merged net predicts one class on all held-back rows, {who} not "
+        f"Use {names[best]}: the merged net predicts one class on all {rows} rows, {who} not "
         f"(mean recall of the classes {recalls[merged]:.2g} against {recalls[best]:.2g}; "
         "scoring='balanced_accuracy' reports it).",
         warns=True,
