@@ -74,6 +74,36 @@ def check_weights(weights, n: int, caller: str, name: str = "weights") -> np.nda
     return values / values.sum()
 
 
+def check_sample_weight(weights, n_samples: int, caller: str) -> np.ndarray | None:
+    """Return a copy of the weights of samples as float64; None stays None."""
+    if weights is None:
+        return None
+    try:
+        given = np.asarray(weights)
+        plain = given.dtype.kind != "O" or all(isinstance(w, numbers.Real) for w in given.flat)
+        if given.dtype.kind not in "biufO" or not plain:
+            raise TypeError
+        values = given.astype(np.float64)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(
+            f"{caller}: 'sample_weight' must be a sequence of numbers, got {weights!r}."
+        ) from None
+    if values.shape != (n_samples,):
+        raise ValueError(
+            f"{caller}: 'sample_weight' must have shape ({n_samples},), one number per sample, got "
+            f"{values.shape}."
+        )
+    if not np.isfinite(values).all() or (values < 0).any():
+        row = int(np.flatnonzero(~(np.isfinite(values) & (values >= 0)))[0])
+        raise ValueError(
+            f"{caller}: 'sample_weight' must be finite and not negative, got {values[row]} in row "
+            f"{row}."
+        )
+    if not values.any():
+        raise ValueError(f"{caller}: 'sample_weight' is zero throughout; no sample would count.")
+    return values
+
+
 def check_option(value, options: Iterable, caller: str, name: str):
     """Return `value` if it is one of `options`; otherwise offer them, the nearest first."""
     options = list(options)

@@ -19,7 +19,7 @@ from sklearn.exceptions import NotFittedError
 from tqdm.auto import tqdm
 
 from sklmc._sklearn import Parallel, delayed
-from sklmc._validation import check_same_length
+from sklmc._validation import check_same_length, check_sample_weight
 from sklmc.alignment import check_aligner, make_aligner
 from sklmc.connectivity._path_job import Curves, PathJob, cut_into_tasks, make_plan
 from sklmc.connectivity._path_losses import Samples
@@ -52,11 +52,13 @@ def score_pairs(
     caller: str,
     scorer,
     folder: Path | None = None,
+    sample_weight=None,
 ) -> tuple[Curves, bool, float]:
     """Score some pairs of models with the settings of an LMCScorer.
 
-    Returns their curves in the order of `pairs`, whether they classify, and the variance of y. The
-    curves are kept in `folder`; None keeps nothing.
+    Returns their curves in the order of `pairs`, whether they classify, and the variance of y. All
+    means over samples, the variance too, are weighted where there are weights. The curves are kept
+    in `folder`; None keeps nothing.
     """
     aligner = check_aligner(scorer.aligner, caller)
     aligner = make_aligner(aligner) if isinstance(aligner, str) else aligner
@@ -64,7 +66,7 @@ def score_pairs(
     bad = _unfit_models(looks, names, caller, scorer)
     good = [index for index in range(len(looks)) if index not in bad]
     look = looks[good[0]]
-    samples, classify, kind = _samples(look, X, y, caller, scorer)
+    samples, classify, kind = _samples(look, X, y, caller, scorer, sample_weight)
     _warn_of_batch_norm(look, caller, scorer)
     shared = {
         "alphas": alpha_grid(scorer.n_alphas),
@@ -89,13 +91,24 @@ def score_pairs(
     curves.values[:, todo] = found.values
     curves.failures.update({todo[k]: reason for k, reason in found.failures.items()})
     _report(curves, pairs, names, shared["alphas"], caller, scorer)
+    return curves, classify, _variance(samples)
+
+
+def _variance(samples: Samples) -> float:
+    """Return the variance of the targets that are scored, averaged over outputs."""
     target = np.asarray(samples.target[: samples.n_scored], dtype=np.float64)
-    return curves, classify, float(target.reshape(len(target), -1).var(axis=0).mean())
+    target = target.reshape(len(target), -1)
+    if samples.weights is None:
+        return float(target.var(axis=0).mean())
+    mean = np.average(target, axis=0, weights=samples.weights)
+    return float(np.average((target - mean) ** 2, axis=0, weights=samples.weights).mean())
 
 
 def _compute(looks, good, pairs, X, y, names, caller: str, scorer, *, aligner, **shared) -> Curves:
     """Return the curves of pairs of good models, all moved at once where the aligner does so."""
     if aligner is not None and "models" in inspect.signature(aligner.fit).parameters:
+        if shared["samples"].weights is not None:
+            X, y = shared["samples"].side()  # without those of weight zero
         moved = clone(aligner).fit([looks[k].model for k in good], X, y)
         moved = moved.transform([looks[k].model for k in good])
         looks = list(looks)
@@ -113,9 +126,11 @@ def _compute(looks, good, pairs, X, y, names, caller: str, scorer, *, aligner, *
     return _run(job, [(place[a], place[b]) for a, b in pairs], caller, scorer)
 
 
-def _samples(look: ModelView, X, y, caller: str, scorer) -> tuple[Samples, bool, str | None]:
+def _samples(
+    look: ModelView, X, y, caller: str, scorer, sample_weight
+) -> tuple[Samples, bool, str | None]:
     """Return inputs and targets, the calibration samples behind those that count."""
-    samples, classify = check_samples(look, X, y)
+    samples, classify = check_samples(look, X, y, sample_weight)
     kind = scorer.calibration
     if kind is not None and not classify:
         raise ValueError(
@@ -133,13 +148,23 @@ def _samples(look: ModelView, X, y, caller: str, scorer) -> tuple[Samples, bool,
     check_same_length(X_cal, y_cal, f"{caller}, 'calibration'")
     more, _ = check_samples(look, X_cal, y_cal)
     target = np.concatenate([samples.target, more.target])
-    return Samples(samples.inputs, target, more.inputs), classify, "given"
+    return Samples(samples.inputs, target, more.inputs, samples.weights), classify, "given"
 
 
-def check_samples(look: ModelView, X, y) -> tuple[Samples, bool]:
-    """Return inputs and targets, and whether they classify; clear errors otherwise."""
+def check_samples(look: ModelView, X, y, sample_weight=None) -> tuple[Samples, bool]:
+    """Return inputs and targets, and whether they classify; clear errors otherwise.
+
+    Samples of weight zero are left out.
+    """
     inputs, target = read_labelled_data(look, X, y)
-    return Samples(inputs, target.contiguous().numpy()), is_classification(target)
+    weights = check_sample_weight(sample_weight, len(target), look.caller)
+    if weights is not None:
+        rows = np.flatnonzero(weights)
+        weights = weights[rows] / weights.max()  # first, so that sums of huge ones are finite
+        if len(rows) < len(target):
+            inputs, target = inputs[torch.from_numpy(rows)], target[rows]
+    samples = Samples(inputs, target.contiguous().numpy(), weights=weights)
+    return samples, is_classification(target)
 
 
 def _unfit_models(looks, names, caller: str, scorer) -> dict[int, str]:
@@ -250,7 +275,7 @@ def _warn_of_batch_norm(look: ModelView, caller: str, scorer) -> None:
         )
 
 
-def score_grid(scorer, model_grid, X, y) -> pd.DataFrame:
+def score_grid(scorer, model_grid, X, y, sample_weight=None) -> pd.DataFrame:
     """Score the cells of a grid with an LMCScorer, without and (if it has one) with its aligner."""
     cells = getattr(model_grid, "cells_", None)
     if cells is None:
@@ -273,7 +298,7 @@ def score_grid(scorer, model_grid, X, y) -> pd.DataFrame:
             for condition, aligner in conditions.items():
                 own = copy.copy(scorer)
                 own.aligner, own.verbose = aligner, 0
-                frame = _cell_frame(own, cell, X, y, folder)
+                frame = _cell_frame(own, cell, X, y, sample_weight, folder)
                 for at, (name, value) in enumerate(labels.items()):
                     frame.insert(at, name, [value] * len(frame))
                 frame.insert(len(labels), "condition", condition)
@@ -283,11 +308,11 @@ def score_grid(scorer, model_grid, X, y) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def _cell_frame(scorer, cell, X, y, folder) -> pd.DataFrame:
+def _cell_frame(scorer, cell, X, y, sample_weight, folder) -> pd.DataFrame:
     """Score one cell; a cell that fails is raised or kept as rows, as error_score says."""
     caller = f"{GRID}, cell {cell.params!r}"
     try:
-        return scorer._pairwise(caller, cell.estimators, X, y, folder)[0].to_frame()
+        return scorer._pairwise(caller, cell.estimators, X, y, sample_weight, folder)[0].to_frame()
     except (NotFittedError, RuntimeError, TypeError, ValueError) as error:
         if scorer.error_score == "raise":
             raise

@@ -25,12 +25,14 @@ N_FOLDS = 5  # of "crossfit"
 class Samples:
     """Samples to score on, and more of them where the inverse temperature is fitted on others.
 
-    `target` holds those of the first and then those of the second.
+    `target` holds those of the first and then those of the second. `weights` (n_scored,), all
+    positive, are those of the samples that are scored; None means equal weights.
     """
 
     inputs: Inputs
     target: np.ndarray
     more: Inputs | None = None
+    weights: np.ndarray | None = None
 
     @property
     def n_scored(self) -> int:
@@ -61,7 +63,9 @@ class Samples:
                 tensor = isinstance(part, torch.Tensor)
                 digest.update(repr((start, stop, part.shape if tensor else part)).encode())
                 digest.update(raw_bytes(part) if tensor else b"")
-        digest.update(np.ascontiguousarray(self.target))
+        digest.update(np.ascontiguousarray(self.target).data)
+        if self.weights is not None:
+            digest.update(self.weights.data)
         return digest.hexdigest()
 
 
@@ -94,6 +98,11 @@ class PathLosses:
         self.counts = torch.from_numpy(codes != IGNORED)
         # values that count before each one: tokens without a label are left out everywhere
         self.before = np.concatenate([[0], np.cumsum(self.counts.numpy())])
+        self.n_scored = self.before[samples.n_scored * self.tokens]  # values
+        self.weights = None  # of the values that are scored
+        if samples.weights is not None:
+            weights = torch.from_numpy(samples.weights).repeat_interleave(self.tokens)
+            self.weights = weights[self.counts[: len(weights)]]
         # loss and error of the ends (2, n_ends) and of the inner nets (2, n_pairs, n_inner)
         self.sums = {"ends": np.zeros((2, n_ends)), "inner": np.zeros((2, n_pairs, n_inner))}
         self.logits: dict[str, torch.Tensor] = {}
@@ -107,6 +116,7 @@ class PathLosses:
         if not self.kept.all():
             self.target = self.target[..., self.kept]
         self.values = slice(self.before[first], self.before[last])
+        self.some = None if self.weights is None else self.weights[self.values]
 
     def add(self, nets: str, rows: slice | Sequence[int], outputs: torch.Tensor) -> None:
         """Add outputs (n_rows, [n_inner,] n_outputs, n_values) of "ends" or "inner" nets."""
@@ -114,7 +124,7 @@ class PathLosses:
             outputs = outputs[..., self.kept]
         if self.scored:
             for sums, total in zip(
-                self.sums[nets], block_sums(outputs, self.target, self.classify)
+                self.sums[nets], block_sums(outputs, self.target, self.classify, self.some)
             ):
                 sums[rows] += total.numpy()
         if self.calibration is not None:
@@ -125,9 +135,9 @@ class PathLosses:
 
     def curves(self, pairs: Sequence[tuple[int, int]]) -> np.ndarray:
         """Return loss, error, calibrated loss and inverse temperature: (4, n_pairs, n_alphas)."""
-        n_values = self.before[self.samples.n_scored * self.tokens]
+        total = self.n_scored if self.weights is None else float(self.weights.sum())
         ends, inner = (
-            np.concatenate([sums / n_values, np.full_like(sums, np.nan)])
+            np.concatenate([sums / total, np.full_like(sums, np.nan)])
             for sums in self.sums.values()
         )
         if self.calibration is not None:
@@ -146,26 +156,31 @@ class PathLosses:
     def _calibrate(self, logits: torch.Tensor) -> np.ndarray:
         """Return calibrated loss and inverse temperature (2, n_nets) of logits (n_nets, ...)."""
         target = target_values(self.samples.target, True)[self.counts]
-        n_scored = self.samples.n_scored * self.tokens
-        n = self.before[n_scored]
+        n = self.n_scored
         scored, wanted = logits[..., :n], target[:n]
         if self.calibration == "crossfit":
             folds = fold_of_samples(self.samples.target[: self.samples.n_scored])
             spread = torch.from_numpy(folds).repeat_interleave(self.tokens)
-            spread = spread[self.counts[:n_scored]]
-            result = calibrate_crossfit(scored, wanted, spread)
+            spread = spread[self.counts[: len(spread)]]
+            result = calibrate_crossfit(scored, wanted, spread, self.weights)
         else:
             other = (logits[..., n:], target[n:]) if self.calibration == "given" else None
-            result = calibrate(scored, wanted, other)
+            result = calibrate(scored, wanted, other, self.weights)
         return torch.stack(result).numpy()
 
 
 def block_sums(
-    outputs: torch.Tensor, target: torch.Tensor, classify: bool
+    outputs: torch.Tensor,
+    target: torch.Tensor,
+    classify: bool,
+    weights: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return summed losses and errors (float64) of outputs (..., n_outputs, n_values)."""
+    """Return summed losses and errors (float64) of outputs (..., n_outputs, n_values).
+
+    With weights (n_values,) each loss and error counts that much.
+    """
     if not classify:
-        total = (outputs.double() - target).square().mean(dim=-2).sum(dim=-1)
+        total = weighted_sum((outputs.double() - target).square().mean(dim=-2), weights)
         return total, total
     if outputs.dtype in (torch.float16, torch.bfloat16):
         outputs = outputs.float()
@@ -181,7 +196,14 @@ def block_sums(
     if torch.count_nonzero(outputs == largest.unsqueeze(-2)) != wrong.numel():
         # equal logits: the first class wins, as in predict
         wrong = (outputs.argmax(dim=-2) != target) | ~torch.isfinite(largest)
-    return loss.sum(dim=-1, dtype=torch.float64), wrong.sum(dim=-1).double()
+    return weighted_sum(loss, weights), weighted_sum(wrong, weights)
+
+
+def weighted_sum(values: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
+    """Return the sum (float64) over the last axis, each value times its weight if it has one."""
+    if weights is None:
+        return values.sum(dim=-1, dtype=torch.float64)
+    return (values.double() * weights).sum(dim=-1)
 
 
 def fold_of_samples(target: np.ndarray, n_folds: int = N_FOLDS) -> np.ndarray:
@@ -196,31 +218,45 @@ def calibrate(
     logits: torch.Tensor,
     target: torch.Tensor,
     fit_on: tuple[torch.Tensor, torch.Tensor] | None = None,
+    weights: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the calibrated loss and the inverse temperature of k nets, logits (k, classes, n).
 
-    The temperature is fitted on the samples themselves, or on other logits and targets.
+    The temperature is fitted on the samples themselves with their weights, or on other logits and
+    targets, which have none.
     """
-    beta = fit_inverse_temperatures(*(fit_on or (logits, target)), held_out=fit_on is not None)
+    if fit_on is None:
+        beta = fit_inverse_temperatures(logits, target, weights=weights)
+    else:
+        beta = fit_inverse_temperatures(*fit_on, held_out=True)
     parts = [
         scaled_cross_entropy(logits[i : i + 1], target, beta[i : i + 1]) for i in range(len(logits))
     ]
-    return torch.cat(parts).mean(dim=1), beta
+    losses = torch.cat(parts)
+    if weights is None:
+        return losses.mean(dim=1), beta
+    return weighted_sum(losses, weights) / weights.sum(), beta
 
 
 def calibrate_crossfit(
-    logits: torch.Tensor, target: torch.Tensor, folds: torch.Tensor
+    logits: torch.Tensor,
+    target: torch.Tensor,
+    folds: torch.Tensor,
+    weights: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Score each fold with the inverse temperature of the others; beta is their geometric mean."""
-    everything = fit_inverse_temperatures(logits, target, held_out=True)
+    everything = fit_inverse_temperatures(logits, target, held_out=True, weights=weights)
     total = torch.zeros(len(logits), dtype=torch.float64)
     log_beta = torch.zeros_like(total)
     n_folds = int(folds.max()) + 1
     for fold in range(n_folds):
         held = folds == fold
+        fitted, scored = (None if weights is None else weights[some] for some in (~held, held))
         beta = fit_inverse_temperatures(
-            logits[:, :, ~held], target[~held], held_out=True, start=everything
+            logits[:, :, ~held], target[~held], held_out=True, start=everything, weights=fitted
         )
-        total += scaled_cross_entropy(logits[:, :, held], target[held], beta).sum(dim=1)
+        losses = scaled_cross_entropy(logits[:, :, held], target[held], beta)
+        total += weighted_sum(losses, scored)
         log_beta += beta.log()
-    return total / len(target), (log_beta / n_folds).exp()
+    whole = len(target) if weights is None else weights.sum()
+    return total / whole, (log_beta / n_folds).exp()

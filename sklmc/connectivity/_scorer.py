@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
+from sklearn.utils.metadata_routing import MetadataRequest
 
-from sklmc._sklearn import HasMethods, Interval, StrOptions
+from sklmc._sklearn import HasMethods, Interval, StrOptions, _routing_enabled
 from sklmc._validation import ChecksParameters
 from sklmc.connectivity._pair_scoring import score_grid, score_pairs
 from sklmc.connectivity._pairwise_score import PairwiseScore
@@ -91,7 +92,8 @@ class LMCScorer(ChecksParameters, BaseEstimator):
     A Pipeline counts as its last step, seen through the earlier ones. Everything is scored in
     eval mode; models are not changed. Losses are true means over samples; logits come from the
     net, never from clipped probabilities. The aligner and the repair see X and y, or the
-    calibration data where (X_cal, y_cal) is given. An aligner named by its method runs with
+    calibration data where (X_cal, y_cal) is given; they count all samples alike but for those of
+    weight zero, which are left out everywhere. An aligner named by its method runs with
     ``random_state=0``.
 
     Samples with several labels, y of shape (n_samples, n_tokens), need logits of shape (n_samples,
@@ -186,7 +188,7 @@ class LMCScorer(ChecksParameters, BaseEstimator):
         tags.input_tags.two_d_array = False
         return tags
 
-    def path(self, model_a, model_b, X, y=None) -> PathScore:
+    def path(self, model_a, model_b, X, y=None, sample_weight=None) -> PathScore:
         """Score the straight line between two models.
 
         Parameters
@@ -199,6 +201,9 @@ class LMCScorer(ChecksParameters, BaseEstimator):
         y : array-like of shape (n_samples,), default=None
             Labels the models know, or targets. For plain modules integers are classes
             0..n_classes-1 and floats are regression. None where X holds them (Dataset, DataLoader).
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples, not negative: losses, errors and calibrated losses are weighted
+            means. None means equal weights.
 
         Returns
         -------
@@ -219,10 +224,10 @@ class LMCScorer(ChecksParameters, BaseEstimator):
         strict = copy.copy(self)
         strict.error_score = "raise"
         models, names = [model_a, model_b], ["model_a", "model_b"]
-        curves, _, _ = strict._score("LMCScorer.path", models, [(0, 1)], X, y, names)
+        curves, _, _ = strict._score("LMCScorer.path", models, [(0, 1)], X, y, names, sample_weight)
         return PathScore(**self._fields(curves.values[:, 0]))
 
-    def pairwise(self, models, X, y=None) -> PairwiseScore:
+    def pairwise(self, models, X, y=None, sample_weight=None) -> PairwiseScore:
         """Score the lines between all pairs of some models.
 
         Parameters
@@ -234,6 +239,8 @@ class LMCScorer(ChecksParameters, BaseEstimator):
             Samples, as the models take them.
         y : array-like of shape (n_samples,), default=None
             Labels the models know, or targets. None where X holds them (Dataset, DataLoader).
+        sample_weight : array-like of shape (n_samples,), default=None
+            As for :meth:`path`.
 
         Returns
         -------
@@ -253,9 +260,9 @@ class LMCScorer(ChecksParameters, BaseEstimator):
         TypeError
             If something is no model.
         """
-        return self._pairwise("LMCScorer.pairwise", models, X, y)[0]
+        return self._pairwise("LMCScorer.pairwise", models, X, y, sample_weight)[0]
 
-    def grid(self, model_grid, X, y=None) -> pd.DataFrame:
+    def grid(self, model_grid, X, y=None, sample_weight=None) -> pd.DataFrame:
         """Score the pairs of every cell of a grid of populations.
 
         Parameters
@@ -266,6 +273,8 @@ class LMCScorer(ChecksParameters, BaseEstimator):
             Samples, as the models take them.
         y : array-like of shape (n_samples,), default=None
             Labels the models know, or targets. None where X holds them (Dataset, DataLoader).
+        sample_weight : array-like of shape (n_samples,), default=None
+            As for :meth:`path`.
 
         Returns
         -------
@@ -276,9 +285,32 @@ class LMCScorer(ChecksParameters, BaseEstimator):
             numeric `error_score`, a cell that cannot be scored keeps its rows, with that score
             and the reason in `failure`.
         """
-        return score_grid(self, model_grid, X, y)
+        return score_grid(self, model_grid, X, y, sample_weight)
 
-    def __call__(self, estimator, X, y=None):
+    def set_score_request(self, *, sample_weight):
+        """Say whether this scorer wants weights of samples where metadata is routed.
+
+        Parameters
+        ----------
+        sample_weight : bool, str or None
+            True asks for ``sample_weight``, a name for metadata of that name, False for none; None
+            is an error where there are any.
+
+        Returns
+        -------
+        self
+            The scorer.
+        """
+        if not _routing_enabled():
+            raise RuntimeError(
+                "LMCScorer.set_score_request: metadata is not routed; call "
+                "sklearn.set_config(enable_metadata_routing=True) first."
+            )
+        self._metadata_request = MetadataRequest(owner=self)
+        self._metadata_request.score.add_request(param="sample_weight", alias=sample_weight)
+        return self
+
+    def __call__(self, estimator, X, y=None, sample_weight=None):
         """Score a fitted estimator's members, greater is better.
 
         Parameters
@@ -289,6 +321,9 @@ class LMCScorer(ChecksParameters, BaseEstimator):
             Samples.
         y : array-like of shape (n_samples,), default=None
             Labels or targets. None where X holds them (Dataset, DataLoader).
+        sample_weight : array-like of shape (n_samples,), default=None
+            As for :meth:`path`. Where metadata is routed, searches hand it over after
+            ``set_score_request(sample_weight=True)``.
 
         Returns
         -------
@@ -304,7 +339,7 @@ class LMCScorer(ChecksParameters, BaseEstimator):
                 f"example), got {type(inner).__name__}; for two models use path, for a list of "
                 "them pairwise."
             )
-        score, classify, variance = self._pairwise(caller, members, X, y)
+        score, classify, variance = self._pairwise(caller, members, X, y, sample_weight)
         values = self._summary(score, classify, variance)
         if self.output == "all":
             return values
@@ -334,14 +369,16 @@ class LMCScorer(ChecksParameters, BaseEstimator):
         return {name: float(value) + 0.0 for name, value in values.items()}  # no -0.0
 
     def _pairwise(
-        self, caller: str, models, X, y, folder: Path | None = None
+        self, caller: str, models, X, y, sample_weight=None, folder: Path | None = None
     ) -> tuple[PairwiseScore, bool, float]:
         """Score all pairs; also return whether they classify, and the variance of y."""
         self._validate_params()
         models = list_models(models, caller, minimum=2)
         pairs = list(itertools.combinations(range(len(models)), 2))
         names = [f"models[{k}]" for k in range(len(models))]
-        curves, classify, variance = self._score(caller, models, pairs, X, y, names, folder=folder)
+        curves, classify, variance = self._score(
+            caller, models, pairs, X, y, names, sample_weight, folder
+        )
         failures = {pairs[k]: reason for k, reason in curves.failures.items()}
         return self._to_score(len(models), curves.values, failures), classify, variance
 
@@ -364,7 +401,7 @@ class LMCScorer(ChecksParameters, BaseEstimator):
             **dict(zip(known, values)),
         }
 
-    def _score(self, caller: str, models, pairs, X, y, names, folder=None):
+    def _score(self, caller: str, models, pairs, X, y, names, sample_weight=None, folder=None):
         """Check what the constructor stored and score some pairs."""
         self._validate_params()
         if isinstance(self.calibration, tuple) and len(self.calibration) != 2:
@@ -372,7 +409,7 @@ class LMCScorer(ChecksParameters, BaseEstimator):
                 f"{caller}: 'calibration' must be the pair (X_cal, y_cal), got a tuple of "
                 f"{len(self.calibration)}."
             )
-        return score_pairs(models, pairs, X, y, names, caller, self, folder)
+        return score_pairs(models, pairs, X, y, names, caller, self, folder, sample_weight)
 
 
 def check_scorer(scorer, caller: str, **defaults) -> LMCScorer:

@@ -12,6 +12,7 @@ import torch
 from skorch import NeuralNet
 
 from sklmc._torch import seeded
+from sklmc.estimators._members import Data
 from sklmc.estimators._vectorized import adopt
 from sklmc.exceptions import SklmcWarning
 from sklmc.models import (
@@ -42,14 +43,17 @@ def check_cache_seed(random_state, caller: str) -> None:
 
 
 class PopulationFolders:
-    """The part of a `cache_dir` that belongs to X, y, a root seed and the versions."""
+    """The part of a `cache_dir` that belongs to training data, a root seed and the versions."""
 
-    def __init__(self, cache_dir, X, y, root: int, caller: str):
+    def __init__(self, cache_dir, data: Data, root: int, caller: str):
         self.top = open_folder(cache_dir, caller)
         self.root = root
         self.caller = caller
         self.here: Path | None = None  # None: the data cannot be told from others
-        parts = self._read({"X": X, "y": y}, "all nets")
+        given = data._asdict()
+        if data.sample_weight is None:  # as in folders that know of no weights
+            del given["sample_weight"]
+        parts = self._read(given, "all nets")
         if parts is not None:
             self.here = self.top / fingerprint(*parts.values(), root, net_versions())[:16]
 

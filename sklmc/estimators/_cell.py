@@ -8,22 +8,25 @@ from pathlib import Path
 
 import numpy as np
 from sklearn.base import clone, is_classifier
-from sklearn.metrics import log_loss, mean_squared_error, r2_score
+from sklearn.metrics import accuracy_score, log_loss, mean_squared_error, r2_score
 from skorch import NeuralNet
 
 from sklmc._torch import torch_defaults
 from sklmc.estimators._cache_dir import net_versions, read_nets, restore_net, store_net
 from sklmc.estimators._members import (
+    Data,
     fit_members,
     inner_net,
     member_settings,
     needs_seeding,
 )
 from sklmc.estimators._net import ArrayNet
+from sklmc.estimators._sample_weights import weight_argument
 from sklmc.estimators._vectorized import plan_training
 from sklmc.models import (
     keeping,
     locked,
+    mean_over_samples,
     per_sample_error,
     per_sample_loss,
     predict_outputs,
@@ -76,20 +79,20 @@ class SpanTask:
     folder: Path | None = None
     notes: dict = field(default_factory=dict)
 
-    def run(self, X, y) -> list:
+    def run(self, data: Data) -> list:
         """Return the members."""
         if self.folder is None:
-            return self._train(self.span, X, y)
-        return [member for member, _, _ in self.run_and_score(X, y)]
+            return self._train(self.span, data)
+        return [member for member, _, _ in self.run_and_score(data)]
 
-    def run_and_score(self, X, y) -> list[tuple[object, float, float]]:
+    def run_and_score(self, data: Data) -> list[tuple[object, float, float]]:
         """Return each member with its loss and score on the training data."""
         if self.folder is None:
-            members = self._train(self.span, X, y)
-            return [(member, *score_member(member, X, y, self.caller)) for member in members]
+            members = self._train(self.span, data)
+            return [(member, *score_member(member, data, self.caller)) for member in members]
         lock = self.folder / f"{self.span.start:05d}.lock"
         with keeping(self.folder, self.caller), locked(lock):
-            return self._complete(X, y)
+            return self._complete(data)
 
     def _make(self, index: int):
         """Return an unfitted member with its seed, silent."""
@@ -100,13 +103,13 @@ class SpanTask:
             inner_net(member)._spawned_from = self.spawn
         return member
 
-    def _train(self, span: range, X, y) -> list:
+    def _train(self, span: range, data: Data) -> list:
         """Train the members of a span together."""
         seed = self.seeds[span.start] if needs_seeding(self.estimator) else None
-        return fit_members(self._make, X, y, span, self.vectorized, self.must, seed)
+        return fit_members(self._make, data, span, self.vectorized, self.must, seed)
 
     @torch_defaults(None)
-    def _complete(self, X, y) -> list[tuple[object, float, float]]:
+    def _complete(self, data: Data) -> list[tuple[object, float, float]]:
         """Read what is stored and train the rest; every finished net is stored at once.
 
         Members are trained in the groups that an undisturbed run would have formed: a group of
@@ -126,17 +129,17 @@ class SpanTask:
             if lead is None:
                 lead = clone(net)
                 if isinstance(lead, ArrayNet):
-                    lead._check_training_data(X, y, True)
+                    lead._check_training_data(data.X, data.y, True)
                 else:
-                    lead.check_data(X, y)
+                    lead.check_data(data.X, data.y)
             restore_net(net, lead, records[index])
             notes = records[index].notes
             done.append((net, notes["train_loss"], notes["train_score"]))
         width = len(self.span) if self.vectorized else 1
         for first in range(start, self.span.stop, width):
             group = range(first, min(first + width, self.span.stop))
-            for index, net in zip(group, self._train(group, X, y)):
-                loss, score = score_member(net, X, y, self.caller)
+            for index, net in zip(group, self._train(group, data)):
+                loss, score = score_member(net, data, self.caller)
                 notes = {"seed": self.seeds[index], "train_loss": loss, "train_score": score}
                 notes = {**self.notes, "versions": net_versions(), **notes}
                 store_net(self.folder, index, net, group, notes)
@@ -144,10 +147,15 @@ class SpanTask:
         return done
 
 
-def plan_population(estimator, X, y, seeds, vectorize, caller: str, **others) -> list[SpanTask]:
+def plan_population(
+    estimator, data: Data, seeds, vectorize, caller: str, **others
+) -> list[SpanTask]:
     """Return the tasks that train a population: one for each span of members trained together."""
     settings = member_settings(estimator, caller)
-    plan = plan_training(estimator, X, y, len(seeds), vectorize, caller)
+    weight_argument(estimator, data.sample_weight, caller)  # refuses what takes no weights
+    plan = plan_training(
+        estimator, data.X, data.y, len(seeds), vectorize, caller, data.sample_weight
+    )
     vectorized, must = plan.chunk is not None, vectorize is True
     return [
         SpanTask(caller, estimator, settings, seeds, span, vectorized, must, **others)
@@ -155,23 +163,30 @@ def plan_population(estimator, X, y, seeds, vectorize, caller: str, **others) ->
     ]
 
 
-def score_member(member, X, y, caller: str = "ModelGrid") -> tuple[float, float]:
+def score_member(member, data: Data, caller: str = "ModelGrid") -> tuple[float, float]:
     """Return loss and score of a fitted member: cross entropy and accuracy, or error and R2."""
+    X, y, weights = data
     if isinstance(member, NeuralNet) and hasattr(member, "_model_input"):
         seen = view(member, caller=caller)
         outputs, target = predict_outputs(seen, seen.to_input(X)), seen.to_target(y)
-        loss = float(per_sample_loss(outputs, target, caller).mean())
+        loss = mean_over_samples(per_sample_loss(outputs, target, caller), weights)
         if is_classifier(member):
-            return loss, 1.0 - float(per_sample_error(outputs, target, caller).mean())
-        return loss, float(r2_score(target, outputs)) if np.isfinite(loss) else float("nan")
+            error = per_sample_error(outputs, target, caller)
+            return loss, 1.0 - mean_over_samples(error, weights)
+        r2 = r2_score(target, outputs, sample_weight=weights) if np.isfinite(loss) else np.nan
+        return loss, float(r2)
+    predictions = member.predict(X)
+    metric = accuracy_score if is_classifier(member) else r2_score
+    score = float(metric(y, predictions, sample_weight=weights))
     if not is_classifier(member):
-        return float(mean_squared_error(y, member.predict(X))), float(member.score(X, y))
+        return float(mean_squared_error(y, predictions, sample_weight=weights)), score
     if not hasattr(member, "predict_proba"):
-        return float("nan"), float(member.score(X, y))
-    loss = log_loss(y, member.predict_proba(X), labels=member.classes_)
-    return float(loss), float(member.score(X, y))
+        return float("nan"), score
+    probabilities = member.predict_proba(X)
+    loss = log_loss(y, probabilities, labels=member.classes_, sample_weight=weights)
+    return float(loss), score
 
 
-def score_members(members: Sequence, X, y) -> np.ndarray:
+def score_members(members: Sequence, data: Data) -> np.ndarray:
     """Return losses and scores of members, of shape (2, n_members)."""
-    return np.reshape([score_member(member, X, y) for member in members], (-1, 2)).T
+    return np.reshape([score_member(member, data) for member in members], (-1, 2)).T

@@ -15,8 +15,9 @@ from skorch.utils import is_dataset, to_numpy
 from torch import nn
 from torch.utils.data import DataLoader
 
-from sklmc._sklearn import check_is_fitted
+from sklmc._sklearn import StrOptions, check_is_fitted
 from sklmc.estimators._net import ArrayNet
+from sklmc.estimators._sample_weights import weights_of_classes
 from sklmc.nets import MLP
 
 
@@ -64,6 +65,9 @@ class NetClassifier(ArrayNet, NeuralNetClassifier):
         Whether fit goes on with the weights that are there.
     classes : array-like of shape (n_classes,), default=None
         All labels, in the order of the outputs; None takes the sorted labels of `y`.
+    class_weight : dict, "balanced" or None, default=None
+        Weights of the classes by label (1 where a label is missing), which multiply those of the
+        samples. "balanced" gives every class in `y` the same sum of weights. None means 1 each.
     device : str, torch.device or None, default="cpu"
         Where the module computes.
     compile : bool, default=False
@@ -127,6 +131,7 @@ class NetClassifier(ArrayNet, NeuralNetClassifier):
     _parameter_constraints: dict = {
         **ArrayNet._parameter_constraints,
         "classes": ["array-like", None],
+        "class_weight": [dict, StrOptions({"balanced"}), None],
     }
 
     def __init__(
@@ -147,6 +152,7 @@ class NetClassifier(ArrayNet, NeuralNetClassifier):
         predict_nonlinearity="auto",
         warm_start=False,
         classes=None,
+        class_weight=None,
         device="cpu",
         compile=False,
         use_caching="auto",
@@ -181,6 +187,20 @@ class NetClassifier(ArrayNet, NeuralNetClassifier):
             self._learn_classes(y, classes)
             self._remember_sizes(X, self._n_outputs())
         return X, None if inside else self._encode(y)
+
+    def _weigh_classes(self, X, y, weights: np.ndarray | None) -> np.ndarray | None:
+        """Return the weights of the samples times those of their classes."""
+        if self.class_weight is None:
+            return weights
+        caller = type(self).__name__
+        codes = _dataset_labels(X, caller) if y is None else y
+        own = weights_of_classes(self.class_weight, self.classes_, codes, weights, caller)
+        total = own if weights is None else own * weights
+        if not total.any():
+            raise ValueError(
+                f"{caller}: 'class_weight' {self.class_weight!r} leaves no sample with a weight."
+            )
+        return total
 
     def _learn_classes(self, y: np.ndarray, classes) -> None:
         """Store the labels that the outputs stand for; there must be two at least."""
@@ -221,7 +241,7 @@ class NetClassifier(ArrayNet, NeuralNetClassifier):
         return self._encode(column_or_1d(to_numpy(y) if isinstance(y, torch.Tensor) else y))
 
     def get_loss(self, y_pred, y_true, *args, **kwargs):
-        """Return the loss of one batch.
+        """Return the loss of one batch: where its samples have weights, their weighted mean.
 
         Parameters
         ----------

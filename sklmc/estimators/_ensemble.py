@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from sklmc.estimators._cache_dir import PopulationFolders, check_cache_seed
 from sklmc.estimators._cell import plan_population
-from sklmc.estimators._members import last_loss, report_diverged, run_parallel
+from sklmc.estimators._members import Data, last_loss, report_diverged, run_parallel
 from sklmc.estimators._seeds import draw_seeds
 from sklmc.estimators._wrapper import POPULATION_CONSTRAINTS, NetWrapper
 
@@ -128,7 +128,7 @@ class DeepEnsemble(NetWrapper):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X, y):
+    def fit(self, X, y, sample_weight=None):
         """Train all members on the same data.
 
         Parameters
@@ -137,6 +137,8 @@ class DeepEnsemble(NetWrapper):
             As `estimator` takes it.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Labels, or target values.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples, which every member gets in its fit.
 
         Returns
         -------
@@ -145,14 +147,15 @@ class DeepEnsemble(NetWrapper):
         """
         self._validate_params()
         seeds = draw_seeds(self.random_state, self.n_estimators)
-        tasks = plan_population(self.estimator, X, y, seeds, self.vectorize, "DeepEnsemble")
+        data = Data(X, y, sample_weight)
+        tasks = plan_population(self.estimator, data, seeds, self.vectorize, "DeepEnsemble")
         vectorized = tasks[0].vectorized
         if self.cache_dir is not None:
             check_cache_seed(self.random_state, "DeepEnsemble")
-            home = PopulationFolders(self.cache_dir, X, y, int(self.random_state), "DeepEnsemble")
+            home = PopulationFolders(self.cache_dir, data, int(self.random_state), "DeepEnsemble")
             folder = home.make(self.estimator, {}, {}, ("DeepEnsemble", vectorized))
             tasks = [replace(task, folder=folder) for task in tasks]
-        jobs = (functools.partial(task.run, X, y) for task in tasks)
+        jobs = (functools.partial(task.run, data) for task in tasks)
         members = run_parallel(
             jobs, self.n_estimators, self.n_jobs, self.verbose, "DeepEnsemble", last_loss
         )

@@ -15,7 +15,7 @@ from sklmc._sklearn import check_is_fitted
 from sklmc._validation import ChecksParameters, check_integer, did_you_mean
 from sklmc.estimators._cache_dir import PopulationFolders, check_cache_seed
 from sklmc.estimators._cell import Cell, SpanTask, plan_population, score_members
-from sklmc.estimators._members import inner_net, is_finite, last_loss, run_parallel
+from sklmc.estimators._members import Data, inner_net, is_finite, last_loss, run_parallel
 from sklmc.estimators._net import ArrayNet
 from sklmc.estimators._points import identity, label_points, list_points, with_params
 from sklmc.estimators._seeds import cell_seeds, resolve_seed
@@ -125,7 +125,7 @@ class ModelGrid(ChecksParameters, MetaEstimatorMixin, BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X, y):
+    def fit(self, X, y, sample_weight=None):
         """Train every member of every cell on the same data.
 
         Parameters
@@ -134,6 +134,9 @@ class ModelGrid(ChecksParameters, MetaEstimatorMixin, BaseEstimator):
             As `estimator` takes it.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Labels, or target values.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples, which every member gets in its fit; the losses and scores
+            on the training data are weighted as well.
 
         Returns
         -------
@@ -146,19 +149,20 @@ class ModelGrid(ChecksParameters, MetaEstimatorMixin, BaseEstimator):
         if self.cache_dir is not None:
             check_cache_seed(self.random_state, "ModelGrid")
         root = resolve_seed(self.random_state)
+        data = Data(X, y, sample_weight)
         folders: list = [None] * len(points)
         if self.cache_dir is not None:
-            home = PopulationFolders(self.cache_dir, X, y, root, "ModelGrid")
+            home = PopulationFolders(self.cache_dir, data, root, "ModelGrid")
             folders = [
                 home.make(estimator, params, labels, self._n_shared_epochs)
                 for estimator, params, labels in zip(populations, points, label_points(points))
             ]
             home.report_others(folders)
         plans = [
-            self._plan(params, estimator, folder, X, y, root)
+            self._plan(params, estimator, folder, data, root)
             for params, estimator, folder in zip(points, populations, folders)
         ]
-        tasks = (functools.partial(task.run_and_score, X, y) for plan in plans for task in plan)
+        tasks = (functools.partial(task.run_and_score, data) for plan in plans for task in plan)
         n_members = len(points) * self.n_estimators
         done = run_parallel(
             tasks, n_members, self.n_jobs, self.verbose, "ModelGrid", lambda one: last_loss(one[0])
@@ -284,7 +288,7 @@ class ModelGrid(ChecksParameters, MetaEstimatorMixin, BaseEstimator):
             row = {**labels, "n_estimators": len(cell.estimators), "n_diverged": len(cell.diverged)}
             measured: dict = {
                 "train": (cell.train_loss[good], cell.train_score[good]),
-                "test": score_members([cell.estimators[i] for i in good], X, y),
+                "test": score_members([cell.estimators[i] for i in good], Data(X, y)),
             }
             for part, columns in measured.items():
                 for name, values in zip(("loss", self._score_name()), columns):
@@ -326,7 +330,7 @@ class ModelGrid(ChecksParameters, MetaEstimatorMixin, BaseEstimator):
         """Return what the score of a member is called."""
         return "accuracy" if is_classifier(self.estimator) else "r2"
 
-    def _plan(self, params, estimator, folder, X, y, root: int) -> list[SpanTask]:
+    def _plan(self, params, estimator, folder, data: Data, root: int) -> list[SpanTask]:
         """Return the tasks of one cell."""
         spawn = None
         if self._n_shared_epochs is not None:
@@ -339,7 +343,7 @@ class ModelGrid(ChecksParameters, MetaEstimatorMixin, BaseEstimator):
         seeds = cell_seeds(root, params, self.n_estimators)
         notes = {"params": label_points([params])[0]}
         shared = {"spawn": spawn, "folder": folder, "notes": notes}
-        return plan_population(estimator, X, y, seeds, self.vectorize, "ModelGrid", **shared)
+        return plan_population(estimator, data, seeds, self.vectorize, "ModelGrid", **shared)
 
 
 def _report_diverged(cells: list[Cell]) -> None:

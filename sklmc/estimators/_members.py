@@ -7,6 +7,7 @@ import os
 import pickle
 import warnings
 from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 from sklearn.base import is_classifier, is_regressor
 from sklearn.pipeline import Pipeline
@@ -17,8 +18,17 @@ from tqdm.auto import tqdm
 from sklmc._sklearn import Parallel, cloudpickle, delayed
 from sklmc._torch import all_finite, seeded, single_thread, torch_defaults
 from sklmc.estimators._parameters import check_module
+from sklmc.estimators._sample_weights import weight_argument
 from sklmc.estimators._vectorized import VectorizeError, fit_vectorized
 from sklmc.exceptions import DivergedMemberWarning, NonFiniteError
+
+
+class Data(NamedTuple):
+    """What a population is trained on."""
+
+    X: Any
+    y: Any
+    sample_weight: Any = None
 
 
 def member_settings(estimator, caller: str) -> list[str]:
@@ -50,7 +60,12 @@ def needs_seeding(estimator) -> bool:
 
 @torch_defaults(None)
 def fit_members(
-    make: Callable, X, y, span: range, vectorized: bool, must: bool, seed: int | None
+    make: Callable,
+    data: Data,
+    span: range,
+    vectorized: bool,
+    must: bool,
+    seed: int | None,
 ) -> list:
     """Train the members that `make` returns for the positions of a span, together or one by one.
 
@@ -59,24 +74,25 @@ def fit_members(
     """
     if vectorized:
         try:
-            return fit_vectorized([make(index) for index in span], X, y)
+            return fit_vectorized([make(index) for index in span], *data)
         except VectorizeError:
             if must:
                 raise
         except Exception as error:
             error.add_note(f"This happened in members {span[0]} to {span[-1]}, trained together.")
             raise
-    return [_fit_member(make(index), X, y, index, seed) for index in span]
+    return [_fit_member(make(index), data, index, seed) for index in span]
 
 
-def _fit_member(member, X, y, index: int, seed: int | None):
+def _fit_member(member, data: Data, index: int, seed: int | None):
     """Train one member; with a seed, all global generators are seeded around it."""
     try:
+        weights = weight_argument(member, data.sample_weight, "fit")
         if seed is None:
-            member.fit(X, y)
+            member.fit(data.X, data.y, **weights)
         else:
             with seeded(seed), single_thread():
-                member.fit(X, y)
+                member.fit(data.X, data.y, **weights)
     except Exception as error:
         error.add_note(f"This happened in member {index}.")
         raise

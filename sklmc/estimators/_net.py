@@ -14,6 +14,7 @@ from sklmc._torch import all_finite, seeded, single_thread, torch_defaults
 from sklmc.estimators._net_callbacks import NetCallbacks
 from sklmc.estimators._net_data import NetData, array_batches, may_leave_one
 from sklmc.estimators._parameters import NetParameters, check_arguments, named_arguments
+from sklmc.estimators._sample_weights import WeightedData, each_loss, weighted_mean
 from sklmc.estimators._seeds import epoch_seed, resolve_seed
 from sklmc.exceptions import SklmcWarning
 
@@ -30,6 +31,7 @@ class ArrayNet(NetCallbacks, NetData, NetParameters):
     """
 
     _spawned_from: tuple[int, int] | None = None  # whose initial weights and first epochs it has
+    _batch_weights: torch.Tensor | None = None  # of the samples in the batch that is trained on
 
     # Training
 
@@ -90,7 +92,7 @@ class ArrayNet(NetCallbacks, NetData, NetParameters):
             What the criterion will see.
         """
 
-    def fit(self, X, y=None, **fit_params):
+    def fit(self, X, y=None, sample_weight=None, **fit_params):
         """Train a new net (with ``warm_start=True`` and a fitted one: train it further).
 
         Parameters
@@ -100,6 +102,10 @@ class ArrayNet(NetCallbacks, NetData, NetParameters):
             a dict of arrays go to skorch as they are.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Labels, or target values; two axes for regression only.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples, not negative. The loss of a batch is the mean of its samples'
+            losses with these weights; only their ratios matter. Samples of weight zero are left
+            out altogether, but their labels count as known. None means equal weights.
         **fit_params : object
             Handed to the module's forward and to ``train_split``, as in skorch.
 
@@ -109,9 +115,9 @@ class ArrayNet(NetCallbacks, NetData, NetParameters):
             The fitted net.
         """
         new = not (self.warm_start and self.initialized_)
-        return self._train(X, y, new, None, **fit_params)
+        return self._train(X, y, new, None, sample_weight, fit_params)
 
-    def partial_fit(self, X, y=None, classes=None, **fit_params):
+    def partial_fit(self, X, y=None, classes=None, sample_weight=None, **fit_params):
         """Train for ``max_epochs`` more, from scratch if the net is new.
 
         The epochs go on where the last ones ended: two calls see the same orders of the samples
@@ -126,6 +132,8 @@ class ArrayNet(NetCallbacks, NetData, NetParameters):
         classes : array-like of shape (n_classes,), default=None
             All labels that will ever come; None takes those of the first `y`. Only the first
             call reads it, and only a classifier.
+        sample_weight : array-like of shape (n_samples,), default=None
+            As for fit.
         **fit_params : object
             As for fit.
 
@@ -134,17 +142,22 @@ class ArrayNet(NetCallbacks, NetData, NetParameters):
         self
             The net, trained further.
         """
-        return self._train(X, y, not self.initialized_, classes, **fit_params)
+        return self._train(X, y, not self.initialized_, classes, sample_weight, fit_params)
 
-    def _train(self, X, y, new, classes, /, **fit_params):
+    def _train(self, X, y, new, classes, sample_weight, fit_params):
         """Check everything and run skorch's own training, on a net built anew if it is `new`."""
         self.check_training_readiness()
         self._check_parameters()
-        X, y = self._check_training_data(X, y, new, classes=classes)
-        if new:
-            self.initialize()
-        with torch_defaults(self._torch_dtype()), seeded(self.seed_), single_thread():
-            super().partial_fit(X, y, **fit_params)
+        try:
+            X, y, fit_params = self._take_training_data(
+                X, y, new, classes, sample_weight, fit_params
+            )
+            if new:
+                self.initialize()
+            with torch_defaults(self._torch_dtype()), seeded(self.seed_), single_thread():
+                super().partial_fit(X, y, **fit_params)
+        finally:
+            vars(self).pop("_weights", None)
         self._set_training(False)
         state = {n: v for n, v in self.module_.state_dict().items() if isinstance(v, torch.Tensor)}
         if not all_finite(state.values()):
@@ -202,7 +215,55 @@ class ArrayNet(NetCallbacks, NetData, NetParameters):
         if training:
             seed = seeded(self._epoch_seed(len(self.history) - 1))
         with seed:
+            if iterator is not None and self._weights is not None:
+                iterator = self._weighed(iterator)
             super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
+
+    def _weighed(self, batches):
+        """Yield batches of X and y, and note the weights of their samples for `get_loss`."""
+        for x, y, *weights in batches:
+            with self._weighing(*weights):
+                yield x, y
+
+    @contextlib.contextmanager
+    def _weighing(self, weights: torch.Tensor | None = None):
+        """Let `get_loss` weigh the samples of the batch; None weighs all alike."""
+        vars(self)["_batch_weights"] = weights
+        try:
+            yield
+        finally:
+            vars(self).pop("_batch_weights", None)
+
+    def get_loss(self, y_pred, y_true, *args, **kwargs):
+        """Return the loss of one batch: where its samples have weights, their weighted mean.
+
+        Parameters
+        ----------
+        y_pred : torch.Tensor
+            What the module returned.
+        y_true : torch.Tensor
+            The targets.
+        *args : object
+            Handed on to skorch.
+        **kwargs : object
+            Handed on to skorch.
+
+        Returns
+        -------
+        torch.Tensor
+            The loss, a scalar.
+
+        Raises
+        ------
+        ValueError
+            If there are weights and the criterion cannot give the loss of each sample.
+        """
+        if self._batch_weights is None:
+            return super().get_loss(y_pred, y_true, *args, **kwargs)
+        criterion, caller = self.criterion_, type(self).__name__
+        with each_loss(criterion, caller):
+            losses = super().get_loss(y_pred, y_true, *args, **kwargs)
+        return weighted_mean(losses, self._batch_weights, criterion, y_true, caller)
 
     def get_split_datasets(self, X, y=None, **fit_params):
         """Return the data to train on, and those to validate on or None.
@@ -223,7 +284,8 @@ class ArrayNet(NetCallbacks, NetData, NetParameters):
         tuple of torch.utils.data.Dataset
             Two of them; the second may be None.
         """
-        train, valid = super().get_split_datasets(X, y, **fit_params)
+        data = X if self._weights is None else WeightedData(self.get_dataset(X, y), self._weights)
+        train, valid = super().get_split_datasets(data, y, **fit_params)
         given = getattr(self.train_split, "keywords", {}).get("valid_ds")
         if y is not None and valid is not None and valid is given:
             valid = self._check_validation_data(valid)

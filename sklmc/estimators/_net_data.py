@@ -10,11 +10,13 @@ import numpy as np
 import pandas as pd
 import scipy.sparse
 import torch
-from skorch.dataset import Dataset
-from skorch.utils import is_dataset
+from skorch.dataset import Dataset, get_len
+from skorch.utils import is_dataset, multi_indexing
 from torch.utils.data import DataLoader, Subset
 
-from sklmc._sklearn import check_is_fitted, validate_data
+from sklmc._sklearn import _check_method_params, _num_samples, check_is_fitted, validate_data
+from sklmc._validation import check_sample_weight
+from sklmc.estimators._sample_weights import WeightedData
 from sklmc.models._arrays import check_tensor
 
 _ARRAY_OPTIONS = {"batch_size", "shuffle", "drop_last"}  # of a DataLoader
@@ -27,6 +29,30 @@ class NetData:
     dtype: str | None
     _sizes: Mapping[str, int] = {}
     _sample_shape: tuple[int, ...] | None = None
+    _weights: np.ndarray | None = None  # of the samples, while a net is trained
+
+    def score(self, X, y, sample_weight=None):
+        """Return accuracy (classifiers) or R2 (regressors); greater is better.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, n_channels, ...)
+            As for fit.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            True labels or values.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples, not negative; None means equal weights.
+
+        Returns
+        -------
+        float
+            The score of ``predict(X)``.
+        """
+        caller = type(self).__name__
+        y = readable(y, caller, "y")
+        if sample_weight is not None:
+            sample_weight = check_sample_weight(sample_weight, _num_samples(y), caller)
+        return super().score(X, y, sample_weight=sample_weight)
 
     def _check_input(self, X):
         """Validate and cast X as in fit; what torch alone can read goes through untouched."""
@@ -49,6 +75,31 @@ class NetData:
             self._sample_shape = X.shape[1:]
             self._sample_dtype = X.dtype
         return X, y
+
+    def _take_training_data(self, X, y, new, classes=None, sample_weight=None, params=None):
+        """Check data and weights, and leave out the samples of weight zero.
+
+        Returns X, y and other arguments of fit, and notes the weights for `get_split_datasets`.
+        """
+        X, y = self._check_training_data(X, y, new, classes=classes)
+        params = params or {}
+        vars(self).pop("_weights", None)
+        n_samples = len(X) if is_dataset(X) else get_len(X)
+        weights = check_sample_weight(sample_weight, n_samples, type(self).__name__)
+        weights = self._weigh_classes(X, y, weights)
+        if weights is None:
+            return X, y, params
+        rows = np.flatnonzero(weights)
+        if len(rows) < n_samples:
+            params = _check_method_params(X, params, rows)
+            X = Subset(X, rows) if is_dataset(X) else multi_indexing(X, rows)
+            y = None if y is None else y[rows]
+        self._weights = weights[rows]
+        return X, y, params
+
+    def _weigh_classes(self, X, y, weights: np.ndarray | None) -> np.ndarray | None:
+        """Return the weights of the samples, in a classifier times those of their classes."""
+        return weights
 
     def _check_validation_data(self, data):
         """Return a dataset of arrays, or a subset of one, as the net takes them in training."""
@@ -138,7 +189,7 @@ def _plain(X) -> np.ndarray:
 class ArrayBatches:
     """Mini-batches cut from arrays in one piece, where a DataLoader would gather sample by sample.
 
-    Every batch is a copy.
+    Every batch is a copy: X and y, and the weights where there are any.
 
     A shuffled pass takes its order from one call of ``torch.randperm(n_samples)`` on torch's
     global generator, and draws nothing else.
@@ -150,33 +201,45 @@ class ArrayBatches:
     batch_size: int
     shuffle: bool = False
     drop_last: bool = False
+    weights: np.ndarray | None = None
 
     def __len__(self) -> int:
         n_samples = len(self.indices)
         whole, rest = divmod(n_samples, self.batch_size)
         return whole + (rest > 0 and not self.drop_last)
 
-    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, ...]]:
         indices = self.indices
         if self.shuffle:
             indices = indices[torch.randperm(len(indices)).numpy()]
         for batch in range(len(self)):
             rows = indices[batch * self.batch_size : (batch + 1) * self.batch_size]
             y = torch.zeros(len(rows)) if self.y is None else torch.from_numpy(self.y[rows])
-            yield torch.from_numpy(self.X[rows]), y
+            weights = () if self.weights is None else (torch.from_numpy(self.weights[rows]),)
+            yield torch.from_numpy(self.X[rows]), y, *weights
 
 
 def array_batches(iterator, dataset, options: dict) -> ArrayBatches | None:
     """Return the batches that `iterator` would give, or None where only it can give them."""
     if iterator is not DataLoader or not options.keys() <= _ARRAY_OPTIONS:
         return None
-    data = dataset.dataset if type(dataset) is Subset else dataset
+    data, rows, shares = dataset, np.arange(len(dataset)), None
+    while type(data) in (Subset, WeightedData):
+        if type(data) is Subset:
+            if type(data.dataset) is Subset:  # has its samples in the order of a DataLoader
+                return None
+            data, rows = data.dataset, np.asarray(data.indices)[rows]
+        else:
+            data, shares = data.data, data.weights[rows]
     if type(data) is not Dataset or type(data.X) is not np.ndarray:
         return None
     if type(data.y) not in (np.ndarray, type(None)):
         return None
-    indices = getattr(dataset, "indices", np.arange(len(dataset)))
-    return ArrayBatches(data.X, data.y, np.asarray(indices), **options)
+    weights = None
+    if shares is not None:
+        weights = np.zeros(len(data.X))
+        weights[rows] = shares
+    return ArrayBatches(data.X, data.y, rows, **options, weights=weights)
 
 
 def may_leave_one(iterator_options: dict, n_samples: int) -> bool:

@@ -15,6 +15,7 @@ from sklmc._sklearn import Interval, Options, StrOptions, cloudpickle
 from sklmc._torch import torch_defaults
 from sklmc._validation import LARGEST_RATE, check_constraints, did_you_mean
 
+_OWN = ("class_weight", "dtype", "random_state")  # parameters that skorch does not know
 _SET_BY_SKORCH = ("history_", "initialized_", "virtual_params_")
 
 
@@ -63,7 +64,7 @@ class NetParameters(LinksDocumentation):
         """Store the arguments of a constructor, which hands over its ``locals()``."""
         skipped = ("self", "kwargs", "__class__")
         parameters = {name: part for name, part in arguments.items() if name not in skipped}
-        own = {name: parameters.pop(name) for name in ("dtype", "random_state")}
+        own = {name: parameters.pop(name) for name in _OWN if name in parameters}
         super().__init__(**parameters, **arguments["kwargs"])
         for name in _SET_BY_SKORCH:
             vars(self).pop(name, None)

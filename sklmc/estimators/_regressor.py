@@ -181,7 +181,7 @@ class NetRegressor(ArrayNet, NeuralNetRegressor):
         return y[:, 0] if self._output_ndim == 1 else y
 
     def get_loss(self, y_pred, y_true, *args, **kwargs):
-        """Return the loss of one batch.
+        """Return the loss of one batch: where its samples have weights, their weighted mean.
 
         Parameters
         ----------

@@ -16,11 +16,12 @@ from sklmc._sklearn import (
     Interval,
     Options,
     StrOptions,
+    _num_samples,
     available_if,
     check_is_fitted,
     get_tags,
 )
-from sklmc._validation import ChecksParameters
+from sklmc._validation import ChecksParameters, check_sample_weight
 from sklmc.estimators._net_data import readable
 from sklmc.estimators._parameters import check_module
 
@@ -142,6 +143,7 @@ class NetWrapper(ChecksParameters, MetaEstimatorMixin, BaseEstimator):
         """
         metric = accuracy_score if is_classifier(self) else r2_score
         y = readable(y, type(self).__name__, "y")
+        sample_weight = check_sample_weight(sample_weight, _num_samples(y), type(self).__name__)
         return metric(y, self.predict(X), sample_weight=sample_weight)
 
     def _remember_features(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import itertools
 import warnings
 from collections.abc import Callable
@@ -16,13 +17,15 @@ from sklmc._sklearn import HasMethods, Interval, StrOptions
 from sklmc._validation import check_weights
 from sklmc.alignment import ALIGNER_NAMES, check_aligner
 from sklmc.estimators import DeepEnsemble
+from sklmc.estimators._members import Data
 from sklmc.estimators._seeds import resolve_seed
 from sklmc.estimators._wrapper import NetWrapper, check_net
 from sklmc.exceptions import MergeWarning
-from sklmc.merging._holdout import check_rows, hold_out
+from sklmc.merging._holdout import check_rows, hold_out, leave_unweighted
 from sklmc.merging._merge import align_models, merge_views
 from sklmc.merging._repair import METHODS, misfit, repair_state
 from sklmc.merging._report import MergeReport
+from sklmc.merging._scoring import read_scoring
 from sklmc.merging._weight_sites import Site, find_sites, replace_tensors
 from sklmc.models import (
     Inputs,
@@ -71,6 +74,10 @@ class WeightAverager(NetWrapper):
         Whether the merged classifier's logits are scaled by one number, fitted on the
         validation part. It is folded into the last layer, so that ``estimator_`` itself gives
         calibrated probabilities wherever it goes; labels do not change. Regressors have none.
+    scoring : str, callable, list, tuple, dict or None, default=None
+        What ``merge_report_`` and ``verdict_`` go by, greater is better: a scorer's name, a
+        callable ``scorer(estimator, X, y)``, a list of names, or scorers by name. Each is a column
+        of the report, and the first decides. None takes accuracy or R2.
     validation_fraction : float or None, default=0.1
         Part of the samples (at least one) kept from training, for ``merge_report_``. Classes
         keep their shares, and the last sample of a class is never taken from training. None
@@ -96,9 +103,15 @@ class WeightAverager(NetWrapper):
         the ``naive`` average (members as they came from training), the ``aligned`` average
         (unless `aligner` is None), the ``repaired`` one (if ``repair_`` is not None) and the
         ``calibrated`` one (with `calibrate`); the last row is ``estimator_``. Columns:
-        ``model``, ``accuracy`` or ``r2`` (greater is better), ``loss`` (cross entropy in nats, or
-        mean squared error), ``calibration_error`` (of classifiers: mean gap between confidence
-        and accuracy over 15 bins), ``n_parameters``, ``n_multiply_adds`` (of one prediction).
+        ``model``; the first score (of `scoring`, else ``accuracy`` or ``r2``; greater is better);
+        ``low``, ``high`` (its 95 % interval); ``margin`` (it minus that of the best member),
+        ``margin_low``, ``margin_high`` (99 % interval); other scores; ``loss`` (cross entropy in
+        nats, or mean squared error); ``calibration_error`` (of classifiers: mean gap between
+        confidence and accuracy over 15 bins); ``n_validation`` (samples kept from training that
+        this was measured on; 0 where it was the training samples); ``n_parameters``;
+        ``n_multiply_adds`` (of one prediction).
+    verdict_ : str
+        Whether to use the merged net, a member or the ensemble, and why, in a sentence.
     weights_ : ndarray of shape (n_members,)
         The weights of the mean.
     inverse_temperature_ : float or None
@@ -117,11 +130,9 @@ class WeightAverager(NetWrapper):
     Warns
     -----
     MergeWarning
-        If the merged net is clearly worse than its best member on the validation part: its
-        score is lower, and among the samples on which the two differ (right or wrong; for
-        regression, squared error) it loses so many that a fair coin would do so with a
-        probability below 1 %. At least seven such samples are needed: tiny validation parts
-        raise no alarm.
+        If ``verdict_`` goes against the merged net: the interval of its margin lies below zero,
+        or (without `scoring`) it predicts one class alone where a member does not. Fewer than
+        seven samples raise no alarm.
 
     See Also
     --------
@@ -132,6 +143,10 @@ class WeightAverager(NetWrapper):
     -----
     ``merge_models(estimators_, X, y, aligner=None, ...)`` on the training rows gives the same net
     as ``estimator_``, bit by bit.
+
+    Intervals come from 300 resamples of the samples. In each, the best member is picked anew; as
+    being picked flatters it, what resampling adds to its lead is taken off. Two nets whose
+    interval holds 0 are not distinguishable, and the cheaper one is named.
 
     Nets trained on the same data seldom merge into one that is better than the best of them;
     narrow and deep nets lose most. Widen the net (``module__width``), or look at the report.
@@ -163,6 +178,7 @@ class WeightAverager(NetWrapper):
         "weights": ["array-like", StrOptions({"validation"}), None],
         "repair": [StrOptions(set(METHODS)), None],
         "calibrate": ["boolean"],
+        "scoring": [str, callable, list, tuple, dict, None],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither"), None],
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],
@@ -178,6 +194,7 @@ class WeightAverager(NetWrapper):
         weights=None,
         repair="auto",
         calibrate=False,
+        scoring=None,
         validation_fraction=0.1,
         n_jobs=None,
         random_state=None,
@@ -189,12 +206,13 @@ class WeightAverager(NetWrapper):
         self.weights = weights
         self.repair = repair
         self.calibrate = calibrate
+        self.scoring = scoring
         self.validation_fraction = validation_fraction
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X, y):
+    def fit(self, X, y, sample_weight=None):
         """Train the members, align them, average them, and compare the result with them.
 
         Parameters
@@ -203,6 +221,10 @@ class WeightAverager(NetWrapper):
             As `estimator` takes it: array, list, DataFrame or torch tensor.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Labels, or target values.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples: in training, in the report, and in what is fitted on the
+            validation part. Aligners and repairs count all samples alike, but for those of weight
+            zero, which only make their labels known.
 
         Returns
         -------
@@ -215,9 +237,14 @@ class WeightAverager(NetWrapper):
         if not isinstance(weights, str):
             weights = check_weights(weights, int(self.n_estimators), "WeightAverager")
         check_net(self.estimator, "WeightAverager")
+        scoring = None
+        if self.scoring is not None:
+            scoring = read_scoring(self.scoring, "WeightAverager")
         X, y = check_rows(X, y, "WeightAverager")
         seed = resolve_seed(self.random_state)
-        train, judged, held_out = hold_out(X, y, self.validation_fraction, self.estimator, seed)
+        data = Data(X, y, sample_weight)
+        fraction = self.validation_fraction
+        train, judged, held_out = hold_out(data, fraction, self.estimator, seed, "WeightAverager")
         ensemble = DeepEnsemble(
             self.estimator,
             self.n_estimators,
@@ -228,11 +255,13 @@ class WeightAverager(NetWrapper):
         left = np.setdiff1d(np.arange(self.n_estimators), ensemble.diverged_)
         members = [ensemble.estimators_[index] for index in left]
 
-        self.estimators_ = align_models(members, self.aligner, *train)
+        train, judged = leave_unweighted(train), leave_unweighted(judged)
+
+        self.estimators_ = align_models(members, self.aligner, train.X, train.y)
         looks = [view(net, caller="WeightAverager", name="estimator") for net in self.estimators_]
         first = looks[0]
-        (inputs, target), scored = (
-            (first.to_input(X), first.to_target(y)) for X, y in (train, judged)
+        (inputs, target, _), scored = (
+            (first.to_input(X), first.to_target(y), weights) for X, y, weights in (train, judged)
         )
         if isinstance(weights, str):
             loss = _validation_loss(looks, inputs, *scored)
@@ -240,7 +269,8 @@ class WeightAverager(NetWrapper):
         else:
             self.weights_ = _finite_weights(weights, left)
         merged, self.repair_ = merge_views(looks, inputs, target, self.weights_, self.repair)
-        report = self._compare(members, looks, merged, scored)
+        report = MergeReport(first, *scored, len(held_out), scoring, judged)
+        self._compare(report, members, looks, merged, ensemble)
         self.inverse_temperature_ = None
         if self.calibrate and is_classifier(self.estimator):
             state, self.inverse_temperature_ = calibrate_state(
@@ -257,35 +287,34 @@ class WeightAverager(NetWrapper):
             weights=self.weights_.tolist(),
         )
         self.validation_indices_ = held_out
-        self._report_rows = report.rows
-        self._warn_if_worse(report)
+        self._report_rows, verdict = report.finish()
+        self.verdict_ = verdict.text
         self._remember_features()
+        if verdict.warns:
+            warnings.warn(
+                f"WeightAverager: {self.verdict_} See merge_report_; a wider net, or another "
+                "'aligner' or 'repair', may help the merged net, and DeepEnsemble keeps the "
+                "members apart.",
+                MergeWarning,
+                stacklevel=2,
+            )
         return self
 
-    def _compare(self, members: list, looks: list, merged, scored: tuple) -> MergeReport:
-        """Return the scores of the members and of all stages of the merge."""
+    def _compare(self, report: MergeReport, members: list, looks: list, merged, ensemble) -> None:
+        """Report the scores of the members and of all stages of the merge."""
         states = [view(net, caller="WeightAverager").state for net in members]
-        report = MergeReport(looks[0], *scored)
-        report.add_members(states)
+        report.add_members(states, ensemble)
         report.add_state("naive", average_states(states, self.weights_))
         if self.aligner is not None:
             mean = average_states([look.state for look in looks], self.weights_)
             report.add_state("aligned", mean)
         if self.repair_ is not None:
             report.add_state("repaired", view(merged, caller="WeightAverager").state)
-        return report
 
-    def _warn_if_worse(self, report: MergeReport) -> None:
-        """Warn where the merged net clearly lost against its best part."""
-        lost = report.verdict()
-        if lost is not None:
-            warnings.warn(
-                f"WeightAverager: the merged net is worse than its best part ({lost}). See "
-                "merge_report_; a wider net, or another 'aligner' or 'repair', may help, and "
-                "DeepEnsemble keeps the members apart.",
-                MergeWarning,
-                stacklevel=3,
-            )
+    def _html_repr(self) -> str:
+        """Show the verdict below what scikit-learn shows of an estimator."""
+        verdict = f"<p>{html.escape(self.verdict_)}</p>" if hasattr(self, "verdict_") else ""
+        return str(super()._html_repr()) + verdict
 
     @property
     def merge_report_(self) -> pd.DataFrame:
@@ -306,7 +335,9 @@ def _finite_weights(weights: np.ndarray, left: np.ndarray) -> np.ndarray:
     return kept / kept.sum()
 
 
-def _validation_loss(looks: list, inputs, judged, target) -> Callable[[np.ndarray], float]:
+def _validation_loss(
+    looks: list, inputs, judged, target, sample_weight
+) -> Callable[[np.ndarray], float]:
     """Return the loss of the plain mean as a function of its weights."""
     first = looks[0]
     states = [look.state for look in looks]
@@ -315,7 +346,8 @@ def _validation_loss(looks: list, inputs, judged, target) -> Callable[[np.ndarra
     def loss(weights: np.ndarray) -> float:
         mean = average_states(states, weights)
         state, _ = repair_state(first, mean, states, few, None, weights, "batch_norm")
-        return misfit(first, predict_outputs(first, judged, state), target, known=True)
+        outputs = predict_outputs(first, judged, state)
+        return misfit(first, outputs, target, known=True, sample_weight=sample_weight)
 
     return loss
 
@@ -349,14 +381,18 @@ def fit_weights(loss: Callable[[np.ndarray], float], n_models: int) -> np.ndarra
 
 
 def calibrate_state(
-    look: ModelView, inputs: Inputs, target: torch.Tensor
+    look: ModelView,
+    inputs: Inputs,
+    target: torch.Tensor,
+    sample_weight: np.ndarray | None = None,
 ) -> tuple[dict[str, torch.Tensor], float]:
     """Return the net's state with its logits scaled to fit labels best, and the scale.
 
     The inverse temperature is folded into the layer that gives the logits.
     """
     logits = as_logits(predict_outputs(look, inputs))
-    beta = fit_inverse_temperature(logits, target, held_out=True)
+    weights = None if sample_weight is None else torch.from_numpy(sample_weight)
+    beta = fit_inverse_temperature(logits, target, held_out=True, weights=weights)
     sites, _ = find_sites(look, look.state, inputs.first(2))
     outputs = [site for site in sites if isinstance(site, Site) and site.is_output]
     names: list[str | None] = [None]

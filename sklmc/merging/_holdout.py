@@ -12,19 +12,41 @@ from sklearn.base import is_classifier
 from torch.utils.data import Dataset
 
 from sklmc._sklearn import _num_samples, _safe_indexing, check_random_state
-from sklmc._validation import check_same_length
+from sklmc._validation import check_same_length, check_sample_weight
+from sklmc.estimators._members import Data
 from sklmc.estimators._net_data import readable
 
 
-def hold_out(X, y, fraction: float | None, estimator, seed: int) -> tuple[tuple, tuple, np.ndarray]:
-    """Return X and y to train on, X and y to judge by, and which rows are kept from training.
+def hold_out(
+    data: Data, fraction: float | None, estimator, seed: int, caller: str
+) -> tuple[Data, Data, np.ndarray]:
+    """Return what to train on, what to judge by, and which rows are kept from training.
 
-    Where none is, what was trained on judges.
+    Where none is, what was trained on judges. Rows of weight zero stay in training, which leaves
+    them out but for their labels.
     """
-    train, kept = split_rows(y, fraction, is_classifier(estimator), check_random_state(seed))
-    judging = kept if len(kept) else train
-    to_train = _safe_indexing(X, train), _safe_indexing(y, train)
-    return to_train, (_safe_indexing(X, judging), _safe_indexing(y, judging)), kept
+    X, y, weights = data
+    weights = check_sample_weight(weights, _num_samples(y), caller)
+    judging = _safe_indexing(y, np.flatnonzero(weights)) if weights is not None else y
+    rng = check_random_state(seed)
+    train, kept = split_rows(judging, fraction, is_classifier(estimator), rng)
+    if weights is not None:
+        kept = np.flatnonzero(weights)[kept]
+        train = np.setdiff1d(np.arange(len(weights)), kept)
+    data = Data(X, y, weights)
+    return take_rows(data, train), take_rows(data, kept if len(kept) else train), kept
+
+
+def take_rows(data: Data, rows: np.ndarray) -> Data:
+    """Return some rows of training data."""
+    return Data(*(None if part is None else _safe_indexing(part, rows) for part in data))
+
+
+def leave_unweighted(data: Data) -> Data:
+    """Return data without the rows of weight zero."""
+    if data.sample_weight is None or data.sample_weight.all():
+        return data
+    return take_rows(data, np.flatnonzero(data.sample_weight))
 
 
 def split_rows(

@@ -24,6 +24,7 @@ from sklmc.models import (
     fit_inverse_temperature,
     is_classification,
     list_models,
+    mean_over_samples,
     per_sample_loss,
     predict_outputs,
     read_data,
@@ -292,8 +293,14 @@ def choose_state(
     return best, chosen
 
 
-def misfit(look: ModelView, outputs: torch.Tensor, wanted: torch.Tensor, known: bool) -> float:
-    """Return how badly outputs fit labels or values, or the end points' mean."""
+def misfit(
+    look: ModelView,
+    outputs: torch.Tensor,
+    wanted: torch.Tensor,
+    known: bool,
+    sample_weight: np.ndarray | None = None,
+) -> float:
+    """Return how badly outputs fit labels or values (weighted), or the end points' mean."""
     if not torch.isfinite(outputs).all():
         return np.inf
     if not known and look.task == "classifier":
@@ -303,8 +310,10 @@ def misfit(look: ModelView, outputs: torch.Tensor, wanted: torch.Tensor, known: 
         return float((outputs.double() - wanted).square().mean())
     if is_classification(wanted) and wanted.ndim == 1:
         outputs = as_logits(outputs).double()
-        outputs = outputs * fit_inverse_temperature(outputs, wanted, held_out=True)
-    return float(per_sample_loss(outputs, wanted, look.caller).mean())
+        shares = None if sample_weight is None else torch.from_numpy(sample_weight)
+        beta = fit_inverse_temperature(outputs, wanted, held_out=True, weights=shares)
+        outputs = outputs * beta
+    return mean_over_samples(per_sample_loss(outputs, wanted, look.caller), sample_weight)
 
 
 def _mean_prediction(

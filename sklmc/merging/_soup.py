@@ -14,11 +14,13 @@ from tqdm.auto import tqdm
 from sklmc._sklearn import FrozenEstimator, HasMethods, Interval, StrOptions
 from sklmc.alignment import ALIGNER_NAMES, check_aligner
 from sklmc.estimators import ModelGrid
+from sklmc.estimators._members import Data
 from sklmc.estimators._seeds import resolve_seed
 from sklmc.estimators._wrapper import NetWrapper, check_net
 from sklmc.exceptions import ArchitectureMismatchError
-from sklmc.merging._holdout import check_rows, hold_out
+from sklmc.merging._holdout import check_rows, hold_out, leave_unweighted
 from sklmc.merging._merge import align_models, merge_views
+from sklmc.merging._scoring import call_scorer
 from sklmc.models import check_compatible, describe, view, with_provenance
 
 
@@ -160,7 +162,7 @@ class GreedySoup(NetWrapper):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X, y):
+    def fit(self, X, y, sample_weight=None):
         """Train the grid and cook the soup.
 
         Parameters
@@ -169,6 +171,9 @@ class GreedySoup(NetWrapper):
             As `estimator` takes it: array, list, DataFrame or torch tensor.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Labels, or target values.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples, in training and in the held-out scores. Aligners and batch-norm
+            statistics count all samples alike, but for those of weight zero, which are left out.
 
         Returns
         -------
@@ -187,8 +192,10 @@ class GreedySoup(NetWrapper):
             )
         X, y = check_rows(X, y, "GreedySoup")
         seed = resolve_seed(self.random_state)
+        fraction = None if grid is not None else self.validation_fraction
+        data = Data(X, y, sample_weight)
+        train, judged, _ = hold_out(data, fraction, self.estimator, seed, "GreedySoup")
         if grid is None:
-            train, judged, _ = hold_out(X, y, self.validation_fraction, self.estimator, seed)
             grid = ModelGrid(
                 self.estimator,
                 self.param_grid,
@@ -197,15 +204,18 @@ class GreedySoup(NetWrapper):
                 random_state=seed,
                 verbose=self.verbose,
             ).fit(*train)
-        else:
-            train = judged = X, y
+        train, judged = leave_unweighted(train), leave_unweighted(judged)
         params, nets = _members(grid)
         _check_cells(params, nets)
         scorer = check_scoring(nets[0], self.scoring)
-        scores = np.array([float(scorer(net, *judged)) for net in nets])
-        self.estimators_ = _align_with_best(nets, scores, self.aligner, *train)
+
+        def score_net(net) -> float:
+            return float(call_scorer(scorer, net, judged, "GreedySoup"))
+
+        scores = np.array([score_net(net) for net in nets])
+        self.estimators_ = _align_with_best(nets, scores, self.aligner, train.X, train.y)
         looks = [view(net, caller="GreedySoup") for net in self.estimators_]
-        inputs = looks[0].to_input(train[0])
+        inputs = looks[0].to_input(train.X)
         with tqdm(total=len(nets), desc="GreedySoup", disable=self.verbose < 1) as bar:
 
             def mix(members: list[int]):
@@ -214,7 +224,7 @@ class GreedySoup(NetWrapper):
                 return merge_views(chosen, inputs, None, weights, "batch_norm")[0]
 
             def score_of(members: list[int]) -> float:
-                score = float(scorer(mix(members), *judged))
+                score = score_net(mix(members))
                 bar.set_postfix(score=f"{score:.4f}")
                 bar.update()
                 return score

@@ -11,13 +11,15 @@ from skorch.callbacks import LRScheduler
 from torch.optim.swa_utils import AveragedModel
 from tqdm.auto import tqdm
 
-from sklmc._sklearn import FrozenEstimator, HasMethods, Interval, StrOptions
+from sklmc._sklearn import FrozenEstimator, HasMethods, Interval, StrOptions, _num_samples
 from sklmc._torch import seeded, single_thread
-from sklmc._validation import LARGEST_RATE
+from sklmc._validation import LARGEST_RATE, check_sample_weight
+from sklmc.estimators._members import Data
+from sklmc.estimators._sample_weights import weight_argument
 from sklmc.estimators._seeds import resolve_seed
 from sklmc.estimators._wrapper import NetWrapper, check_net
 from sklmc.merging._batch_norm import reestimate_statistics, tracked_norms
-from sklmc.merging._holdout import check_rows
+from sklmc.merging._holdout import check_rows, leave_unweighted
 from sklmc.merging._swa_callback import learning_rate_groups
 from sklmc.models import view, with_provenance
 
@@ -115,7 +117,7 @@ class SWAEnsembler(NetWrapper):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X, y):
+    def fit(self, X, y, sample_weight=None):
         """Train the net, go on, and average the snapshots.
 
         Parameters
@@ -124,6 +126,9 @@ class SWAEnsembler(NetWrapper):
             As `estimator` takes it: array, list, DataFrame or torch tensor.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Labels, or target values.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples in training. Batch-norm statistics count all samples alike, but
+            for those of weight zero, which are left out.
 
         Returns
         -------
@@ -136,6 +141,8 @@ class SWAEnsembler(NetWrapper):
         check_net(inner, "SWAEnsembler")
         X, y = check_rows(X, y, "SWAEnsembler")
         seed = resolve_seed(self.random_state)
+        sample_weight = check_sample_weight(sample_weight, _num_samples(y), "SWAEnsembler")
+        weights = weight_argument(inner, sample_weight, "SWAEnsembler")
         # a plain skorch net has no seed of its own
         plain = "random_state" not in inner.get_params(deep=False)
         if frozen:
@@ -145,18 +152,19 @@ class SWAEnsembler(NetWrapper):
             net = clone(inner).set_params(verbose=0, **({} if plain else {"random_state": seed}))
         with seeded(seed) if plain else contextlib.nullcontext(), single_thread():
             if not frozen:
-                net.fit(X, y)
-            average, self.snapshots_ = self._go_on(net, X, y)
+                net.fit(X, y, **weights)
+            average, self.snapshots_ = self._go_on(net, X, y, weights)
         first = view(net, caller="SWAEnsembler", name="estimator")
         state = view(average.module, caller="SWAEnsembler").state
         if tracked_norms(first.module):
-            state = reestimate_statistics(first, state, first.to_input(X))
+            counted = leave_unweighted(Data(X, y, sample_weight))
+            state = reestimate_statistics(first, state, first.to_input(counted.X))
         snapshots = [view(net, caller="SWAEnsembler") for net in self.snapshots_]
         self.estimator_ = with_provenance(first.rebuild(state), snapshots, "SWAEnsembler")
         self._remember_features()
         return self
 
-    def _go_on(self, net, X, y) -> tuple[AveragedModel, list]:
+    def _go_on(self, net, X, y, weights: dict) -> tuple[AveragedModel, list]:
         """Train the second part; return the mean of the weights and the snapshots."""
         n_epochs, verbose = net.max_epochs, net.verbose
         groups = learning_rate_groups(net, "SWAEnsembler")
@@ -170,7 +178,7 @@ class SWAEnsembler(NetWrapper):
             for _ in range(self.n_snapshots):
                 for group, rate in zip(groups, rates, strict=True):
                     group["lr"] = rate
-                net.partial_fit(X, y)
+                net.partial_fit(X, y, **weights)
                 average.update_parameters(net.module_)
                 look = view(net, caller="SWAEnsembler")
                 snapshot = look.rebuild(look.state)

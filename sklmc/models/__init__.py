@@ -26,6 +26,7 @@ from sklmc.models._losses import (
     IGNORED,
     class_logits,
     is_classification,
+    mean_over_samples,
     per_sample_error,
     per_sample_loss,
 )

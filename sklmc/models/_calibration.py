@@ -19,13 +19,18 @@ GROUP_ELEMENTS = 2**18  # logits worked on at once, so that they stay in cache
 
 
 def fit_inverse_temperature(
-    logits: torch.Tensor, target: torch.Tensor, *, held_out: bool = False
+    logits: torch.Tensor,
+    target: torch.Tensor,
+    *,
+    held_out: bool = False,
+    weights: torch.Tensor | None = None,
 ) -> float:
     """Return the beta > 0 that minimises the mean cross entropy of ``softmax(beta * logits)``.
 
     `logits` is (n, n_classes). See `fit_inverse_temperatures`.
     """
-    return float(fit_inverse_temperatures(logits.T[None], target, held_out=held_out)[0])
+    sets = logits.T[None]
+    return float(fit_inverse_temperatures(sets, target, held_out=held_out, weights=weights)[0])
 
 
 def fit_inverse_temperatures(
@@ -34,6 +39,7 @@ def fit_inverse_temperatures(
     *,
     held_out: bool = False,
     start: torch.Tensor | None = None,
+    weights: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Return one beta > 0 for each of k sets of logits (k, n_classes, n), as float64 (k,).
 
@@ -43,12 +49,19 @@ def fit_inverse_temperatures(
     bounds are narrower: separable samples cannot make it run away, and the weight of what is
     imagined falls as 1 / n. This too is convex, and undoes any scale of the logits. Where no beta
     is better than another (or logits are not finite) it is 1.
+
+    Means over samples are weighted by `weights` (n,), all positive, where there are any; n is then
+    the number of equal weights that average as well, ``sum(w)**2 / sum(w**2)``.
     """
+    if weights is not None:
+        weights = weights / weights.sum()
     _, n_classes, n = logits.shape
     step = max(1, GROUP_ELEMENTS // max(1, n_classes * n))
     starts = itertools.repeat(None) if start is None else start.split(step)
     groups = zip(logits.split(step), starts)
-    return torch.cat([_fit_group(some.double(), target, held_out, at) for some, at in groups])
+    return torch.cat(
+        [_fit_group(some.double(), target, held_out, at, weights) for some, at in groups]
+    )
 
 
 def scaled_cross_entropy(
@@ -64,12 +77,18 @@ def _relative_to_target(logits: torch.Tensor, target: torch.Tensor) -> torch.Ten
     return logits - logits.gather(1, target.expand(len(logits), 1, -1))
 
 
-def _fit_group(logits, target, held_out: bool, start) -> torch.Tensor:
+def _fit_group(logits, target, held_out: bool, start, weights) -> torch.Tensor:
     """Run the bracketed Newton iteration on a group of sets of logits at once."""
     z = _relative_to_target(logits, target)
     k, _, n = z.shape
+
+    def average(values: torch.Tensor) -> torch.Tensor:
+        return values.mean(dim=1) if weights is None else values @ weights
+
+    if weights is not None:
+        n = 1.0 / float(weights.square().sum())
     imagined = IMAGINED / n if held_out else 0.0  # weight beside the mean over samples
-    even = imagined * z.mean(dim=(1, 2))
+    even = imagined * (z.mean(dim=(1, 2)) if weights is None else average(z.mean(dim=1)))
     bound = HELD_OUT_BOUND if held_out else IN_SAMPLE_BOUND
 
     def derivatives(t, z, even) -> tuple[torch.Tensor, torch.Tensor]:
@@ -77,8 +96,8 @@ def _fit_group(logits, target, held_out: bool, start) -> torch.Tensor:
         p = torch.softmax(beta[:, None, None] * z, dim=1)
         weighted = p * z
         mean = weighted.sum(dim=1)
-        slope = beta * ((1.0 + imagined) * mean.mean(dim=1) - even)
-        variance = (1.0 + imagined) * ((weighted * z).sum(dim=1) - mean.square()).mean(dim=1)
+        slope = beta * ((1.0 + imagined) * average(mean) - even)
+        variance = (1.0 + imagined) * average((weighted * z).sum(dim=1) - mean.square())
         return slope, slope + beta.square() * variance
 
     t = torch.zeros(k, dtype=torch.float64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch.nn import functional
 
@@ -26,6 +27,14 @@ def per_sample_loss(outputs: torch.Tensor, target: torch.Tensor, caller: str) ->
     logits, codes = class_logits(outputs, target, caller)
     loss = functional.cross_entropy(logits, codes, reduction="none")
     return _by_sample(loss, target)
+
+
+def mean_over_samples(values: torch.Tensor, weights=None) -> float:
+    """Return the mean of one value per sample (n,), with weights (n,) if there are any."""
+    if weights is None:
+        return float(values.mean())
+    weights = np.asarray(weights, dtype=np.float64)
+    return float(np.average(values.cpu().numpy(), weights=weights / weights.max()))
 
 
 def per_sample_error(outputs: torch.Tensor, target: torch.Tensor, caller: str) -> torch.Tensor:

@@ -88,6 +88,8 @@ def _is_lazy(X) -> bool:
         return False
     if isinstance(X, Mapping) or sparse.issparse(X) or hasattr(X, "__array_interface__"):
         return False
+    if isinstance(X, type):  # a class has the methods of its instances
+        return False
     return hasattr(X, "__len__") and hasattr(X, "__getitem__") and not hasattr(X, "__dataframe__")
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from sklmc.alignment._straight_through import Midpoint
-from sklmc.models import Inputs, view
+from sklmc.models import Arrays, view
 
 
 def net_of(seed):
@@ -42,7 +42,7 @@ def outputs_at(a, b, alpha, x):
 def test_loss_is_that_of_the_mean_of_the_weights(ends, data):
     a, b = ends
     x, y = data
-    found = midpoint_from(a).loss(b.state_dict(), Inputs(x), y)
+    found = midpoint_from(a).loss(b.state_dict(), Arrays(x), y)
     assert found == pytest.approx(float(F.cross_entropy(outputs_at(a, b, 0.5, x), y)), rel=1e-5)
 
 
@@ -54,8 +54,8 @@ def test_distance_is_one_minus_the_correlation_with_the_mean_output(ends, data):
     middle = outputs_at(a, b, 0.5, x).double()
     wanted, middle = (t - t.mean(dim=0) for t in (wanted, middle))
     cosine = float(F.cosine_similarity(wanted.reshape(1, -1), middle.reshape(1, -1)))
-    assert midpoint.distance(b.state_dict(), Inputs(x)) == pytest.approx(1 - cosine, rel=1e-4)
-    assert midpoint.distance(a.state_dict(), Inputs(x)) == pytest.approx(0.0, abs=1e-6)
+    assert midpoint.distance(b.state_dict(), Arrays(x)) == pytest.approx(1 - cosine, rel=1e-4)
+    assert midpoint.distance(a.state_dict(), Arrays(x)) == pytest.approx(0.0, abs=1e-6)
 
 
 def test_outputs_that_do_not_vary_are_as_far_as_can_be(ends, data):
@@ -64,7 +64,7 @@ def test_outputs_that_do_not_vary_are_as_far_as_can_be(ends, data):
     with torch.no_grad():
         a[2].weight.zero_()
     midpoint = midpoint_from(a)
-    assert midpoint.distance(silent, Inputs(data[0])) == 1.0
+    assert midpoint.distance(silent, Arrays(data[0])) == 1.0
 
 
 def test_batch_norm_uses_each_batch_and_the_model_is_left_alone(data):
@@ -72,7 +72,7 @@ def test_batch_norm_uses_each_batch_and_the_model_is_left_alone(data):
     net[1].running_mean += 7.0
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     x, y = data
-    found = midpoint_from(net).loss(net.state_dict(), Inputs(x), y)
+    found = midpoint_from(net).loss(net.state_dict(), Arrays(x), y)
     with torch.no_grad():
         hidden = F.batch_norm(net[0](x), None, None, net[1].weight, net[1].bias, training=True)
         wanted = float(F.cross_entropy(net[2](hidden), y))

@@ -72,8 +72,8 @@ def test_predict_refuses_other_widths_and_unfitted_nets(kind, moons):
 
 
 def test_what_forward_cannot_take_is_named(moons):
-    with pytest.raises(TypeError, match="fit got 'sample_weight', which is handed to the module"):
-        small().fit(*moons, sample_weight=np.ones(96))
+    with pytest.raises(TypeError, match="fit got 'mask', which is handed to the module"):
+        small().fit(*moons, mask=np.ones(96))
 
 
 @pytest.mark.parametrize("kind", NETS)

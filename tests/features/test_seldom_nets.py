@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from sklmc.features import error_bound, inverse_temperatures, stitch_models
 from sklmc.features._redundancy._plain_units import plain_units
-from sklmc.models import Inputs, view
+from sklmc.models import Arrays, view
 from sklmc.nets import MLP
 from sklmc.symmetry import discover_symmetry
 
@@ -66,7 +66,7 @@ def test_measure_of_labels_refuses_floats(measure):
 
 def reasons(net, x):
     symmetry = discover_symmetry(net, x, verify=False)
-    found, refused = plain_units(view(net, caller="test"), symmetry, Inputs(x))
+    found, refused = plain_units(view(net, caller="test"), symmetry, Arrays(x))
     return [units.group for units in found], set(refused.values())
 
 

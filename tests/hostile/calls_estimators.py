@@ -41,10 +41,11 @@ SKORCH = dict.fromkeys(
     "factory",
 )
 OTHERS = {
-    sklmc.NetClassifier: SKORCH,
+    sklmc.NetClassifier: SKORCH | {"class_weight": "option"},
     sklmc.NetRegressor: SKORCH,
     sklmc.WidthSearchCV: {"scoring": "callable", "refit": "option", "cv": "factory"},
     sklmc.GreedySoup: {"scoring": "callable"},
+    sklmc.WeightAverager: {"scoring": "callable"},
 }
 MAY_PASS = {
     "lr": {"zero", "two"},
@@ -137,13 +138,16 @@ for cls in CONSTRUCTORS:
             signature=lambda X: None,
             may_pass={"X": {"fewer rows"}},
         )
-    if "score" in dir(cls) and cls not in (sklmc.NetClassifier, sklmc.NetRegressor):
+    if "score" in dir(cls):
+        passes = y_passes if regresses else set()
         add(
             f"{path}.score",
             lambda world, kind=cls, **arguments: fitted(kind, world).score(**arguments),
             lambda w: {"world": w, **labelled(w)},
             signature=cls.score,
-            may_pass={"y": {"out of range", "negative", "huge"}},
+            may_pass={
+                "y": {"out of range", "negative", "huge"} | (y_passes if regresses else set())
+            },
         )
 for cls in (sklmc.NetClassifier, sklmc.NetRegressor):
     path = f"sklmc.{cls.__name__}"

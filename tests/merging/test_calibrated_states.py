@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from sklmc.merging._averager import calibrate_state
-from sklmc.models import Inputs, view
+from sklmc.models import Arrays, view
 
 X = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
 Y = (X[:, 0] > 0).long()
@@ -29,7 +29,7 @@ def made(*layers):
 def test_logits_grow_by_one_factor_and_nothing_else_changes(last, scaled):
     net = made(*last)
     nn.init.uniform_(list(net.parameters())[-1])  # a batch norm begins with a shift of zero
-    state, beta = calibrate_state(view(net, caller="test"), Inputs(X), Y)
+    state, beta = calibrate_state(view(net, caller="test"), Arrays(X), Y)
     before = net.state_dict()
     assert {name for name in before if not torch.equal(before[name], state[name])} == scaled
     logits = net(X)
@@ -42,4 +42,4 @@ def test_logits_grow_by_one_factor_and_nothing_else_changes(last, scaled):
 )
 def test_net_whose_logits_no_layer_scales_is_refused(last):
     with pytest.raises(ValueError, match="test: 'calibrate' scales the layer that gives"):
-        calibrate_state(view(made(*last), caller="test"), Inputs(X), Y)
+        calibrate_state(view(made(*last), caller="test"), Arrays(X), Y)

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.func import functional_call, vmap
 
+from sklmc.estimators._sample_weights import shares
 from sklmc.estimators._vectorized._state import VectorizedState
 
 Layers = list[tuple[str, nn.Module]]  # prefix of a layer's tensors, and the layer
@@ -29,26 +30,27 @@ class VectorizedModule:
         self.parameters, self.buffers = state.parameters, state.buffers
         self._map = vmap(self._one, randomness="error")
 
-    def _one(self, parameters, buffers, x, target):
+    def _one(self, parameters, buffers, x, target, *weights):
         """Return the loss and the outputs of one member."""
         outputs = functional_call(self.module, (parameters, buffers), (x,))
         training = self.module.training
-        return self.net.get_loss(outputs, target, X=x, training=training), outputs
+        with self.net._weighing(*weights):
+            return self.net.get_loss(outputs, target, X=x, training=training), outputs
 
-    def step(self, x: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    def step(self, x: torch.Tensor, target: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
         """Compute the gradients of one batch per member and return the losses (M,)."""
         self.module.train()
-        losses, _ = self._map(self.parameters, self.buffers, x, target)
+        losses, _ = self._map(self.parameters, self.buffers, x, target, *weights)
         for parameter in self.parameters.values():
             parameter.grad = None
         losses.sum().backward()
         return losses.detach()
 
     @torch.no_grad()
-    def evaluate(self, x: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def evaluate(self, x: torch.Tensor, target: torch.Tensor, *weights: torch.Tensor):
         """Return losses (M,) and outputs (M, n_samples, ...) in evaluation mode."""
         self.module.eval()
-        return self._map(self.parameters, self.buffers, x, target)
+        return self._map(self.parameters, self.buffers, x, target, *weights)
 
 
 # Letters of the comments below: m members, b samples of a batch, i units that go into a layer, o
@@ -262,24 +264,25 @@ class VectorizedChain:
         return x
 
     @torch.no_grad()
-    def step(self, x: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    def step(self, x: torch.Tensor, target: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
         """Compute the gradients of one batch per member and return the losses (M,)."""
-        loss, grad = self.loss(self._forward(x, True), target, True)
+        loss, grad = self.loss(self._forward(x, True), target, True, *weights)
         for layer in reversed(self.layers):
             grad = layer.backward(grad)
         return loss
 
     @torch.no_grad()
-    def evaluate(self, x: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def evaluate(self, x: torch.Tensor, target: torch.Tensor, *weights: torch.Tensor):
         """Return losses (M,) and outputs (M, n_samples, n_outputs) in evaluation mode."""
         outputs = self._forward(x, False)
-        return self.loss(outputs, target, False)[0], outputs.transpose(1, 2)
+        return self.loss(outputs, target, False, *weights)[0], outputs.transpose(1, 2)
 
 
 def _column_loss(net) -> Callable:
     """Return the loss of a net as a function of columns (M, n_outputs, n_samples) and targets.
 
-    It returns the losses (M,) and, if asked, the gradient of their sum. The two usual criteria
+    After them comes whether the gradient is wanted, and weights (M, n_samples) if there are any. It
+    returns the losses (M,) and, if asked, the gradient of their sum. The two usual criteria
     are written out; any other goes through the net's own ``get_loss`` and autograd.
     """
     criterion = net.criterion_
@@ -293,36 +296,53 @@ def _column_loss(net) -> Callable:
     return _through_autograd(net)
 
 
-def _cross_entropy(outputs: torch.Tensor, target: torch.Tensor, want_grad: bool):
+def _cross_entropy(outputs: torch.Tensor, target: torch.Tensor, want_grad: bool, weights=None):
     """Return mean cross entropies of logits and their gradient."""
     log_p = torch.log_softmax(outputs, 1)  # (M, n_classes, n_samples)
     target = target.unsqueeze(1)  # (M, 1, n_samples)
-    loss = log_p.gather(1, target).mean((1, 2)).neg_()
+    losses = log_p.gather(1, target)
+    if weights is None:
+        loss = losses.mean((1, 2)).neg_()
+    else:
+        share = _fractions(weights, outputs)
+        loss = (losses * share).sum((1, 2)).neg_()
     if not want_grad:
         return loss, None
     minus = log_p.new_full((1, 1, 1), -1.0).expand(target.shape)
-    return loss, log_p.exp_().scatter_add_(1, target, minus).div_(target.shape[2])
+    grad = log_p.exp_().scatter_add_(1, target, minus)
+    return loss, grad.div_(target.shape[2]) if weights is None else grad.mul_(share)
 
 
-def _squared_error(outputs: torch.Tensor, target: torch.Tensor, want_grad: bool):
+def _squared_error(outputs: torch.Tensor, target: torch.Tensor, want_grad: bool, weights=None):
     """Return mean squared errors and their gradient."""
     difference = outputs - target.transpose(1, 2)
-    loss = difference.square().mean((1, 2))
-    n_values = difference.shape[1] * difference.shape[2]
-    return loss, difference.mul_(2 / n_values) if want_grad else None
+    if weights is None:
+        loss = difference.square().mean((1, 2))
+        n_values = difference.shape[1] * difference.shape[2]
+        return loss, difference.mul_(2 / n_values) if want_grad else None
+    share = _fractions(weights, outputs) / difference.shape[1]
+    loss = (difference.square() * share).sum((1, 2))
+    return loss, difference.mul_(2 * share) if want_grad else None
+
+
+def _fractions(weights: torch.Tensor, outputs: torch.Tensor) -> torch.Tensor:
+    """Return weights of samples that sum to one in each member, (M, 1, n_samples)."""
+    share = shares(weights, outputs)
+    return (share / share.sum(1, keepdim=True)).unsqueeze(1)
 
 
 def _through_autograd(net) -> Callable:
     """Return a loss that asks the net itself, for all members at once."""
 
-    def one(outputs, target):
-        return net.get_loss(outputs, target, X=None, training=True)
+    def one(outputs, target, *weights):
+        with net._weighing(*weights):
+            return net.get_loss(outputs, target, X=None, training=True)
 
-    def loss(outputs: torch.Tensor, target: torch.Tensor, want_grad: bool):
+    def loss(outputs: torch.Tensor, target: torch.Tensor, want_grad: bool, *weights):
         rows = outputs.transpose(1, 2).contiguous()
         with torch.set_grad_enabled(want_grad):
             rows.requires_grad_(want_grad)
-            losses = torch.func.vmap(one)(rows, target)
+            losses = torch.func.vmap(one)(rows, target, *weights)
             if not want_grad:
                 return losses, None
             (grad,) = torch.autograd.grad(losses.sum(), rows)

@@ -72,14 +72,16 @@ class TrainingPlan:
         return [range(start, min(start + size, n_members)) for start in range(0, n_members, size)]
 
 
-def plan_training(estimator, X, y, n_members: int, vectorize, caller: str) -> TrainingPlan:
+def plan_training(
+    estimator, X, y, n_members: int, vectorize, caller: str, sample_weight=None
+) -> TrainingPlan:
     """Choose by shapes, optimizer and device alone; with True, refuse what cannot be vectorized."""
     auto = vectorize == "auto"
     if vectorize is False or (auto and n_members < 2):
         return TrainingPlan(None)
     obstacle = _find_setting(estimator, X)
     if obstacle is None:
-        probe = _Probe(estimator, X, y)
+        probe = _Probe(estimator, X, y, sample_weight)
         if auto and not probe.enough(n_members):
             return TrainingPlan(None)
         with torch_defaults(probe.net._torch_dtype()):
@@ -118,10 +120,10 @@ def _find_setting(estimator, X) -> str | None:
 class _Probe:
     """One member, built and sent through one step on a few samples."""
 
-    def __init__(self, estimator, X, y):
+    def __init__(self, estimator, X, y, sample_weight):
         self.net = clone(estimator).set_params(verbose=0, random_state=0)
         self.net._check_parameters()
-        self.X, self.y = self.net._check_training_data(X, y, True)
+        self.X, self.y, _ = self.net._take_training_data(X, y, True, sample_weight=sample_weight)
         self.net.initialize()
         self.chain = chain_layers(self.net.module_, self.X)
         self.on_cuda = module_device(self.net.module_).type == "cuda"
@@ -153,6 +155,7 @@ class _Probe:
         rows = self.batches.indices[:n_samples]
         x = torch.from_numpy(self.X[rows])
         target = torch.from_numpy(self.y[rows]).to(device)
+        weights = [] if self.batches.weights is None else [torch.ones(2, n_samples)]
         with single_thread(), torch.no_grad(), seeded(0):
             net._set_training(False)
             outputs = net.infer(x)
@@ -170,7 +173,7 @@ class _Probe:
                 pair = vectorize_net(net, VectorizedState([net, net]), self.chain)
                 both = x.to(device).expand(2, *x.shape).contiguous()
                 before = generator_states()
-                pair.step(both, target.expand(2, *target.shape).contiguous())
+                pair.step(both, target.expand(2, *target.shape).contiguous(), *weights)
                 if generator_states() != before:
                     return f"'module' {type(net.module_).__name__} draws random numbers"
         except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:

@@ -20,7 +20,7 @@ from sklmc.estimators._vectorized._state import VectorizedState
 _GATHERED_BYTES = 1_000_000
 
 
-def fit_vectorized(nets: list, X, y) -> list:
+def fit_vectorized(nets: list, X, y, sample_weight=None) -> list:
     """Train unfitted nets that differ by their seed only; each ends as its own ``fit`` would.
 
     The nets must be able to: `plan_training` says so. Initial weights, order of the
@@ -28,7 +28,7 @@ def fit_vectorized(nets: list, X, y) -> list:
     another order, and an epoch's ``dur`` is the net's share of the epoch's time.
     """
     lead = nets[0]
-    X, y = lead._check_training_data(X, y, True)
+    X, y, _ = lead._take_training_data(X, y, True, sample_weight=sample_weight)
     for net in nets:
         adopt(net, lead)
         net.initialize()
@@ -41,6 +41,7 @@ def fit_vectorized(nets: list, X, y) -> list:
             run.train_epoch(epoch)
         run.finish(range(len(run.nets)))
     for net in nets:
+        vars(net).pop("_weights", None)
         if hasattr(lead, "_output_ndim"):  # which a regressor learns in training
             net._output_ndim = lead._output_ndim
     return nets
@@ -62,6 +63,7 @@ class _Feed:
             torch.from_numpy(part if part.flags.writeable else part.copy()).to(device)
             for part in (first.X, first.y)
         )
+        self.weights = None if first.weights is None else torch.from_numpy(first.weights)
         self.indices = torch.from_numpy(np.stack([part.indices for part in batches]))
         self.shuffle = first.shuffle
         n_samples, size = len(first.indices), first.batch_size
@@ -74,7 +76,10 @@ class _Feed:
         self.indices = self.indices[positions]
 
     def batches(self, seeds: Sequence[int] | None = None):
-        """Yield batches (M, n, ...) and targets (M, n, ...), shuffled by one seed per member."""
+        """Yield batches (M, n, ...), targets (M, n, ...) and weights (M, n) if there are any.
+
+        Each member's samples are shuffled by its own seed.
+        """
         order = self.indices  # (M, n_samples)
         if seeds is not None and self.shuffle:
             generator = torch.Generator()
@@ -104,7 +109,10 @@ class _Feed:
         rows = rows.reshape(len(order), len(bounds), size).transpose(0, 1).reshape(-1)
         x = self.X.index_select(0, rows).view(*shape, *self.X.shape[1:])
         y = self.y.index_select(0, rows).view(*shape, *self.y.shape[1:])
-        yield from zip(x, y)
+        if self.weights is None:
+            yield from zip(x, y)
+        else:
+            yield from zip(x, y, self.weights.index_select(0, rows.cpu()).view(shape))
 
 
 class _Run:
@@ -131,8 +139,8 @@ class _Run:
         started = time.time()
         optimizer, parameters = self.state.optimizer, list(self.state.parameters.values())
         losses, extras = [], []
-        for x, target in self.feed.batches([net._epoch_seed(epoch) for net in self.nets]):
-            losses.append(self.vectorized.step(x, target))
+        for batch in self.feed.batches([net._epoch_seed(epoch) for net in self.nets]):
+            losses.append(self.vectorized.step(*batch))
             self.clipping.apply(parameters)
             optimizer.step()
             extras.append(self.schedules.advance("batch"))
@@ -148,8 +156,8 @@ class _Run:
         """Compute losses (and accuracies) on the members' validation samples."""
         losses, hits = [], []
         classifies = hasattr(self.nets[0], "classes_")
-        for x, target in self.valid.batches():
-            loss, outputs = self.vectorized.evaluate(x, target)
+        for x, target, *weights in self.valid.batches():
+            loss, outputs = self.vectorized.evaluate(x, target, *weights)
             losses.append(loss)
             if classifies:
                 hits.append(_labels(self.nets[0], outputs) == target)

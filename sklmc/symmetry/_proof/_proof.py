@@ -189,18 +189,15 @@ def _ties(group: PermutationGroup) -> Iterator[PermutationGroup]:
 def _unobservable(prover: Prover, mover: Mover, group: PermutationGroup) -> tuple[str, ...]:
     """Return the tensors of a group that may move alone without any output seeing it.
 
-    The first-order effect of the move is read off one backward pass; what it does not show is
-    tried.
+    The first-order effect of the move is read off one backward pass in eval mode; what it does not
+    show is tried, in every mode.
     """
-    found = []
+    found, gradients = [], prover.gradients
     for name in dict.fromkeys(tensor for tensor, _ in group.places):
         if name in prover.aliases:
             continue
-        tensor = prover.state[name]
         moved = _visibly_moved(prover, mover, group, name)
-        seen = any(
-            _first_order(prover, mode, name, moved - tensor) > VISIBLE for mode in prover.runners
-        )
+        seen = name in gradients and _effect(gradients[name], moved - prover.state[name]) > VISIBLE
         if not seen:
             state = dict(prover.state)
             for other in state:
@@ -225,9 +222,6 @@ def _visibly_moved(prover: Prover, mover: Mover, group: PermutationGroup, name: 
     return moved
 
 
-def _first_order(prover: Prover, mode: str, name: str, step: torch.Tensor) -> float:
-    """Return the effect of a small step on a random sum of outputs, relative to their size."""
-    gradient = prover.gradients(mode).get(name)
-    if gradient is None:
-        return 0.0
-    return abs(float((gradient * step).sum()))
+def _effect(gradient: torch.Tensor, step: torch.Tensor) -> float:
+    """Return the first-order effect of a small step on a random sum of outputs."""
+    return abs(float((step.mul_(gradient)).sum()))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -30,7 +31,6 @@ class Prover:
     def __init__(self, subject: Subject, graphs: Sequence[Graph], seed: int = 0):
         self.random = np.random.RandomState(seed)
         self.draws: Counter[str] = Counter()
-        self._gradients: dict[str, dict[str, torch.Tensor]] = {}
         self.seed = seed
         self.aliases = subject.aliases
         self.buffers = subject.buffers
@@ -38,7 +38,7 @@ class Prover:
         self.runners: dict[str, Callable] = {}
         self.reference: dict[str, list[torch.Tensor]] = {}
         self.state = self._replaced(subject.state, self._drawn)
-        self._spare = self._replaced(subject.state, self._jittered)
+        self._own: Mapping[str, torch.Tensor] | None = subject.state  # until noise is added to it
         for graph in graphs:
             self.add("train" if graph.training else "eval", GraphRunner(graph, self.inputs))
 
@@ -46,8 +46,8 @@ class Prover:
         """Add a way to run the net; weights that give no finite output are replaced."""
         self.runners[mode] = runner
         self.reference[mode] = self._run(mode, self.state)
-        if not self._is_finite() and self.state is not self._spare:
-            self.state = self._spare
+        if not self._is_finite() and self._own is not None:
+            self.state, self._own = self._replaced(self._own, self._jittered), None
             self.reference = {known: self._run(known, self.state) for known in self.runners}
 
     # -- material --------------------------------------------------------------------------
@@ -125,18 +125,17 @@ class Prover:
             if value.is_floating_point()
         )
 
-    def gradients(self, mode: str) -> dict[str, torch.Tensor]:
-        """Return the gradient of a random sum of outputs (scaled to one) for every tensor.
+    @cached_property
+    def gradients(self) -> dict[str, torch.Tensor]:
+        """The gradient of a random sum of outputs (scaled to one) in eval mode, in float32.
 
         Of no tensor where something has no derivative.
         """
-        if mode not in self._gradients:
-            trainable = [name for name in self.state if name not in self.buffers]
-            tries = (self._gradients_of(mode, names) for names in (list(self.state), trainable))
-            self._gradients[mode] = next((found for found in tries if found is not None), {})
-        return self._gradients[mode]
+        trainable = [name for name in self.state if name not in self.buffers]
+        tries = (self._gradients_of(names) for names in (list(self.state), trainable))
+        return next((found for found in tries if found is not None), {})
 
-    def _gradients_of(self, mode: str, names: list[str]) -> dict[str, torch.Tensor] | None:
+    def _gradients_of(self, names: list[str]) -> dict[str, torch.Tensor] | None:
         leaves = {
             name: self.state[name].detach().requires_grad_()
             for name in names
@@ -148,15 +147,19 @@ class Prover:
         }
         with torch.enable_grad(), single_thread():
             try:
-                outputs = [v for v in self.runners[mode](state) if v.requires_grad]
+                outputs = [v for v in self.runners["eval"](state) if v.requires_grad]
                 total = sum(
                     (v * self._normal(v.shape)).sum() / scale
                     for v, scale in zip(outputs, scales(outputs), strict=True)
                 )
-                found = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
+                wide = list(torch.autograd.grad(total, list(leaves.values()), allow_unused=True))
             except (RuntimeError, TypeError):
                 return None
-        return {n: g for n, g in zip(leaves, found, strict=True) if g is not None}
+        # whether a step is seen does not take float64; of a large net not all is held twice
+        found = {name: wide.pop(0) for name in leaves}
+        for name, gradient in found.items():
+            found[name] = None if gradient is None else gradient.float()
+        return {name: gradient for name, gradient in found.items() if gradient is not None}
 
     def change(self, mode: str, state) -> float:
         """Return the largest relative change of an output under another state."""
