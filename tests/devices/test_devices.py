@@ -1,7 +1,7 @@
 """Every public road on a device: on a simulated one, and on those that are there.
 
-torch takes a new kind of device only before the first backward pass of a process, and keeps it until
-the process ends. So the checks run in processes of their own: `check_*.py` are ordinary test files.
+torch takes a new kind of device only before the first backward pass of a process, and keeps it
+until the process ends. So checks have processes of their own; `check_*.py` are ordinary test files.
 """
 
 import subprocess
