@@ -173,7 +173,7 @@ def test_auto_learns_apart_from_the_rows_that_choose_and_then_on_all(
     again = PermutationAligner("auto", random_state=0).fit(*narrow, *data)
     assert learner.n_rows == [200, 200, 400]  # two starts, then the better one
     rows = [
-        {bytes(x) for x in problem.inputs.given.float().numpy()} for problem in learner.problems
+        {bytes(x) for x in problem.inputs.args[0].float().numpy()} for problem in learner.problems
     ]
     chosen = {bytes(x) for x in data[0][choice_rows(400, 0)]}
     assert not (rows[0] | rows[1]) & chosen

@@ -214,7 +214,7 @@ def test_scores_on_the_other_half():
     y = net(x).argmax(dim=1)
     split = SplitSamples(view(net, caller="f"), Arrays(x), y)
     assert len(split.data) == len(split.fit_data) == 200
-    rows = torch.cat([split.data.args[0], split.fit_data.given])
+    rows = torch.cat([split.data.args[0], split.fit_data.args[0]])
     assert len(torch.unique(rows, dim=0)) == 400
     score = split.score(view(net, caller="f").state)
     assert score.error == 0
