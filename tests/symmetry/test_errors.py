@@ -108,7 +108,7 @@ def test_arguments_that_do_not_fit_each_other_are_refused_in_words():
     logger.addHandler(logged)
     net = Net(lambda net, x, scale: net.b(net.a(x) * scale), a=nn.Linear(3, 5), b=nn.Linear(5, 2))
     try:
-        with pytest.raises(ValueError, match="(does not take|cannot run on) 'X' .*must match the"):
+        with pytest.raises(ValueError, match=r"(does not take|cannot run on) 'X' .*must match the"):
             discover_symmetry(net, (torch.randn(4, 3), torch.ones(4, 7)))
     finally:
         logger.removeHandler(logged)
