@@ -131,7 +131,7 @@ def test_rare_class_that_the_merged_net_forgets_is_announced():
         (lambda net, X, y: {"a": net.score(X, y), "b": 2.0}, ["a", "b"]),
         ("neg_log_loss", ["neg_log_loss"]),
     ],
-    ids=str,
+    ids=["name", "list", "dict", "scorer", "callable", "loss"],
 )
 def test_scores_are_columns_and_the_first_decides(scoring, names):
     fitted = averager(validation_fraction=0.5, scoring=scoring).fit(X, Y)
