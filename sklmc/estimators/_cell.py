@@ -30,6 +30,7 @@ from sklmc.models import (
     per_sample_error,
     per_sample_loss,
     predict_outputs,
+    read_labelled_data,
     view,
 )
 
@@ -168,7 +169,8 @@ def score_member(member, data: Data, caller: str = "ModelGrid") -> tuple[float, 
     X, y, weights = data
     if isinstance(member, NeuralNet) and hasattr(member, "_model_input"):
         seen = view(member, caller=caller)
-        outputs, target = predict_outputs(seen, seen.to_input(X)), seen.to_target(y)
+        inputs, target = read_labelled_data(seen, X, y)
+        outputs = predict_outputs(seen, inputs)
         loss = mean_over_samples(per_sample_loss(outputs, target, caller), weights)
         if is_classifier(member):
             error = per_sample_error(outputs, target, caller)

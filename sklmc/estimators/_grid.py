@@ -125,15 +125,15 @@ class ModelGrid(ChecksParameters, MetaEstimatorMixin, BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X, y=None, sample_weight=None):
         """Train every member of every cell on the same data.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features) or (n_samples, n_channels, ...)
             As `estimator` takes it.
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            Labels, or target values.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+            Labels, or target values; None where X is a Dataset that holds them.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the samples, which every member gets in its fit; the losses and scores
             on the training data are weighted as well.

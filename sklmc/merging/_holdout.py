@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from scipy import sparse
 from sklearn.base import is_classifier
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
 from sklmc._sklearn import _num_samples, _safe_indexing, check_random_state
 from sklmc._validation import check_same_length, check_sample_weight
@@ -39,7 +39,14 @@ def hold_out(
 
 def take_rows(data: Data, rows: np.ndarray) -> Data:
     """Return some rows of training data."""
-    return Data(*(None if part is None else _safe_indexing(part, rows) for part in data))
+    return Data(*(None if part is None else _rows_of(part, rows) for part in data))
+
+
+def _rows_of(part, rows: np.ndarray):
+    """Return some rows of an array, of all arrays in a dict, or of a Dataset."""
+    if isinstance(part, Mapping):
+        return {name: _safe_indexing(values, rows) for name, values in part.items()}
+    return Subset(part, rows.tolist()) if isinstance(part, Dataset) else _safe_indexing(part, rows)
 
 
 def leave_unweighted(data: Data) -> Data:
@@ -83,7 +90,9 @@ def _shares(counts: np.ndarray, total: int) -> np.ndarray:
 
 
 def check_rows(X, y, caller: str) -> tuple:
-    """Return X and y in a form that rows can be taken from."""
+    """Return X and y in a form that rows can be taken from; y may lie in a Dataset."""
+    if isinstance(X, Dataset) and hasattr(X, "__len__") and y is None:
+        y = _labels_inside(X, caller)
     if y is None:
         raise ValueError(
             f"{caller} requires y to be passed, but the target y is None; pass labels or "
@@ -91,16 +100,49 @@ def check_rows(X, y, caller: str) -> tuple:
         )
     if sparse.issparse(X):
         raise TypeError(f"{caller}: 'X' is sparse, and nets take none; pass X.toarray().")
-    if isinstance(X, (Mapping, Dataset)):
+    if isinstance(X, (DataLoader, IterableDataset, tuple)) and not _is_rows(X):
         raise TypeError(
-            f"{caller}: 'X' must be array-like, got {type(X).__name__}: samples must be set "
-            "aside for the report; pass arrays (DeepEnsemble takes this kind)."
+            f"{caller}: 'X' must be array-like, a dict or a Dataset, got {type(X).__name__}: "
+            "samples must be set aside for the report; pass the Dataset itself, or a dict of "
+            "arrays."
         )
-    X, y = _indexable(X, caller, "X"), _indexable(y, caller, "y")
-    if _num_samples(X) == 0:
+    y = _indexable(y, caller, "y")
+    if isinstance(X, Mapping):
+        X = {name: _indexable(values, caller, "X") for name, values in X.items()}
+        for values in X.values():
+            check_same_length(values, y, caller)
+    elif not isinstance(X, Dataset):
+        X = _indexable(X, caller, "X")
+    first = next(iter(X.values()), ()) if isinstance(X, Mapping) else X
+    if _num_samples(first) == 0:
         raise ValueError(f"{caller}: 'X' holds no sample (n_samples=0); pass at least two.")
-    check_same_length(X, y, caller)
+    check_same_length(first, y, caller)
     return X, y
+
+
+def _is_rows(X) -> bool:
+    """Say whether a tuple holds rows, as a list may."""
+    return isinstance(X, tuple) and all(np.ndim(row) < 2 for row in X)
+
+
+def _labels_inside(dataset: Dataset, caller: str) -> np.ndarray:
+    """Return the labels of a Dataset whose items are pairs (X, y)."""
+    items = (dataset[k] for k in range(len(dataset)))
+    labels = [item[1] for item in items if isinstance(item, (tuple, list)) and len(item) == 2]
+    if len(labels) < len(dataset):
+        raise ValueError(
+            f"{caller}: the items of the {type(dataset).__name__} must be pairs (X, y) where y is "
+            "None; pass y as well, or such a Dataset."
+        )
+    found = np.array([np.asarray(label) for label in labels])
+    if found.dtype.kind in "iu" and not np.array_equal(
+        codes := np.unique(found), range(len(codes))
+    ):
+        raise ValueError(
+            f"{caller}: the labels inside a Dataset must be 0, 1, ..., n_classes - 1, found "
+            f"{codes.tolist()!r}; encode them, or pass X and y as arrays."
+        )
+    return found
 
 
 def _indexable(values, caller: str, name: str):

@@ -162,15 +162,16 @@ class GreedySoup(NetWrapper):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X, y=None, sample_weight=None):
         """Train the grid and cook the soup.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features) or (n_samples, n_channels, ...)
-            As `estimator` takes it: array, list, DataFrame or torch tensor.
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            Labels, or target values.
+            As `estimator` takes it: array, list, DataFrame or torch tensor; a dict of these, or a
+            Dataset whose items are pairs (X, y).
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+            Labels, or target values; None where X is a Dataset that holds them.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the samples, in training and in the held-out scores. Aligners and batch-norm
             statistics count all samples alike, but for those of weight zero, which are left out.

@@ -117,15 +117,16 @@ class SWAEnsembler(NetWrapper):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X, y=None, sample_weight=None):
         """Train the net, go on, and average the snapshots.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features) or (n_samples, n_channels, ...)
-            As `estimator` takes it: array, list, DataFrame or torch tensor.
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            Labels, or target values.
+            As `estimator` takes it: array, list, DataFrame or torch tensor; a dict of these, or a
+            Dataset whose items are pairs (X, y).
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+            Labels, or target values; None where X is a Dataset that holds them.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the samples in training. Batch-norm statistics count all samples alike, but
             for those of weight zero, which are left out.
