@@ -3,7 +3,8 @@
 What crosses for a reason: samples come from CPU memory in blocks; outputs go back to be scored;
 assignment problems are solved on the CPU (a matrix out, a permutation in); what names a net by its
 values (the digests of aligners and scorers, the population that scorers share with their workers)
-reads each weight once; refit solves its regressions on the CPU. A read is one number that decides
+reads each weight once; refit solves its regressions on the CPU; a net is run once on a few samples to
+see whether it keeps something from one call to the next. A read is one number that decides
 what happens next (a loss for the history, an objective, a change of an output).
 """
 
@@ -136,77 +137,77 @@ ROADS = {
     "fit a regressor": Road(lambda w: w.net(sklmc.NetRegressor).fit(w.X, w.X[:, 0]), 20, 1, 8),
     "predict_proba": Road(lambda w: w.fitted().predict_proba(w.X), 24, 5, 8),
     "ensemble, one by one": Road(lambda w: _ensemble(w, vectorize=False), 40, 4, 16),
-    "ensemble, vectorized": Road(lambda w: _ensemble(w, vectorize=True), 28, 12, 0),
+    "ensemble, vectorized": Road(lambda w: _ensemble(w, vectorize=True), 31, 12, 0),
     "regressors, vectorized": Road(
-        lambda w: _ensemble(w, sklmc.NetRegressor, w.X[:, 0], vectorize=True), 28, 12, 0
+        lambda w: _ensemble(w, sklmc.NetRegressor, w.X[:, 0], vectorize=True), 31, 12, 0
     ),
-    "grid": Road(lambda w: _grid(w), 60, 28, 0),
-    "width search": Road(lambda w: _search(w), 114, 116, 18),
+    "grid": Road(lambda w: _grid(w), 70, 32, 0),
+    "width search": Road(lambda w: _search(w), 125, 116, 18),
     # symmetry
-    "symmetry of an MLP": Road(lambda w: _symmetry(w.mlps[0]), 23, 8, 84),
-    "symmetry of a convolution": Road(lambda w: _symmetry(w.convs[0], w.images), 43, 18, 84),
+    "symmetry of an MLP": Road(lambda w: _symmetry(w.mlps[0]), 24, 8, 84),
+    "symmetry of a convolution": Road(lambda w: _symmetry(w.convs[0], w.images), 44, 18, 84),
     # alignment
     "align by weight": Road(lambda w: _aligned(w, "weight"), 5, 13, 9),
-    "align by activation": Road(lambda w: _aligned(w, "activation"), 8, 12, 3),
+    "align by activation": Road(lambda w: _aligned(w, "activation"), 9, 12, 3),
     "align straight through": Road(
         lambda w: _aligned(w, "straight_through", max_iter=2), 39, 30, 35
     ),
-    "align by auto": Road(lambda w: _aligned(w, "auto", max_iter=2), 126, 81, 150),
+    "align by auto": Road(lambda w: _aligned(w, "auto", max_iter=2), 127, 81, 150),
     "align many, merge_many": Road(lambda w: _multi(w, "merge_many"), 58, 53, 253),
-    "align many, reference": Road(lambda w: _multi(w, "reference", "activation"), 60, 27, 178),
+    "align many, reference": Road(lambda w: _multi(w, "reference", "activation"), 62, 27, 178),
     # merging
     "average": Road(lambda w: sklmc.average_models(w.mlps), 0, 4, 0),
     "interpolate": Road(lambda w: sklmc.interpolate_models(*w.pair, 0.5), 0, 3, 0),
     "merge, auto": Road(lambda w: sklmc.merge_models(w.mlps, *w.data), 90, 121, 18),
-    "merge, batch_norm": Road(lambda w: _merge_convs(w, "batch_norm"), 11, 30, 15),
-    "merge, renormalize": Road(lambda w: _merge_convs(w, "renormalize"), 41, 30, 15),
-    "merge, refit": Road(lambda w: _merge_convs(w, "refit"), 49, 99, 15),
+    "merge, batch_norm": Road(lambda w: _merge_convs(w, "batch_norm"), 12, 30, 15),
+    "merge, renormalize": Road(lambda w: _merge_convs(w, "renormalize"), 42, 30, 15),
+    "merge, refit": Road(lambda w: _merge_convs(w, "refit"), 50, 99, 15),
     "merge, auto of convolutions": Road(lambda w: _merge_convs(w, "auto"), 85, 103, 15),
-    "averager": Road(lambda w: _averaged(w), 108, 101, 9),
-    "averager, calibrated": Road(lambda w: _averaged(w, calibrate=True), 111, 103, 9),
+    "averager": Road(lambda w: _averaged(w), 111, 101, 9),
+    "averager, calibrated": Road(lambda w: _averaged(w, calibrate=True), 114, 103, 9),
     "SWA": Road(lambda w: _swa(w).estimator_, 37, 6, 17),
-    "soup": Road(lambda w: _soup(w), 46, 18, 16),
+    "soup": Road(lambda w: _soup(w), 48, 20, 16),
     # scoring
-    "path": Road(lambda w: _curves(sklmc.LMCScorer().path(*w.pair, *w.data)), 9, 23, 0),
+    "path": Road(lambda w: _curves(sklmc.LMCScorer().path(*w.pair, *w.data)), 10, 23, 0),
     "path, aligned and repaired": Road(
         lambda w: _curves(
             sklmc.LMCScorer(aligner="weight", repair="batch_norm").path(*w.convs, w.images, w.y)
         ),
-        25,
+        27,
         81,
         15,
     ),
     "pairwise": Road(
-        lambda w: _curves(sklmc.LMCScorer(aligner="weight").pairwise(w.mlps, *w.data)), 33, 80, 27
+        lambda w: _curves(sklmc.LMCScorer(aligner="weight").pairwise(w.mlps, *w.data)), 34, 80, 27
     ),
     "plane": Road(lambda w: _curves(sklmc.loss_plane(w.mlps, *w.data, n_points=4)), 20, 43, 0),
     # features
-    "explain_barrier": Road(lambda w: sklmc.explain_barrier(*w.pair, *w.data).barrier, 18, 30, 0),
-    "commutativity": Road(lambda w: features.commutativity(*w.pair, w.X), 3, 2, 18),
-    "error_bound": Road(lambda w: features.error_bound(*w.pair, *w.data), 7, 11, 0),
+    "explain_barrier": Road(lambda w: sklmc.explain_barrier(*w.pair, *w.data).barrier, 24, 30, 0),
+    "commutativity": Road(lambda w: features.commutativity(*w.pair, w.X), 5, 2, 18),
+    "error_bound": Road(lambda w: features.error_bound(*w.pair, *w.data), 8, 11, 0),
     "feature_similarity by activation": Road(
-        lambda w: features.feature_similarity(*w.pair, w.X, on="activation"), 3, 4, 0
+        lambda w: features.feature_similarity(*w.pair, w.X, on="activation"), 5, 4, 0
     ),
     "feature_similarity by weight": Road(lambda w: features.feature_similarity(*w.pair), 0, 6, 0),
     "inverse_temperatures": Road(
-        lambda w: features.inverse_temperatures(*w.pair, *w.data), 5, 7, 0
+        lambda w: features.inverse_temperatures(*w.pair, *w.data), 6, 7, 0
     ),
     "layerwise_exponential_connectivity": Road(
-        lambda w: features.layerwise_exponential_connectivity(*w.pair, w.X), 4, 3, 6
+        lambda w: features.layerwise_exponential_connectivity(*w.pair, w.X), 6, 3, 6
     ),
     "layerwise_linear_connectivity": Road(
-        lambda w: features.layerwise_linear_connectivity(*w.pair, w.X), 6, 8, 0
+        lambda w: features.layerwise_linear_connectivity(*w.pair, w.X), 8, 8, 0
     ),
     "linear_regions": Road(
         lambda w: len(features.linear_regions(w.flat, ((-1, 1), (-1, 1))).polygons), 0, 5, 0
     ),
-    "preactivation_scale": Road(lambda w: features.preactivation_scale(w.mlps[0], w.X), 2, 2, 0),
+    "preactivation_scale": Road(lambda w: features.preactivation_scale(w.mlps[0], w.X), 3, 2, 0),
     "reciprocal_orthogonality": Road(
-        lambda w: features.reciprocal_orthogonality(*w.pair, w.X), 3, 2, 8
+        lambda w: features.reciprocal_orthogonality(*w.pair, w.X), 5, 2, 8
     ),
     "stable_rank": Road(lambda w: features.stable_rank(w.mlps[0]), 0, 3, 0),
-    "stitch_models": Road(lambda w: features.stitch_models(*w.pair, "layers.0", w.X), 2, 2, 0),
-    "variance_ratio": Road(lambda w: features.variance_ratio(*w.pair, w.X), 4, 9, 0),
-    "weak_additivity": Road(lambda w: features.weak_additivity(*w.pair, w.X), 3, 2, 1),
-    "RedundancyReducer": Road(lambda w: _reduced(w), 26, 11, 4),
+    "stitch_models": Road(lambda w: features.stitch_models(*w.pair, "layers.0", w.X), 3, 2, 0),
+    "variance_ratio": Road(lambda w: features.variance_ratio(*w.pair, w.X), 6, 9, 0),
+    "weak_additivity": Road(lambda w: features.weak_additivity(*w.pair, w.X), 5, 2, 1),
+    "RedundancyReducer": Road(lambda w: _reduced(w), 27, 11, 4),
 }
