@@ -3,8 +3,8 @@
 What crosses for a reason: samples come from CPU memory in blocks; outputs go back to be scored;
 assignment problems are solved on the CPU (a matrix out, a permutation in); what names a net by its
 values (the digests of aligners and scorers, the population that scorers share with their workers)
-reads each weight once; refit solves its regressions on the CPU; a net is run once on a few samples to
-see whether it keeps something from one call to the next. A read is one number that decides
+reads each weight once; refit solves its regressions on the CPU; a net is run once on a few samples
+to see whether it keeps something from one call to the next. A read is one number that decides
 what happens next (a loss for the history, an objective, a change of an output).
 """
 
