@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
+from collections.abc import Mapping
 
 import torch
 from torch import nn
@@ -114,8 +115,7 @@ class ArrayNet(NetCallbacks, NetData, NetParameters):
         self
             The fitted net.
         """
-        new = not (self.warm_start and self.initialized_)
-        return self._train(X, y, new, None, sample_weight, fit_params)
+        return self._train(X, y, None, None, sample_weight, fit_params)
 
     def partial_fit(self, X, y=None, classes=None, sample_weight=None, **fit_params):
         """Train for ``max_epochs`` more, from scratch if the net is new.
@@ -145,9 +145,14 @@ class ArrayNet(NetCallbacks, NetData, NetParameters):
         return self._train(X, y, not self.initialized_, classes, sample_weight, fit_params)
 
     def _train(self, X, y, new, classes, sample_weight, fit_params):
-        """Check everything and run skorch's own training, on a net built anew if it is `new`."""
+        """Check everything and run skorch's own training, on a net built anew if it is `new`.
+
+        None leaves that to ``warm_start``.
+        """
         self.check_training_readiness()
         self._check_parameters()
+        if new is None:
+            new = not (self.warm_start and self.initialized_)
         try:
             X, y, fit_params = self._take_training_data(
                 X, y, new, classes, sample_weight, fit_params
@@ -356,6 +361,12 @@ class ArrayNet(NetCallbacks, NetData, NetParameters):
         except torch.OutOfMemoryError:
             raise
         except TypeError as error:
+            module = type(getattr(self.module_, "_orig_mod", self.module_)).__name__
+            if isinstance(x, Mapping):
+                raise TypeError(
+                    f"{type(self).__name__}: 'X' is a dict with {', '.join(map(repr, x))}, which "
+                    f"{module} cannot take: {error}."
+                ) from error
             if not fit_params:
                 raise
             raise TypeError(

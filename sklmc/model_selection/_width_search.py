@@ -232,7 +232,10 @@ class WidthSearchCV(ChecksParameters, BaseSearchCV):
             calibration = "crossfit" if is_classifier(self.estimator) else None
             scoring = LMCScorer(aligner="weight", calibration=calibration, error_score=np.nan)
         widths, name = self._widths(), self._param_name()
-        set_checked(self.estimator, {name: widths[0]}, "WidthSearchCV")
+        try:
+            set_checked(self.estimator, {name: widths[0]}, "WidthSearchCV")
+        except ValueError as error:
+            raise ValueError(f"{error} 'param_name' names what is widened.") from None
         with tqdm(total=len(widths), desc="WidthSearchCV", disable=self.verbose < 1) as bar:
             search = _Widening(
                 self._population(),

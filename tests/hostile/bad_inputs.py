@@ -108,7 +108,7 @@ DATA = {
     "sparse": lambda w: sparse.csr_matrix(w.X),
     "on the meta device": lambda w: torch.ones(ROWS, FEATURES, device="meta"),
     "sparse tensor": lambda w: torch.from_numpy(w.X).to_sparse(),
-    "a dict": lambda w: {"x": w.X},
+    "a dict": lambda w: {"no such argument": w.X},
     "a table with text": lambda w: pd.DataFrame({"a": ["x"] * ROWS, "b": 1.0}),
     "fewer rows": lambda w: w.X[:-1],
     "integers": lambda w: np.ones((ROWS, FEATURES), dtype=int) * (1 + np.arange(ROWS))[:, None],

@@ -55,7 +55,7 @@ add(
     lambda w: {"model": w.a, "field": "logits"},
     field="text",
     may_pass={
-        "model": {"another architecture", "nan weights"},
+        "model": {"another architecture", "nan weights", "no values", "lazy"},
         "field": {"a number", "no such name"},
     },
 )
