@@ -238,7 +238,7 @@ def test_constant_gain_gives_some_permutation():
 
 @pytest.mark.parametrize("damped", [0.0, 0.5, 1.0])
 def test_quadratic_step_is_no_worse_than_the_assignment_with_its_part_damped(damped):
-    """The derivative of <hh, P hh' P^T> overstates a move: with less of it another may gain more."""
+    """The derivative of <hh, P hh' P^T> overstates a move: another may gain more."""
     for seed in range(10):
         a = random_state_of({"ih": (16, 5), "hh": (16, 16)}, seed)
         b = random_state_of({"ih": (16, 5), "hh": (16, 16)}, 50 + seed)

@@ -113,7 +113,7 @@ def test_objective_is_the_mean_inner_product_of_pairs():
 
 
 def test_pairs_of_planted_copies_are_matched_in_full():
-    """The layer between two groups weighs so much that a descent from the identity is led astray."""
+    """Weights between two groups are so large that a descent from the identity is led astray."""
     a = nets(1)[0]
     with torch.no_grad():
         a.layers[2].weight *= 10
