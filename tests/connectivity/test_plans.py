@@ -106,6 +106,8 @@ def test_task_holds_no_more_pairs_than_their_nets_and_logits_allow(calibration, 
     assert plan.side == 64 or (calibration and plan.side <= 64)
 
 
-def test_nets_that_exceed_the_memory_of_a_task_come_one_by_one(monkeypatch):
-    monkeypatch.setattr(_path_job, "STATE_BYTES", 1)
-    assert job_of(2, 4, 6, 3).plan.side == 1
+@pytest.mark.parametrize("room, side", [(0, 1), (1, 1), (3, 3), (1000, 64)])
+def test_task_holds_as_many_nets_on_each_side_as_its_memory_does(monkeypatch, room, side):
+    bytes_of_a_net = 4 * (4 * 6 + 6 + 6 * 3 + 3)
+    monkeypatch.setattr(_path_job, "STATE_BYTES", 2 * room * bytes_of_a_net)
+    assert job_of(2, 4, 6, 3).plan.side == side
