@@ -12,6 +12,7 @@ from torch import nn
 from sklmc.connectivity import _chain_evaluator, _path_job
 from sklmc.connectivity._chain_evaluator import (
     CACHE_BYTES,
+    GROUP_OUTPUTS,
     MAX_ROWS,
     MIN_ROWS,
     WEIGHT_SHARE,
@@ -85,6 +86,20 @@ def test_products_of_any_size_give_the_same(monkeypatch, fits):
     n_pairs, n_alphas = fast._batch(10)
     assert n_pairs * n_alphas <= max(1, fits)
     assert (n_pairs, n_alphas) == (max(1, fits // 5), min(5, max(1, fits)))
+
+
+@pytest.mark.parametrize("rows", [128, 2048])
+@pytest.mark.parametrize("n_outputs", [1, 3, 1000])
+def test_pairs_whose_losses_are_worked_out_together_are_whole_products(rows, n_outputs):
+    """As many as their outputs stay few; one product where those of a single one are many."""
+    evaluator = chain_evaluator(2, 4, 6, 3)
+    batch, _ = evaluator._batch(rows)
+    n_products, rest = divmod(evaluator.group(rows, n_outputs), batch)
+    outputs_of_a_product = batch * 5 * n_outputs * rows
+    assert rest == 0
+    assert n_products == 1 or n_products * outputs_of_a_product <= GROUP_OUTPUTS
+    assert n_products >= 1
+    assert (n_products + 1) * outputs_of_a_product > GROUP_OUTPUTS
 
 
 def test_progress_adds_up_to_the_pairs():
