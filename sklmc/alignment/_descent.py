@@ -129,9 +129,10 @@ class CoordinateDescent:
             order = list(self.groups)
             if rng is not None:
                 order = [order[i] for i in rng.permutation(len(order))]
-            gains = [self._step(group.name) for group in order if group.name in self._stale]
+            for group in order:
+                if group.name in self._stale:
+                    self._step(group.name)
             sweeps += 1
-            assert min(gains, default=0.0) >= 0.0
             if not record():
                 break
         return DescentResult(self.perms, path)
@@ -147,25 +148,26 @@ class CoordinateDescent:
                 self._step(name, usable)
                 matched |= {name, *self._children[name]}
 
-    def _step(self, name: str, usable: list[int] | None = None) -> float:
-        """Move one group (and its inner groups) to the best assignment; return the gain."""
+    def _step(self, name: str, usable: list[int] | None = None) -> None:
+        """Move one group (and its inner groups) to the best assignment, if that gains."""
         blocks = self._blocks[name] if usable is None else usable
         if len(blocks) == len(self._blocks[name]):
             self._stale.discard(name)
         if self._children[name] or any(len(self.pairs[i].dims(name)) > 1 for i in blocks):
-            return self._propose(name, blocks, self._candidates(name, blocks))
+            self._propose(name, blocks, self._candidates(name, blocks))
+            return
         gram = self._total_gram(name, blocks)
         perm = assign(gram)
         if (perm == np.arange(gram.shape[-1])).all():
-            return 0.0
+            return
         gain = float(assigned_value(gram, perm).sum())
         gain -= float(np.trace(gram, axis1=-2, axis2=-1).sum())
-        if gain <= self.trusted:
-            return self._propose(name, blocks, [[(name, perm)]])
-        self._apply(name, perm)
-        return gain
+        if gain > self.trusted:
+            self._apply(name, perm)
+        else:
+            self._propose(name, blocks, [[(name, perm)]])
 
-    def _propose(self, name: str, blocks: list[int], candidates) -> float:
+    def _propose(self, name: str, blocks: list[int], candidates) -> None:
         """Try candidates, sequences of (group, permutation); keep the best that gains."""
         before, value = self._snapshot(), self._value(blocks)
         best, best_gain = before, self.tol
@@ -177,7 +179,6 @@ class CoordinateDescent:
                 best, best_gain = self._snapshot(), gain
             self._restore(before)
         self._restore(best)
-        return 0.0 if best is before else best_gain
 
     def _candidates(self, name: str, blocks: list[int]) -> list[list[tuple[str, np.ndarray]]]:
         """Return proposals for a group that carries inner groups or is quadratic."""

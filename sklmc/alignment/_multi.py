@@ -167,7 +167,7 @@ class MultiAligner(TakesModels, BaseEstimator):
         models = list_models(models, caller, minimum=2)
         aligner = self.aligner
         if aligner is None or isinstance(aligner, str):
-            aligner = PermutationAligner(aligner or "weight", random_state=0)
+            aligner = make_aligner(aligner or "weight")
         if self.method == "merge_many" and aligner.method != "weight":
             raise ValueError(
                 f"{caller}: method='merge_many' goes by weights, but the 'aligner' has "

@@ -61,7 +61,7 @@ class ChainEvaluator(PathEvaluator):
         """Return as many samples as keep one pair's activations in cache, more for wide nets."""
         rows = CACHE_BYTES // self.bytes_per_row
         rows = max(rows, int(WEIGHT_SHARE * self.weights_per_unit))
-        return min(MAX_ROWS, max(MIN_ROWS, 2 ** max(0, rows.bit_length() - 1)))
+        return min(MAX_ROWS, max(MIN_ROWS, 2 ** rows.bit_length() // 2))
 
     def group(self, rows: int, n_outputs: int) -> int:
         """Return a multiple of the pairs of one product, whose outputs are still few."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 
 import torch
@@ -121,7 +121,7 @@ class _Flow:
         self.names = {
             id(state[name]): same[0] for same in _all_names(look).values() for name in same
         }
-        self.uses: Counter[str] = Counter()  # of the module's tensors
+        self.uses: dict[str, list[_Step]] = defaultdict(list)  # of the module's tensors
         self.steps: list[_Step] = []
         self.readers: dict[int, list[_Step]] = defaultdict(list)  # of a value, by its number
         self.numbers: dict[int, int] = {}  # of the value that an object holds now, by identity
@@ -151,7 +151,8 @@ class _Flow:
             self.steps.append(step)
             for number in set(inputs):
                 self.readers[number].append(step)
-            self.uses.update(filter(None, map(self._name, arguments.values())))
+            for name in {self._name(one) for one in tensors_in((call.args, call.kwargs))} - {None}:
+                self.uses[name].append(step)
 
     def _number(self, tensor: torch.Tensor) -> int:
         """Return the number of the value that a tensor holds."""
@@ -175,12 +176,11 @@ class _Flow:
 
     def find_looked_up(self) -> set[str]:
         """Return the embeddings: their mean is the mean of what they give."""
-        numbers = {
-            number
-            for number, steps in self.readers.items()
+        return {
+            name
+            for name, steps in self.uses.items()
             if all(step.func is functional.embedding for step in steps)
         }
-        return {name for key, name in self.names.items() if self.numbers.get(key) in numbers}
 
     def _name(self, value) -> str | None:
         """Return the name of a tensor of the module."""
@@ -189,7 +189,7 @@ class _Flow:
     def _own_name(self, value) -> str | None:
         """Return the name of a tensor of the module that a single call uses."""
         name = self._name(value)
-        return name if self.uses[name] == 1 else None
+        return name if name is not None and len(self.uses[name]) == 1 else None
 
     def _site(self, step: _Step) -> Site | None:
         """Return the layer that a call is, if it is one and owns its tensors."""

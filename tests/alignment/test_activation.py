@@ -58,6 +58,17 @@ def test_unit_that_never_changes_has_no_correlation():
     assert (found[1] == 0).all()
 
 
+def test_unit_that_changes_by_rounding_alone_has_no_correlation():
+    a = draw(50, 3).double()
+    a[:, 1] = 4.2 + 1e-9 * a[:, 0]
+    moments = UnitMoments()
+    moments.add(a, a)
+    found = moments.correlation()
+    assert (found[1] == 0).all()
+    assert (found[:, 1] == 0).all()
+    assert float(found[0, 0]) == pytest.approx(1.0)
+
+
 def test_moment_pair_agrees_with_the_activations_it_stands_for():
     """Permuting the matrix is permuting B's units, heads and what lies within them included."""
     sizes = (3, 4)

@@ -234,3 +234,59 @@ def test_large_common_offsets_do_not_disturb_the_optimum():
 
 def test_constant_gain_gives_some_permutation():
     assert sorted(assign(np.zeros((5, 5)))) == list(range(5))
+
+
+@pytest.mark.parametrize("damped", [0.0, 0.5, 1.0])
+def test_quadratic_step_is_no_worse_than_the_assignment_with_its_part_damped(damped):
+    """The derivative of <hh, P hh' P^T> overstates a move: another may gain more."""
+    for seed in range(10):
+        a = random_state_of({"ih": (16, 5), "hh": (16, 16)}, seed)
+        b = random_state_of({"ih": (16, 5), "hh": (16, 16)}, 50 + seed)
+        straight, across = (x["hh"] @ y["hh"].T for x, y in ((a, b), _turned(a, b)))
+        gain = a["ih"] @ b["ih"].T + (1 - damped) * (straight + across)
+        p = assign(gain.numpy())
+        wanted = float((a["ih"] * b["ih"][p]).sum() + (a["hh"] * b["hh"][p][:, p]).sum())
+        descent = CoordinateDescent(block_pairs(a, b, RECURRENT), RECURRENT.groups)
+        assert descent.run(identity(RECURRENT), 1, one_sided=False).objective >= wanted - 1e-9
+
+
+def _turned(*states):
+    return [{"hh": state["hh"].T} for state in states]
+
+
+def test_descent_ends_where_another_would_not_begin():
+    for sym, shapes in ((RECURRENT, {"ih": (16, 5), "hh": (16, 16)}), (CHAIN, CHAIN_SHAPES)):
+        for seed in range(10):
+            a, b = random_state_of(shapes, seed), random_state_of(shapes, 50 + seed)
+            perms = descend(a, b, sym, one_sided=False).perms
+            again = descend(a, b, sym, start=perms, one_sided=False)
+            assert len(again.objective_path) == 1
+
+
+@pytest.mark.parametrize("one_sided", [True, False])
+def test_sweeps_are_counted(one_sided):
+    a, b = random_state_of(CHAIN_SHAPES, 0), random_state_of(CHAIN_SHAPES, 1)
+    start = identity(CHAIN)
+    descents = [CoordinateDescent(block_pairs(a, b, CHAIN), CHAIN.groups) for _ in range(3)]
+    found = [one.run(start, n, one_sided=one_sided) for n, one in enumerate(descents)]
+    assert [len(result.objective_path) for result in found] == [1, 2, 3]
+    assert all((found[0].perms[name] == perm).all() for name, perm in start.items())
+
+
+@pytest.mark.parametrize("within", [("outer", "middle"), ("middle", "outer")])
+@pytest.mark.parametrize("nested", [True, False])
+def test_units_within_two_groups_are_matched_with_them(nested, within):
+    """The middle group is one for each index of the outer, which is frozen then, or one for all."""
+    sizes = {"outer": 3, "middle": 4, "unit": 5}
+    rows = axis(60, *within, "unit", shape=(*(sizes[name] for name in within), 5))
+    sym = symmetry(
+        {"w": (rows, axis(9, None))},
+        [("outer", 3, ()), ("middle", 4, ("outer",) if nested else ()), ("unit", 5, within)],
+    )
+    groups = sym.groups[1:] if nested else sym.groups
+    for seed in range(5):
+        shuffle, start = np.random.RandomState(seed).permutation, identity(sym)
+        start |= {g.name: np.apply_along_axis(shuffle, -1, start[g.name]) for g in groups}
+        a = random_state_of({"w": (60, 9)}, seed)
+        found = CoordinateDescent(block_pairs(a, dict(a), sym), groups).run(start, 100)
+        assert found.objective == pytest.approx(float(a["w"].square().sum()))

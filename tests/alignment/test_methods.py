@@ -6,9 +6,10 @@ import torch
 
 from sklmc import PermutationAligner, interpolate_models
 from sklmc.alignment import _auto
-from sklmc.alignment._problem import Match
-from sklmc.alignment._straight_through import cost_per_row, match_straight_through
+from sklmc.alignment._problem import Match, Problem
+from sklmc.alignment._straight_through import PATIENCE, cost_per_row, match_straight_through
 from sklmc.exceptions import PermutationError, SymmetryError
+from sklmc.models import Inputs, view
 from sklmc.nets import MLP
 from sklmc.symmetry import Permutation, discover_symmetry
 
@@ -90,6 +91,22 @@ def test_straight_through_goes_on_from_a_start_better_than_weight_matching(narro
     further = PermutationAligner("straight_through", **options).fit(*narrow, *data)
     assert found.objective_ > found.objective_path_[0]
     assert further.objective_path_[0] == pytest.approx(found.objective_, rel=1e-6)
+
+
+@pytest.mark.parametrize("max_iter", [3, 100])
+def test_straight_through_ends_where_the_loss_has_not_fallen_for_long(trained, data, max_iter):
+    symmetry, seen = discover_symmetry(trained[0]), []
+    a, b = (view(net, caller="test") for net in trained)
+    problem = Problem(
+        *(a, b, symmetry, b.state, symmetry.groups, Inputs(torch.from_numpy(data[0]))),
+        target=torch.from_numpy(data[1]),
+        max_iter=max_iter,
+        random_state=0,
+        progress=lambda what, value: seen.append(value),
+    )
+    path = match_straight_through(problem).objective_path
+    last = seen.index(path[-1]) + 1 if len(path) > 1 else 0  # epochs until the lowest loss
+    assert len(seen) == min(last + PATIENCE, max_iter)
 
 
 def test_straight_through_needs_labels(trained, data):

@@ -112,6 +112,35 @@ def test_objective_is_the_mean_inner_product_of_pairs():
     assert frame["common"][0] == pytest.approx(truth, rel=1e-5)
 
 
+def test_pairs_of_planted_copies_are_matched_in_full():
+    """Weights between two groups are so large that a descent from the identity is led astray."""
+    a = nets(1)[0]
+    with torch.no_grad():
+        a.layers[2].weight *= 10
+    symmetry = discover_symmetry(a)
+    copies = [symmetry.apply(a, symmetry.random_permutation(seed)) for seed in range(3)]
+    frame = MultiAligner("reference").fit(copies).compare(copies)
+    whole = sum(float(t.square().sum()) for n, t in a.state_dict().items() if n != "layers.4.bias")
+    assert frame["pairwise"].tolist() == pytest.approx([whole] * 3, rel=1e-5)
+    assert frame["common"].tolist() == pytest.approx([whole] * 3, rel=1e-5)
+    assert (frame["identity"] < whole / 2).all()
+
+
+def test_compared_models_are_checked():
+    models = nets(3)
+    aligner = MultiAligner("reference").fit(models)
+    with torch.no_grad():
+        models[1].layers[0].weight[0, 0] = torch.nan
+    with pytest.raises(NonFiniteError, match=r"models\[1\]"):
+        aligner.compare(models)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_nothing_is_shown_unless_asked_for(method, capsys):
+    MultiAligner(method, random_state=0).fit(nets(2))
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_inverse_undoes_transform_and_inputs_stay(method):
     models = nets(3, norm="batch")

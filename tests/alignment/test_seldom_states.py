@@ -1,4 +1,4 @@
-"""States in half precision or of zeros, and an aligner that is a class."""
+"""States in half precision, of zeros or of a recurrent net, and an aligner that is a class."""
 
 from __future__ import annotations
 
@@ -37,6 +37,29 @@ def test_group_of_zeros_has_no_similarity(net):
     assert list(frame.columns) == COLUMNS
     assert frame.loc[0, "size"] == 4
     assert frame[COLUMNS[3:]].isna().all(axis=None)
+
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.head = nn.RNN(3, 4, batch_first=True), nn.Linear(4, 2, bias=False)
+
+    def forward(self, x):
+        return self.head(self.rnn(x)[0])
+
+
+def test_tensor_that_holds_a_group_on_both_axes_counts_in_its_similarity():
+    torch.manual_seed(0)
+    a = Recurrent()
+    symmetry = discover_symmetry(a, torch.randn(2, 5, 3), verify=False)
+    state, moved = a.state_dict(), {n: t.clone() for n, t in a.state_dict().items()}
+    moved["rnn.weight_hh_l0"] *= -1
+    (group,) = symmetry.groups
+    frame = similarity_frame(state, moved, symmetry, {group.name: np.arange(4)})
+    norms = {name: float(tensor.norm()) for name, tensor in state.items()}
+    cosine = 1 - 2 * norms["rnn.weight_hh_l0"] ** 2 / sum(norm**2 for norm in norms.values())
+    for column in ("matched", "identity", "bound"):  # nothing moves, and nothing else could gain
+        assert frame.loc[0, column] == pytest.approx(cosine, rel=1e-5)
 
 
 def test_aligner_that_is_a_class_is_refused():

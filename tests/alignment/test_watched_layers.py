@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from sklmc.alignment._activation import find_watched_units
+from sklmc.alignment._activation import _watched_axes, find_watched_units
 from sklmc.symmetry import discover_symmetry
 
 
@@ -48,3 +48,26 @@ def test_transposed_convolution_is_watched_unless_it_is_grouped(groups):
     )
     found = watched(net, torch.randn(2, 1, 3, 3))
     assert found == [("2", "input")] if groups == 1 else ("2", "input") not in found
+
+
+@pytest.mark.parametrize(
+    "part, x, n_axes",
+    [
+        (nn.Linear(3, 5), torch.randn(2, 4, 3), 3),
+        (nn.Conv2d(3, 5, 2), torch.randn(2, 3, 7, 8), 4),
+        (nn.ConvTranspose2d(3, 5, 2), torch.randn(2, 3, 7, 8), 4),
+        (nn.BatchNorm2d(3), torch.randn(2, 3, 7, 8), 4),
+        (nn.GroupNorm(1, 3), torch.randn(2, 3, 7, 8), 4),
+        (nn.LayerNorm(3), torch.randn(2, 4, 3), 3),
+        (nn.Embedding(9, 5), torch.randint(9, (2, 4)), 3),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_axis_of_the_activations_is_as_long_as_that_of_the_weight(part, x, n_axes):
+    """All axes but the right one have other lengths."""
+    shown = {"input": x, "output": part(x)}
+    axes = _watched_axes(part)
+    assert axes
+    for side, of_weight, dim in axes:
+        assert shown[side].ndim == n_axes or side == "input"
+        assert shown[side].shape[dim] == part.weight.shape[of_weight]

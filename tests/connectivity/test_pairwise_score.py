@@ -142,6 +142,8 @@ def test_failures_get_error_score():
 def test_messages(grouped):
     with pytest.raises(ValueError, match="'confidence' must lie in"):
         grouped.interval(confidence=95)
+    with pytest.raises(TypeError, match="'confidence' must be"):
+        grouped.interval(confidence="0.9")
     with pytest.raises(ValueError, match="'n_resamples' must be at least 1, got 0"):
         grouped.interval(n_resamples=0)
     with pytest.raises(ValueError, match="'quantity' must be one of 'barrier'"):
@@ -152,6 +154,10 @@ def test_messages(grouped):
         grouped.compare(score_of([0.1] * 3, 3))
     with pytest.raises(TypeError, match="'other' must be a PairwiseScore, got float"):
         grouped.compare(0.5)
+    with pytest.raises(ValueError, match=r"PairwiseScore\.cluster: 'quantity' must be one of"):
+        grouped.cluster(quantity="loss")
+    with pytest.raises(ValueError, match="there is no 'calibrated_loss'; set 'calibration'"):
+        grouped.cluster(quantity="calibrated_barrier")
     with pytest.raises(ValueError, match="'linkage' must be one of"):
         grouped.cluster(linkage="ward")
     with pytest.raises(ValueError, match="'on' must be one of 'distance', 'rows', got 'row'"):

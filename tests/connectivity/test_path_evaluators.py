@@ -161,7 +161,9 @@ def test_other_nets_take_the_evaluator_that_fits_them(monkeypatch, data, kind):
 def test_batch_norm_in_eval_mode(monkeypatch, make_mlps, data, evaluator):
     a, b = make_mlps(2, depth=2, norm="batch")
     forced(monkeypatch, evaluator)
+    names = chosen(monkeypatch)
     score = LMCScorer().path(a, b, *data)
+    assert names[-1] == evaluator
     np.testing.assert_allclose(score.loss, by_hand(a, b, *data, score.alphas)[0], rtol=ROUNDING)
 
 

@@ -236,6 +236,16 @@ def test_the_same_object_twice_has_barrier_zero(nets, moons):
     assert score.barrier[0, 1] == pytest.approx(score.barrier[2, 1], rel=0.2)
 
 
+def test_pair_of_equal_nets_among_others_is_calibrated_as_one(nets, moons):
+    scorer = LMCScorer(calibration="in_sample")
+    score = scorer.pairwise([nets[0], nets[1], nets[0]], *moons)
+    alone = scorer.path(nets[0], nets[1], *moons)
+    np.testing.assert_allclose(score.path(0, 1).calibrated_loss, alone.calibrated_loss, rtol=1e-6)
+    np.testing.assert_allclose(score.path(1, 2).calibrated_loss, alone.calibrated_loss[::-1], 1e-4)
+    assert np.ptp(score.path(0, 2).calibrated_loss) == 0.0
+    assert score.path(0, 2).calibrated_loss[0] == score.path(0, 1).calibrated_loss[0]
+
+
 class AllToFirst:
     """An aligner of all models at once: shuffles the units of every model but the first alike."""
 

@@ -40,6 +40,21 @@ class Twice(nn.Module):
         return self.head(self.linear(self.linear(x)))
 
 
+class Tied(nn.Module):
+    """Scores tokens by the embedding that it looked them up in, under a name of its own or not."""
+
+    def __init__(self, named):
+        super().__init__()
+        self.embedding, self.linear = nn.Embedding(5, 3), nn.Linear(3, 3)
+        if named:
+            self.head = nn.Linear(3, 5, bias=False)
+            self.head.weight = self.embedding.weight
+
+    def forward(self, x):
+        weight = self.head.weight if hasattr(self, "head") else self.embedding.weight
+        return nn.functional.linear(self.linear(self.embedding(x)), weight)
+
+
 def found(module, *args):
     look = view(module.eval(), caller="f")
     return find_sites(look, look.state, args)
@@ -104,6 +119,15 @@ def test_ends_of_a_residual_branch_know_their_addition(project):
             ["1.weight"],
             [],
         ),
+        *(
+            (
+                Tied(named),
+                (torch.zeros(2, 4, dtype=torch.long),),
+                ["linear.weight"],
+                ["embedding.weight"],
+            )
+            for named in (False, True)
+        ),
         (
             nn.TransformerEncoderLayer(4, 2, 8, batch_first=True),
             (torch.ones(2, 3, 4),),
@@ -117,7 +141,10 @@ def test_ends_of_a_residual_branch_know_their_addition(project):
             ["0.weight"],
         ),
     ],
-    ids=["twice", "weight norm", "lstm", "embedding", "transformer", "transposed"],
+    ids=[
+        *("twice", "weight norm", "lstm", "embedding", "tied", "tied by name"),
+        *("transformer", "transposed"),
+    ],
 )
 def test_what_is_no_layer_of_its_own_is_left(module, args, sites, left):
     seen, missing = found(module, *args)
