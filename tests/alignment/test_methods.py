@@ -9,7 +9,7 @@ from sklmc.alignment import _auto
 from sklmc.alignment._problem import Match, Problem
 from sklmc.alignment._straight_through import PATIENCE, cost_per_row, match_straight_through
 from sklmc.exceptions import PermutationError, SymmetryError
-from sklmc.models import Inputs, view
+from sklmc.models import Arrays, view
 from sklmc.nets import MLP
 from sklmc.symmetry import Permutation, discover_symmetry
 
@@ -98,7 +98,7 @@ def test_straight_through_ends_where_the_loss_has_not_fallen_for_long(trained, d
     symmetry, seen = discover_symmetry(trained[0]), []
     a, b = (view(net, caller="test") for net in trained)
     problem = Problem(
-        *(a, b, symmetry, b.state, symmetry.groups, Inputs(torch.from_numpy(data[0]))),
+        *(a, b, symmetry, b.state, symmetry.groups, Arrays(torch.from_numpy(data[0]))),
         target=torch.from_numpy(data[1]),
         max_iter=max_iter,
         random_state=0,

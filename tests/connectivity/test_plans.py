@@ -22,7 +22,7 @@ from sklmc.connectivity._path_evaluator import PathEvaluator
 from sklmc.connectivity._path_job import LOGIT_BYTES, PathJob, make_plan
 from sklmc.connectivity._path_losses import Samples
 from sklmc.connectivity._population import Population
-from sklmc.models import view
+from sklmc.models import Arrays, view
 
 ALPHAS = np.linspace(0, 1, 7)
 
@@ -46,7 +46,7 @@ def chain_evaluator(n, *widths):
 def job_of(n, *widths, n_samples=40, **options):
     looks, _, _ = chains(n, *widths)
     x = np.random.default_rng(0).normal(size=(n_samples, widths[0])).astype(np.float32)
-    samples = Samples((x,), np.arange(n_samples) % widths[-1], n_samples)
+    samples = Samples(Arrays(torch.from_numpy(x)), np.arange(n_samples) % widths[-1])
     defaults = {"calibration": None, "aligner": None, "repair": None, "catch": False}
     job = PathJob(Population(looks), samples, ALPHAS, True, **defaults | options)
     job.plan = make_plan(job)
