@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from sklmc.symmetry._algebra._labels import Labels
@@ -108,6 +110,28 @@ def test_cut_of_an_aligned_product_keeps_the_inner_factor(labels):
     left, right = labels.cut(a, [12])
     assert sizes(labels, left) == [[2, 6]]
     assert labels.resolve(left)[0][1] is labels.resolve(right)[0][1]
+
+
+@pytest.mark.parametrize("bounds", [[6, 9], [9, 12], [9]])
+def test_cut_beside_the_borders_of_blocks_goes_through_a_block(labels, bounds):
+    a = axis(labels, 24)
+    outer, inner = labels.split(a, [4, 6])
+    labels.drop(inner[0][0], outer[0][0])
+    pieces = labels.cut(a, bounds)
+    places = [0, *bounds, 24]
+    assert [axis_size(p) for p in pieces] == [j - i for i, j in itertools.pairwise(places)]
+    assert labels.is_fixed(outer)
+
+
+def test_index_of_a_concatenation_tells_nothing_of_its_first_part(labels):
+    """At index 5 of a + b, of sizes 4 and 3, there is no index of a."""
+    a, b = labels.leaf(4), labels.leaf(3)
+    inner = labels.leaf(6, {a})
+    before = labels.resolve(((inner,),))
+    assert labels.restrict([((a,), (b,)), ((inner,),)], 0, 5, WHY) == [before]
+    assert labels.resolve(((inner,),)) == before
+    assert labels.is_fixed(((a,), (b,)))
+    assert not inner.kids
 
 
 def test_cut_through_dependent_blocks_fixes_the_blocks_only(labels):
