@@ -45,7 +45,7 @@ def test_what_lies_in_a_sum_within_a_product_is_enclosed_by_the_outer_factor(lab
     """Of h (a + b), a is told the index of h; it is not told itself."""
     h, a, b = labels.leaf(3), labels.leaf(4), labels.leaf(2)
     whole = labels.merge([((h,),), ((a,), (b,))])
-    around = {leaf: factors for leaf, factors in labels.ends(whole)}
+    around = dict(labels.ends(whole))
     assert [leaf for leaf, _ in labels.ends(whole)] == [h, a, b]
     assert [around[leaf].count(h) for leaf in (a, b)] == [1, 1]
     assert around[a] == (h, a)
