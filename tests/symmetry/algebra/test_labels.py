@@ -96,6 +96,23 @@ def test_sums_unify_piece_by_piece(labels):
     assert labels.resolve(a) == labels.resolve(b)
 
 
+def test_sums_of_many_pieces_unify_at_every_border(labels):
+    a, b = axis(labels, 10), axis(labels, 10)
+    labels.cut(a, [3, 6])
+    labels.cut(b, [4])
+    labels.unify(a, b)
+    assert sizes(labels, a) == sizes(labels, b) == [[3], [], [2], [4]]
+
+
+def test_products_of_which_no_factor_divides_the_other_are_fixed(labels):
+    a, b = axis(labels, 24), axis(labels, 24)
+    labels.split(a, [4, 6])
+    labels.split(b, [6, 4])
+    labels.unify(a, b)
+    assert labels.is_fixed(a)
+    assert labels.is_fixed(b)
+
+
 def test_cut_returns_the_pieces_in_order(labels):
     a = axis(labels, 10)
     pieces = labels.cut(a, [4, 7])
