@@ -224,8 +224,7 @@ class LeafStore:
         if reason is not None:
             a.reason = None
             self._fix(a, reason)
-        if both[0] is not None and both[1] is not None:
-            self.unify(*both)
+        self.unify(*both)
 
     def unify(self, a: Axis | None, b: Axis | None) -> None:
         """Let two axes be one (the algebra of products and sums is added by `Labels`)."""

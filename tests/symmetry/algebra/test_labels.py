@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from sklmc.symmetry._algebra._labels import Labels
@@ -94,6 +96,23 @@ def test_sums_unify_piece_by_piece(labels):
     assert labels.resolve(a) == labels.resolve(b)
 
 
+def test_sums_of_many_pieces_unify_at_every_border(labels):
+    a, b = axis(labels, 10), axis(labels, 10)
+    labels.cut(a, [3, 6])
+    labels.cut(b, [4])
+    labels.unify(a, b)
+    assert sizes(labels, a) == sizes(labels, b) == [[3], [], [2], [4]]
+
+
+def test_products_of_which_no_factor_divides_the_other_are_fixed(labels):
+    a, b = axis(labels, 24), axis(labels, 24)
+    labels.split(a, [4, 6])
+    labels.split(b, [6, 4])
+    labels.unify(a, b)
+    assert labels.is_fixed(a)
+    assert labels.is_fixed(b)
+
+
 def test_cut_returns_the_pieces_in_order(labels):
     a = axis(labels, 10)
     pieces = labels.cut(a, [4, 7])
@@ -108,6 +127,28 @@ def test_cut_of_an_aligned_product_keeps_the_inner_factor(labels):
     left, right = labels.cut(a, [12])
     assert sizes(labels, left) == [[2, 6]]
     assert labels.resolve(left)[0][1] is labels.resolve(right)[0][1]
+
+
+@pytest.mark.parametrize("bounds", [[6, 9], [9, 12], [9]])
+def test_cut_beside_the_borders_of_blocks_goes_through_a_block(labels, bounds):
+    a = axis(labels, 24)
+    outer, inner = labels.split(a, [4, 6])
+    labels.drop(inner[0][0], outer[0][0])
+    pieces = labels.cut(a, bounds)
+    places = [0, *bounds, 24]
+    assert [axis_size(p) for p in pieces] == [j - i for i, j in itertools.pairwise(places)]
+    assert labels.is_fixed(outer)
+
+
+def test_index_of_a_concatenation_tells_nothing_of_its_first_part(labels):
+    """At index 5 of a + b, of sizes 4 and 3, there is no index of a."""
+    a, b = labels.leaf(4), labels.leaf(3)
+    inner = labels.leaf(6, {a})
+    before = labels.resolve(((inner,),))
+    assert labels.restrict([((a,), (b,)), ((inner,),)], 0, 5, WHY) == [before]
+    assert labels.resolve(((inner,),)) == before
+    assert labels.is_fixed(((a,), (b,)))
+    assert not inner.kids
 
 
 def test_cut_through_dependent_blocks_fixes_the_blocks_only(labels):

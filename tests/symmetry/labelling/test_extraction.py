@@ -11,7 +11,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from sklmc.symmetry import discover_symmetry
-from sklmc.symmetry._labelling._extraction import extract
+from sklmc.symmetry._algebra._labels import Labels
+from sklmc.symmetry._labelling._extraction import _in_data_flow, extract
 from sklmc.symmetry._labelling._walk import label_graphs
 from sklmc.symmetry._tracing._subject import Subject
 from tests.symmetry.claims import EXACT, changes_of_outputs
@@ -168,3 +169,10 @@ def test_groups_come_in_one_order_every_time(name):
         groups = extract(kept[-1]).groups
         orders.add(tuple((group.name, group.within) for group in groups))
     assert len(orders) == 1
+
+
+def test_outer_leaves_come_before_what_they_hold():
+    labels = Labels()
+    outer = labels.leaf(2)
+    inner = labels.leaf(3, {outer})
+    assert _in_data_flow(labels, [outer, inner], {inner: 0, outer: 1}) == [outer, inner]

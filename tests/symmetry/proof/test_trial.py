@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
 import torch
@@ -132,3 +134,12 @@ def test_a_tensor_left_behind_is_seen_whatever_runs_it(name, left):
     moved = trial.moved(Mover(wrong, symmetry.groups), symmetry.groups)
     assert moved.error > 1e-3
     assert moved.worst in {group.name for group in symmetry.groups}
+
+
+@pytest.mark.parametrize("noise, is_random", [(1e-3, True), (1e-8, False)])
+def test_an_answer_that_changes_by_more_than_rounding_is_refused(noise, is_random):
+    inner = nn.Linear(3, 2).double()
+    net = Net(lambda net, x: net.inner(x) + noise * torch.randn(8, 2), inner=inner)
+    trial = Trial(net, (torch.randn(8, 3).double(),), dict(net.state_dict()), {})
+    with pytest.raises(SymmetryError, match="random") if is_random else contextlib.nullcontext():
+        trial.check_deterministic("test")

@@ -1,0 +1,29 @@
+"""Tensors whose move no output sees are told from those that only have no derivative."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from sklmc.symmetry import discover_symmetry
+from tests.symmetry.zoo import Net
+
+
+def unseen(forward, **parts):
+    (group,) = discover_symmetry(Net(forward, **parts), torch.randn(8, 3)).groups
+    return group.unobservable
+
+
+def test_steps_have_no_derivative_and_are_seen():
+    def forward(net, x):
+        return net.b((3 * net.a(x)).round())
+
+    assert unseen(forward, a=nn.Linear(3, 5), b=nn.Linear(5, 2)) == ()
+
+
+def test_a_bias_that_is_multiplied_by_nothing_is_not_seen():
+    def forward(net, x):
+        return net.b(net.a(x).tanh() + 0.0 * net.c)
+
+    c = nn.Parameter(torch.randn(5))
+    assert unseen(forward, a=nn.Linear(3, 5), b=nn.Linear(5, 2), c=c) == ("c",)
