@@ -19,13 +19,13 @@ def prover_of(forward, width):
 
 def test_gradients_are_of_every_tensor_that_the_outputs_depend_on():
     prover = prover_of(lambda net, x: net.b(net.a(x).tanh()), 5)
-    found = prover.gradients("eval")
+    found = prover.gradients
     assert set(found) == set(prover.state)
     assert all(float(gradient.abs().max()) > 0 for gradient in found.values())
 
 
 def test_where_nothing_has_a_derivative_there_are_no_gradients():
-    assert prover_of(lambda net, x: net.b(net.a(x)).argmax(1), 5).gradients("eval") == {}
+    assert prover_of(lambda net, x: net.b(net.a(x)).argmax(1), 5).gradients == {}
 
 
 def test_drawn_weights_keep_the_size_of_what_they_are_applied_to():
