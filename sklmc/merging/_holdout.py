@@ -100,7 +100,7 @@ def check_rows(X, y, caller: str) -> tuple:
         )
     if sparse.issparse(X):
         raise TypeError(f"{caller}: 'X' is sparse, and nets take none; pass X.toarray().")
-    if isinstance(X, (DataLoader, IterableDataset, tuple)) and not _is_rows(X):
+    if isinstance(X, (DataLoader, IterableDataset)):
         raise TypeError(
             f"{caller}: 'X' must be array-like, a dict or a Dataset, got {type(X).__name__}: "
             "samples must be set aside for the report; pass the Dataset itself, or a dict of "
@@ -118,11 +118,6 @@ def check_rows(X, y, caller: str) -> tuple:
         raise ValueError(f"{caller}: 'X' holds no sample (n_samples=0); pass at least two.")
     check_same_length(first, y, caller)
     return X, y
-
-
-def _is_rows(X) -> bool:
-    """Say whether a tuple holds rows, as a list may."""
-    return isinstance(X, tuple) and all(np.ndim(row) < 2 for row in X)
 
 
 def _labels_inside(dataset: Dataset, caller: str) -> np.ndarray:

@@ -293,7 +293,7 @@ def test_bad_parameters(parameters, error, said):
         ((X[:0], Y[:0]), ValueError, "WeightAverager: 'X' holds no sample"),
         ((X * np.nan, Y), ValueError, "contains NaN"),
         ((X, np.zeros(120)), ValueError, "one class only"),
-        (({"x": X}, Y), TypeError, "WeightAverager: 'X' must be array-like, got dict"),
+        (({"x": X}, Y[:5]), ValueError, "WeightAverager: 'X' and 'y' must have the same length"),
     ],
 )
 def test_bad_data(data, error, said):

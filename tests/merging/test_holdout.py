@@ -69,8 +69,8 @@ def test_seed_decides():
         ([[1.0]], [0, 1], ValueError, "'X' and 'y' must have the same length, got 1 and 2"),
         (np.zeros((0, 2)), [], ValueError, r"'X' holds no sample \(n_samples=0\)"),
         (sparse.csr_array(np.eye(2)), [0, 1], TypeError, "'X' is sparse, .*X.toarray()"),
-        ({"x": [1]}, [0], TypeError, "'X' must be array-like, got dict"),
-        (torch.utils.data.TensorDataset(torch.ones(2)), [0, 1], TypeError, "got TensorDataset"),
+        ({"x": [1], "z": [1, 2]}, [0], ValueError, "must have the same length, got 2 and 1"),
+        (torch.utils.data.DataLoader([1.0, 2.0]), [0, 1], TypeError, "got DataLoader"),
     ],
 )
 def test_bad_rows(X, y, error, said):
