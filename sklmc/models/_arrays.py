@@ -47,7 +47,7 @@ def module_input(X, module: nn.Module, caller: str) -> torch.Tensor:
             f"{caller}: 'X' contains NaN or infinity; remove or impute these values."
         )
     cast = tensor.to(floating_dtype(module))
-    if not torch.isfinite(cast).all():
+    if cast is not tensor and not torch.isfinite(cast).all():
         raise NonFiniteError(
             f"{caller}: 'X' holds values up to {float(tensor.abs().max()):.3g}, which are infinite "
             f"in {str(cast.dtype).removeprefix('torch.')}, the dtype of the net; scale X."
