@@ -50,8 +50,8 @@ def pick_output(view: ModelView, output) -> torch.Tensor:
     """Return the tensor among a module's outputs that is scored: its logits or predictions.
 
     The first of a tuple, "logits" of a dict or an object that has them, or what `select_output`
-    named. What a criterion takes as
-    probabilities comes back as their logarithms, which are logits as good as any.
+    named. What a criterion takes as probabilities comes back as their logarithms, which are logits
+    as good as any.
     """
     field = vars(view.original).get(FIELD)
     found = output
