@@ -1,4 +1,5 @@
-"""The main job: how wide must nets be before they can be averaged into one?
+"""How wide must nets be before they can be averaged into one?
+===========================================================
 
 Populations of nets that differ by seed alone are trained at several widths, on two moons and on
 scikit-learn's digits. Every pair is scored along the straight path between its nets, as trained

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from sklmc._validation import check_flag
-from sklmc.models import ModelView, fingerprint, private_copy, view
+from sklmc.models import PROVENANCE, ModelView, fingerprint, private_copy, view
 from sklmc.symmetry._labelling._extraction import extract
 from sklmc.symmetry._labelling._walk import label_graphs
 from sklmc.symmetry._proof._proof import prove_structure
@@ -151,6 +151,7 @@ def architecture_key(model: ModelView, sample: tuple[torch.Tensor, ...]) -> str 
     """Return a digest of a module's structure and input, None where it cannot be read."""
     buffer = io.BytesIO()
     module = private_copy(model.original) if model.keeps_state else model.module
+    vars(module).pop(PROVENANCE, None)  # of a copy: where a model came from is nothing it reads
     pickler = _StructurePickler(buffer, module)
     kinds = {type(part) for part in module.modules()}
     try:

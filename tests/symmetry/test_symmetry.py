@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from sklmc import merge_models
 from sklmc.symmetry import (
     FrozenAxis,
     Permutation,
@@ -349,6 +350,18 @@ def test_one_architecture_is_discovered_once():
         second[0].weight.add_(1)
     X = torch.randn(8, 5)
     assert cached(first, X) is cached(second, X[:3])
+
+
+def test_merged_nets_have_the_architecture_of_their_parents():
+    """Where they came from is written on them, and differs."""
+    parents = [ZOO["mlp"].make()[0] for _ in range(2)]
+    with torch.no_grad():
+        parents[1][0].weight.add_(1)
+    X = torch.randn(8, 5)
+    merged = [merge_models(nets, repair=None, aligner=None) for nets in (parents, parents[::-1])]
+    assert merged[0].provenance_ != merged[1].provenance_
+    assert all(cached(net, X) is cached(parents[0], X) for net in merged)
+    assert all(hasattr(net, "provenance_") for net in merged)
 
 
 def test_another_constant_is_another_architecture():
