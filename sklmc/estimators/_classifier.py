@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from sklmc._sklearn import StrOptions, check_is_fitted
 from sklmc.estimators._net import ArrayNet
+from sklmc.estimators._net_data import read_codes
 from sklmc.estimators._sample_weights import weights_of_classes
 from sklmc.nets import MLP
 
@@ -180,7 +181,7 @@ class NetClassifier(ArrayNet, NeuralNetClassifier):
         """Validate X and y, learn the classes of a new net, and encode y."""
         X, y = self._check_both(X, y, reset=new)
         inside = is_dataset(X) and y is None  # codes, which go to the criterion as they are
-        y = _dataset_labels(X, type(self).__name__) if inside else column_or_1d(y)
+        y = read_codes(X, type(self).__name__) if inside else column_or_1d(y)
         if not inside:
             check_classification_targets(y)
         if new:
@@ -193,7 +194,7 @@ class NetClassifier(ArrayNet, NeuralNetClassifier):
         if self.class_weight is None:
             return weights
         caller = type(self).__name__
-        codes = _dataset_labels(X, caller) if y is None else y
+        codes = read_codes(X, caller) if y is None else y
         own = weights_of_classes(self.class_weight, self.classes_, codes, weights, caller)
         total = own if weights is None else own * weights
         if not total.any():
@@ -321,14 +322,3 @@ def _listed(values) -> list:
     if not hasattr(values, "__len__") or isinstance(values, (str, bytes, Mapping, type)):
         raise TypeError(f"NetClassifier: 'classes' must be a list of labels, got {values!r}.")
     return values.tolist() if hasattr(values, "tolist") else list(values)
-
-
-def _dataset_labels(dataset, caller: str) -> np.ndarray:
-    """Return the labels inside a torch Dataset, which must be codes 0, 1, ... already."""
-    y = np.array([int(dataset[i][1]) for i in range(len(dataset))])
-    if len(y) and not np.array_equal(np.unique(y), np.arange(y.max() + 1)):
-        raise ValueError(
-            f"{caller}: the labels inside a Dataset must be 0, 1, ..., n_classes - 1, found "
-            f"{np.unique(y).tolist()!r}; encode them, or pass X and y as arrays."
-        )
-    return y

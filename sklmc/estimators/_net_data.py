@@ -149,6 +149,35 @@ def goes_untouched(X) -> bool:
     return is_dataset(X) or (isinstance(X, Mapping) and not scipy.sparse.issparse(X))
 
 
+def read_labels(dataset, caller: str) -> np.ndarray:
+    """Return the labels inside a torch Dataset whose items are pairs (X, y)."""
+    labels = []
+    for item in (dataset[k] for k in range(len(dataset))):  # one after the other: X may be large
+        if not isinstance(item, (tuple, list)) or len(item) != 2:
+            raise ValueError(
+                f"{caller}: the items of the {type(dataset).__name__} must be pairs (X, y) where y "
+                "is None; pass y as well, or such a Dataset."
+            )
+        labels.append(np.asarray(item[1]))
+    return np.array(labels)
+
+
+def check_codes(codes: np.ndarray, caller: str) -> np.ndarray:
+    """Return the labels inside a Dataset, which go to the criterion as they are: 0, 1, ..."""
+    found = np.unique(codes)
+    if not np.array_equal(found, np.arange(len(found))):
+        raise ValueError(
+            f"{caller}: the labels inside a Dataset must be 0, 1, ..., n_classes - 1, found "
+            f"{found.tolist()!r}; encode them, or pass X and y as arrays."
+        )
+    return codes
+
+
+def read_codes(dataset, caller: str) -> np.ndarray:
+    """Return the labels of classes inside a torch Dataset."""
+    return check_codes(read_labels(dataset, caller).astype(int), caller)
+
+
 def readable(values, caller: str, name: str):
     """Return a tensor as an array, and anything else as it is, if a net can read its values.
 

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 from sklmc._sklearn import _num_samples, _safe_indexing, check_random_state
 from sklmc._validation import check_same_length, check_sample_weight
 from sklmc.estimators._members import Data
-from sklmc.estimators._net_data import readable
+from sklmc.estimators._net_data import check_codes, read_labels, readable
 
 
 def hold_out(
@@ -92,7 +92,8 @@ def _shares(counts: np.ndarray, total: int) -> np.ndarray:
 def check_rows(X, y, caller: str) -> tuple:
     """Return X and y in a form that rows can be taken from; y may lie in a Dataset."""
     if isinstance(X, Dataset) and hasattr(X, "__len__") and y is None:
-        y = _labels_inside(X, caller)
+        y = read_labels(X, caller)
+        y = check_codes(y, caller) if y.dtype.kind in "iu" else y
     if y is None:
         raise ValueError(
             f"{caller} requires y to be passed, but the target y is None; pass labels or "
@@ -118,26 +119,6 @@ def check_rows(X, y, caller: str) -> tuple:
         raise ValueError(f"{caller}: 'X' holds no sample (n_samples=0); pass at least two.")
     check_same_length(first, y, caller)
     return X, y
-
-
-def _labels_inside(dataset: Dataset, caller: str) -> np.ndarray:
-    """Return the labels of a Dataset whose items are pairs (X, y)."""
-    items = (dataset[k] for k in range(len(dataset)))
-    labels = [item[1] for item in items if isinstance(item, (tuple, list)) and len(item) == 2]
-    if len(labels) < len(dataset):
-        raise ValueError(
-            f"{caller}: the items of the {type(dataset).__name__} must be pairs (X, y) where y is "
-            "None; pass y as well, or such a Dataset."
-        )
-    found = np.array([np.asarray(label) for label in labels])
-    if found.dtype.kind in "iu" and not np.array_equal(
-        codes := np.unique(found), range(len(codes))
-    ):
-        raise ValueError(
-            f"{caller}: the labels inside a Dataset must be 0, 1, ..., n_classes - 1, found "
-            f"{codes.tolist()!r}; encode them, or pass X and y as arrays."
-        )
-    return found
 
 
 def _indexable(values, caller: str, name: str):
