@@ -50,17 +50,7 @@ def check_weights(weights, n: int, caller: str, name: str = "weights") -> np.nda
     """Return `weights` as n non-negative floats that sum to one; None means equal weights."""
     if weights is None:
         return np.full(n, 1.0 / n)
-    try:
-        given = np.asarray(weights)
-        # text that could be read as a number is none
-        plain = all(isinstance(one, (numbers.Number, np.generic)) for one in given.flat)
-        if given.dtype.kind not in "biufO" or not plain:
-            raise TypeError
-        values = given.astype(np.float64)
-    except (TypeError, ValueError, RuntimeError):
-        raise TypeError(
-            f"{caller}: '{name}' must be a sequence of {n} numbers, got {weights!r}."
-        ) from None
+    values = _as_numbers(weights, f"{caller}: '{name}' must be a sequence of {n} numbers")
     if values.shape != (n,):
         raise ValueError(
             f"{caller}: '{name}' must hold one number per model ({n}), got shape {values.shape}."
@@ -74,20 +64,24 @@ def check_weights(weights, n: int, caller: str, name: str = "weights") -> np.nda
     return values / values.sum()
 
 
+def _as_numbers(given, wanted: str) -> np.ndarray:
+    """Return real numbers as a new array of float64; text that could be read as one is none."""
+    try:
+        array = np.asarray(given)
+        kinds = (numbers.Number, np.bool_)
+        plain = array.dtype.kind != "O" or all(isinstance(n, kinds) for n in array.flat)
+        if array.dtype.kind not in "biufO" or not plain:
+            raise TypeError
+        return array.astype(np.float64)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"{wanted}, got {given!r}.") from None
+
+
 def check_sample_weight(weights, n_samples: int, caller: str) -> np.ndarray | None:
     """Return a copy of the weights of samples as float64; None stays None."""
     if weights is None:
         return None
-    try:
-        given = np.asarray(weights)
-        plain = given.dtype.kind != "O" or all(isinstance(w, numbers.Real) for w in given.flat)
-        if given.dtype.kind not in "biufO" or not plain:
-            raise TypeError
-        values = given.astype(np.float64)
-    except (TypeError, ValueError, RuntimeError):
-        raise TypeError(
-            f"{caller}: 'sample_weight' must be a sequence of numbers, got {weights!r}."
-        ) from None
+    values = _as_numbers(weights, f"{caller}: 'sample_weight' must be a sequence of numbers")
     if values.shape != (n_samples,):
         raise ValueError(
             f"{caller}: 'sample_weight' must have shape ({n_samples},), one number per sample, got "
