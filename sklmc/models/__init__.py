@@ -8,7 +8,14 @@ from sklmc.models._calibration import (
     fit_inverse_temperatures,
     scaled_cross_entropy,
 )
-from sklmc.models._copying import State, module_with_state, named_tensors, private_copy, tensors_in
+from sklmc.models._copying import (
+    OF_EVERY_MODULE,
+    State,
+    module_with_state,
+    named_tensors,
+    private_copy,
+    tensors_in,
+)
 from sklmc.models._data import read_data, read_labelled_data, read_target
 from sklmc.models._fingerprint import Unreadable, fingerprint, name_fingerprint
 from sklmc.models._forward import (

@@ -16,6 +16,7 @@ from torch.nn.parameter import UninitializedTensorMixin
 from sklmc._torch import torch_defaults
 
 State = Mapping[str, torch.Tensor]
+OF_EVERY_MODULE = frozenset(vars(nn.Module()))  # names of what torch itself keeps in a module
 
 
 def tensors_in(value) -> Iterator[torch.Tensor]:

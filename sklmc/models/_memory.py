@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from sklmc.models._copying import State, private_copy, tensors_in
+from sklmc.models._copying import OF_EVERY_MODULE, State, private_copy, tensors_in
 
 if TYPE_CHECKING:
     from sklmc.models._view import ModelView
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Place = tuple[str, str]  # path of a module, name of its attribute or buffer
 ERRORS = (RuntimeError, ValueError, IndexError, TypeError)  # of a net that does not take its input
 
-_TORCHS_OWN = {*vars(nn.Module()), "_flat_weights"}  # the latter are parameters of nn.RNNBase
+_TORCHS_OWN = OF_EVERY_MODULE | {"_flat_weights"}  # the latter are parameters of nn.RNNBase
 _SCALARS = (bool, int, float, str)
 _MISSING = object()
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from sklmc.exceptions import ArchitectureMismatchError, TraceError
-from sklmc.models import PROVENANCE, ModelView, Unreadable, fingerprint, run_module
+from sklmc.models import OF_EVERY_MODULE, PROVENANCE, ModelView, Unreadable, fingerprint, run_module
 from sklmc.symmetry._groups._group import PermutationGroup
 from sklmc.symmetry._groups._mover import Mover
 from sklmc.symmetry._proof._trial import Trial
@@ -18,7 +18,6 @@ from sklmc.symmetry._tracing._subject import dtype_of, settings_of
 
 _PLAIN = (bool, int, float, str, types.NoneType, types.FunctionType)
 _CONTAINERS = (dict, list, tuple, set)
-_OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 _NO_SETTINGS = {"training", "_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"}
 
 
@@ -120,7 +119,7 @@ def make_of(module: nn.Module) -> Hashable | None:
 def _settings(part: nn.Module) -> Iterator[tuple[str, Hashable]]:
     """Yield the attributes of one module that its forward pass may read."""
     for name, value in vars(part).items():
-        if name in _OF_EVERY_MODULE:
+        if name in OF_EVERY_MODULE:
             if value and name not in _NO_SETTINGS:  # hooks
                 yield name, fingerprint(value)
         elif name == PROVENANCE:  # where a model came from is nothing that it reads
