@@ -49,7 +49,10 @@ def test_grids_know_parameters_that_nobody_has_set(net):
 def test_grids_know_them_behind_a_pipeline_too(net):
     pipe = make_pipeline(StandardScaler(), net)
     name = pipe.steps[-1][0]
-    ModelGrid(pipe, {f"{name}__module__width": [3]}, n_estimators=2, random_state=0).fit(X, Y)
+    grid = ModelGrid(pipe, {f"{name}__module__width": [3]}, n_estimators=2, random_state=0)
+    members = grid.fit(X, Y).cells_[0].estimators
+    widths = [next(member[-1].module_.parameters()).shape[0] for member in members]
+    assert widths == [3, 3]
 
 
 @nets

@@ -361,4 +361,9 @@ def test_weights_travel_through_pipelines_and_searches(routing, inner):
 
 def test_a_pipeline_inside_an_ensemble_needs_its_request(routing):
     piped = make_pipeline(unweighted_scaler(), net().set_fit_request(sample_weight=True))
-    DeepEnsemble(piped, 2, random_state=0).fit(X, Y, sample_weight=WEIGHTS)
+    ensemble = DeepEnsemble(piped, 2, random_state=0)
+    weighted = ensemble.fit(X, Y, sample_weight=WEIGHTS).predict_proba(X)
+    assert not np.allclose(weighted, ensemble.fit(X, Y).predict_proba(X))
+    silent = make_pipeline(unweighted_scaler(), net())
+    with pytest.raises(ValueError, match="sample_weight"):
+        DeepEnsemble(silent, 2, random_state=0).fit(X, Y, sample_weight=WEIGHTS)

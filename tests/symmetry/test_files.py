@@ -202,8 +202,11 @@ def test_samples_tell_the_forward_pass_where_the_shape_is_not_known():
 def test_guess_that_the_net_does_not_take_is_no_reason():
     """The first layer's width is known, the shape around it is not."""
     net = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Flatten(1), nn.Linear(18, 2))
-    symmetry = kept(net, torch.randn(8, 3, 4))
-    symmetry.apply(net, symmetry.random_permutation(0))
+    X = torch.randn(8, 3, 4)
+    symmetry = kept(net, X)
+    moved = symmetry.apply(net, symmetry.random_permutation(0))
+    assert not torch.equal(moved[0].weight, net[0].weight)
+    torch.testing.assert_close(moved(X), net(X))
 
 
 def test_graph_is_compared_once(monkeypatch):
