@@ -119,9 +119,9 @@ class PathJob:
         losses = PathLosses(
             samples, self.classify, self.calibration, len(ends), len(pairs), len(inner)
         )
-        for args, start, stop in samples.passes(plan.rows):
+        for args, chosen, start, stop in samples.passes(plan.rows):
             evaluator.load(args)
-            losses.start_block(start, stop)
+            losses.start_block(chosen, start, stop)
             for at in range(0, len(ends), plan.group):
                 some = slice(at, at + plan.group)
                 losses.add("ends", some, evaluator.ends(ends[some]))
@@ -170,7 +170,7 @@ def make_plan(job: PathJob) -> Plan:
     skeleton = job.population.skeleton()
     a = job.population.state(0)
     b = job.population.state(len(job.population) - 1)
-    args, _, n_probe = next(job.samples.passes(PROBE_ROWS))
+    args, _, _, n_probe = next(job.samples.passes(PROBE_ROWS))
     inner = job.alphas[1:-1]
     name: str = "plain"
     layers: tuple[str, ...] = ()

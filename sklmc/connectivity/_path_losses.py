@@ -38,16 +38,23 @@ class Samples:
     def n_scored(self) -> int:
         return len(self.inputs)
 
-    def passes(self, rows: int) -> Iterator[tuple[tuple, int, int]]:
-        """Yield forward's arguments in fresh memory, and which samples they are: start and stop.
+    def passes(self, rows: int) -> Iterator[tuple[tuple, slice | torch.Tensor, int, int]]:
+        """Yield forward's arguments in fresh memory, which outputs count, and whose they are.
 
-        No block holds both samples that are scored and others.
+        The last are the start and stop of samples that follow each other; batches that stay whole
+        have more outputs than these where some samples have been left out. No block holds both
+        samples that are scored and others.
         """
         done = 0
         for inputs in (self.inputs, self.more):
             for block in () if inputs is None else inputs.passes(rows):
-                yield block.args, done + block.samples.start, done + block.samples.stop
-            done += len(inputs) if inputs is not None else 0
+                n_samples = (
+                    block.samples.stop - block.samples.start
+                    if isinstance(block.samples, slice)
+                    else len(block.samples)
+                )
+                yield block.args, block.outputs, done, done + n_samples
+                done += n_samples
 
     def side(self) -> tuple[Inputs, np.ndarray]:
         """Return what aligner and repair see: the samples that are not scored, if there are any."""
@@ -58,7 +65,9 @@ class Samples:
     def digest(self) -> str:
         """Return what tells these samples from others."""
         digest = hashlib.blake2b(digest_size=16)
-        for args, start, stop in self.passes(BLOCK_ROWS):
+        for args, outputs, start, stop in self.passes(BLOCK_ROWS):
+            chosen = outputs.tolist() if isinstance(outputs, torch.Tensor) else None
+            digest.update(repr(chosen).encode())
             for part in args:
                 tensor = isinstance(part, torch.Tensor)
                 digest.update(repr((start, stop, part.shape if tensor else part)).encode())
@@ -107,8 +116,9 @@ class PathLosses:
         self.sums = {"ends": np.zeros((2, n_ends)), "inner": np.zeros((2, n_pairs, n_inner))}
         self.logits: dict[str, torch.Tensor] = {}
 
-    def start_block(self, start: int, stop: int) -> None:
-        """Turn to another block of samples."""
+    def start_block(self, chosen: slice | torch.Tensor, start: int, stop: int) -> None:
+        """Turn to another block of samples; `chosen` are the outputs that are theirs."""
+        self.chosen = chosen
         first, last = start * self.tokens, stop * self.tokens
         self.scored = start < self.samples.n_scored
         self.kept = self.counts[first:last]
@@ -120,6 +130,9 @@ class PathLosses:
 
     def add(self, nets: str, rows: slice | Sequence[int], outputs: torch.Tensor) -> None:
         """Add outputs (n_rows, [n_inner,] n_outputs, n_values) of "ends" or "inner" nets."""
+        if isinstance(self.chosen, torch.Tensor):
+            by_sample = outputs.unflatten(-1, (-1, self.tokens))
+            outputs = by_sample[..., self.chosen, :].flatten(-2)
         if not self.kept.all():
             outputs = outputs[..., self.kept]
         if self.scored:

@@ -218,7 +218,7 @@ class _PlaneWork:
         if self.repair is not None and max(weights) != 1.0:
             state = reestimate_statistics(skeleton, state, self.samples.inputs)
         total, n_values = np.zeros(2), 0
-        for args, start, stop in self.samples.passes(ROWS):
+        for args, _, start, stop in self.samples.passes(ROWS):
             outputs = values_last(run_module(skeleton, args, state).cpu(), self.classify)
             target = target_values(self.samples.target[start:stop], self.classify)
             if self.classify:

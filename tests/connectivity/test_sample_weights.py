@@ -10,6 +10,8 @@ from torch.utils.data import TensorDataset
 from sklmc import DeepEnsemble, LMCScorer, ModelGrid, NetClassifier, NetRegressor, WidthSearchCV
 from sklmc.connectivity._path_losses import calibrate
 from sklmc.models import fit_inverse_temperature
+from tests.doors.kinds import Graph, N, one_graph, rings
+from tests.doors.kinds import Y as NODES
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(80, 3)).astype(np.float32)
@@ -148,3 +150,22 @@ def test_weights_are_routed_to_the_scorer():
         members = search.best_estimator_.estimators_
     wanted = sklearn.clone(search.best_estimator_).fit(X, Y, sample_weight=WEIGHTS).estimators_
     np.testing.assert_array_equal(members[0].predict_proba(X), wanted[0].predict_proba(X))
+
+
+@pytest.mark.parametrize("graphs", [one_graph(), rings()], ids=["one", "batches"])
+def test_nodes_of_weight_zero_do_not_count_in_graphs_that_stay_whole(graphs):
+    a, b = Graph(0).eval(), Graph(1).eval()
+    weights = np.arange(N) % 3.0
+    score = LMCScorer(n_alphas=3, calibration="crossfit").path(a, b, graphs, NODES, weights)
+    kept = torch.from_numpy(weights > 0)
+    for net, loss, error in (
+        (a, score.loss[0], score.error[0]),
+        (b, score.loss[-1], score.error[-1]),
+    ):
+        with torch.no_grad():
+            logits = net(*one_graph()).double()[kept]
+        codes, counts = torch.from_numpy(NODES)[kept], torch.from_numpy(weights)[kept]
+        each = torch.nn.functional.cross_entropy(logits, codes, reduction="none")
+        assert loss == pytest.approx(float((each * counts).sum() / counts.sum()), rel=1e-5)
+        wrong = (logits.argmax(1) != codes).double()
+        assert error == pytest.approx(float((wrong * counts).sum() / counts.sum()))
