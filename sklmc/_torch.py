@@ -137,8 +137,9 @@ def read_together(truths: Sequence[bool | torch.Tensor]) -> list[bool]:
     return read
 
 
-def all_finite(tensors: Iterable[torch.Tensor]) -> bool:
-    """Say whether tensors hold no NaN and no infinity."""
+def all_finite(values: Iterable) -> bool:
+    """Say whether the tensors among some values hold no NaN and no infinity."""
+    tensors = (value for value in values if isinstance(value, torch.Tensor))
     return all(read_together([torch.isfinite(tensor).all() for tensor in tensors]))
 
 

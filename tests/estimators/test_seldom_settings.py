@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from torch import nn
 
-from sklmc import NetClassifier
+from sklmc import DeepEnsemble, NetClassifier
 from sklmc._validation import check_jobs, check_path
 from sklmc.nets import MLP
 
@@ -42,3 +43,23 @@ def test_no_job_at_all_is_refused_and_none_stays_none():
 def test_path_with_a_zero_byte_is_refused():
     with pytest.raises(ValueError, match="Caller: 'path' holds a zero byte"):
         check_path("a\0b", "Caller")
+
+
+class Noted(nn.Linear):
+    """Keeps more than tensors in its state."""
+
+    def get_extra_state(self):
+        return {"note": "kept"}
+
+    def set_extra_state(self, state):
+        assert state == {"note": "kept"}
+
+
+def test_members_may_keep_more_than_tensors():
+    X = np.random.default_rng(0).normal(size=(40, 2)).astype(np.float32)
+    net = NetClassifier(
+        Noted, module__in_features=2, module__out_features=2, max_epochs=1, random_state=0
+    )
+    ensemble = DeepEnsemble(net, 2, vectorize=False, random_state=0).fit(X, X[:, 0] > 0)
+    assert len(ensemble.diverged_) == 0
+    assert np.isfinite(ensemble.predict_proba(X)).all()
