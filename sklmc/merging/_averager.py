@@ -21,12 +21,12 @@ from sklmc.estimators._members import Data
 from sklmc.estimators._seeds import resolve_seed
 from sklmc.estimators._wrapper import NetWrapper, check_net
 from sklmc.exceptions import MergeWarning
-from sklmc.merging._holdout import check_rows, hold_out, leave_unweighted
 from sklmc.merging._merge import align_models, merge_views
-from sklmc.merging._repair import METHODS, misfit, repair_state
-from sklmc.merging._report import MergeReport
-from sklmc.merging._scoring import read_scoring
-from sklmc.merging._weight_sites import Site, find_sites, replace_tensors
+from sklmc.merging._repairs._layers import Layer, find_layers, replace_tensors
+from sklmc.merging._repairs._repair import METHODS, misfit, repair_state
+from sklmc.merging._reports._holdout import check_rows, hold_out, leave_unweighted
+from sklmc.merging._reports._report import MergeReport
+from sklmc.merging._reports._scoring import read_scoring
 from sklmc.models import (
     Inputs,
     ModelView,
@@ -394,8 +394,8 @@ def calibrate_state(
     logits = as_logits(predict_outputs(look, inputs))
     weights = None if sample_weight is None else torch.from_numpy(sample_weight)
     beta = fit_inverse_temperature(logits, target, held_out=True, weights=weights)
-    sites, _ = find_sites(look, look.state, inputs.first(2))
-    outputs = [site for site in sites if isinstance(site, Site) and site.is_output]
+    layers, _ = find_layers(look, look.state, inputs.first(2))
+    outputs = [layer for layer in layers if isinstance(layer, Layer) and layer.is_output]
     names: list[str | None] = [None]
     if len(outputs) == 1:
         (last,) = outputs

@@ -12,8 +12,8 @@ from sklearn.base import clone
 from sklmc._validation import check_option, check_weights
 from sklmc.alignment import check_aligner, make_aligner
 from sklmc.exceptions import StaleStatisticsWarning
-from sklmc.merging._batch_norm import tracked_norms
-from sklmc.merging._repair import METHODS, needs_repair, repair_state
+from sklmc.merging._repairs._batch_norm import tracked_norms
+from sklmc.merging._repairs._repair import METHODS, needs_repair, repair_state
 from sklmc.models import (
     ModelView,
     average_states,

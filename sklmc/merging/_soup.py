@@ -18,9 +18,9 @@ from sklmc.estimators._members import Data
 from sklmc.estimators._seeds import resolve_seed
 from sklmc.estimators._wrapper import NetWrapper, check_net
 from sklmc.exceptions import ArchitectureMismatchError
-from sklmc.merging._holdout import check_rows, hold_out, leave_unweighted
 from sklmc.merging._merge import align_models, merge_views
-from sklmc.merging._scoring import call_scorer
+from sklmc.merging._reports._holdout import check_rows, hold_out, leave_unweighted
+from sklmc.merging._reports._scoring import call_scorer
 from sklmc.models import check_compatible, describe, view, with_provenance
 
 

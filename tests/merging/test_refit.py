@@ -8,11 +8,11 @@ from torch import nn
 from sklmc import average_models
 from sklmc.exceptions import SklmcWarning
 from sklmc.merging import repair
-from sklmc.merging._refit import refit_state
-from sklmc.merging._renormalize import renormalize_state
+from sklmc.merging._repairs._refit import refit_state
+from sklmc.merging._repairs._renormalize import renormalize_state
 from sklmc.models import Arrays, average_states, predict_outputs, view
 from tests.merging.conftest import Residual, dense, randomised
-from tests.merging.test_weight_sites import Block
+from tests.merging.test_layers import Block
 from tests.models.conftest import snapshot
 
 HALF = np.array([0.5, 0.5])

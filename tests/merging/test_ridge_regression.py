@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.linear_model import Ridge
 
-from sklmc.merging._ridge_regression import RIDGE, RIDGES, RidgeRegression
+from sklmc.merging._repairs._ridge_regression import RIDGE, RIDGES, RidgeRegression
 
 
 def problem(n=200, groups=2, n_outputs=3, n_inputs=4, noise=0.1, seed=0):

@@ -2,7 +2,7 @@
 
 import torch
 
-from sklmc.merging._ridge_regression import RIDGE, RIDGES, RidgeRegression
+from sklmc.merging._repairs._ridge_regression import RIDGE, RIDGES, RidgeRegression
 from tests.merging.test_ridge_regression import fitted, problem
 
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from sklmc.merging._site_rows import lone_statistics, output_moments
-from sklmc.merging._weight_sites import Norm, Site, find_sites, replace_tensors
+from sklmc.merging._repairs._layer_rows import lone_statistics, output_moments
+from sklmc.merging._repairs._layers import Layer, Norm, find_layers, replace_tensors
 from sklmc.models import Inputs, ModelView, Moments, State
 
 TINY = 1e-7  # a standard deviation below this part of the goal's is that of a constant unit
@@ -23,16 +23,16 @@ def renormalize_state(
     one) is moved to the weighted mean of the end points' means and standard deviations, by
     scaling its weights and shifting its bias. Units that are constant stay as they are.
     """
-    sites, left = find_sites(look, state, inputs.first(2))
-    hidden = [site for site in sites if isinstance(site, Norm) or not site.is_output]
+    layers, left = find_layers(look, state, inputs.first(2))
+    hidden = [layer for layer in layers if isinstance(layer, Norm) or not layer.is_output]
     goals = _goals(look, endpoints, weights, hidden, inputs)
     new = dict(state)
-    for site in hidden:
-        if isinstance(site, Norm):
-            changes = lone_statistics(look, new, site, inputs)
+    for layer in hidden:
+        if isinstance(layer, Norm):
+            changes = lone_statistics(look, new, layer, inputs)
         else:
-            moments = output_moments(look, new, inputs, {site.call: site.kind})[site.call]
-            changes = _rescale(new, site, moments, *goals[site.target])
+            moments = output_moments(look, new, inputs, {layer.call: layer.kind})[layer.call]
+            changes = _rescale(new, layer, moments, *goals[layer.target])
         replace_tensors(look, new, changes)
     return new, left
 
@@ -41,11 +41,11 @@ def _goals(
     look: ModelView,
     endpoints: Sequence[State],
     weights: np.ndarray,
-    hidden: Sequence[Site | Norm],
+    hidden: Sequence[Layer | Norm],
     inputs: Inputs,
 ) -> dict[int, tuple[torch.Tensor, torch.Tensor]]:
     """Return mean and standard deviation of each layer's units: the end points' weighted mean."""
-    kinds = {site.target: site.kind for site in hidden if isinstance(site, Site)}
+    kinds = {layer.target: layer.kind for layer in hidden if isinstance(layer, Layer)}
     goals: dict[int, tuple] = dict.fromkeys(kinds, (0.0, 0.0))
     for state, weight in zip(endpoints, weights, strict=True) if kinds else ():
         if weight == 0:
@@ -57,25 +57,25 @@ def _goals(
 
 
 def _rescale(
-    state: State, site: Site, moments: Moments, mean: torch.Tensor, std: torch.Tensor
+    state: State, layer: Layer, moments: Moments, mean: torch.Tensor, std: torch.Tensor
 ) -> dict[str, torch.Tensor]:
     """Return the tensors of one layer, changed so that its units have this mean and spread."""
     variance = moments.variance(correction=1)
     own = variance.sqrt()
     varies = own > TINY * std.clamp_min(own.max() * TINY)
-    if site.norm is not None:
-        changes = {site.norm.mean: moments.mean, site.norm.variance: variance}
-        if site.norm.scale is not None:
-            averaged = state[site.norm.scale].double()
-            size = std * (variance + site.norm.eps).sqrt() / own.clamp_min(1e-300)
+    if layer.norm is not None:
+        changes = {layer.norm.mean: moments.mean, layer.norm.variance: variance}
+        if layer.norm.scale is not None:
+            averaged = state[layer.norm.scale].double()
+            size = std * (variance + layer.norm.eps).sqrt() / own.clamp_min(1e-300)
             # a standard deviation has no sign: that of the averaged gain stays (0 stays 0)
-            changes[site.norm.scale] = torch.where(varies, averaged.sign() * size, averaged)
-            changes[site.norm.shift] = torch.where(varies, mean, state[site.norm.shift].double())
+            changes[layer.norm.scale] = torch.where(varies, averaged.sign() * size, averaged)
+            changes[layer.norm.shift] = torch.where(varies, mean, state[layer.norm.shift].double())
         return changes
     ratio = torch.where(varies, std / own.clamp_min(1e-300), 1.0)
-    weight = state[site.weight].double()
-    changes = {site.weight: weight * ratio.reshape(-1, *[1] * (weight.ndim - 1))}
-    if site.bias is not None:
-        bias = state[site.bias].double()
-        changes[site.bias] = torch.where(varies, mean - ratio * (moments.mean - bias), bias)
+    weight = state[layer.weight].double()
+    changes = {layer.weight: weight * ratio.reshape(-1, *[1] * (weight.ndim - 1))}
+    if layer.bias is not None:
+        bias = state[layer.bias].double()
+        changes[layer.bias] = torch.where(varies, mean - ratio * (moments.mean - bias), bias)
     return changes

@@ -12,8 +12,7 @@ import numpy as np
 import torch
 
 from sklmc._torch import to_device
-from sklmc.merging._ridge_regression import FEW_ROWS, RidgeRegression
-from sklmc.merging._site_rows import (
+from sklmc.merging._repairs._layer_rows import (
     Choice,
     choose_rows,
     fold_blocks,
@@ -23,7 +22,8 @@ from sklmc.merging._site_rows import (
     output_rows,
     read_calls,
 )
-from sklmc.merging._weight_sites import Norm, Site, find_sites, replace_tensors
+from sklmc.merging._repairs._layers import Layer, Norm, find_layers, replace_tensors
+from sklmc.merging._repairs._ridge_regression import FEW_ROWS, RidgeRegression
 from sklmc.models import Arrays, Inputs, ModelView, State
 
 
@@ -37,8 +37,8 @@ def refit_state(
     is part of it. A layer that ends a residual branch answers for the stream behind the
     addition; where the shortcut is a layer too, both are fitted at once.
     """
-    sites, left = find_sites(look, state, inputs.first(2))
-    jobs = _jobs(sites)
+    layers, left = find_layers(look, state, inputs.first(2))
+    jobs = _jobs(layers)
     used = [(end, float(w)) for end, w in zip(endpoints, weights, strict=True) if w > 0]
     targets = _targets(look, used, jobs, inputs)
     new = dict(state)
@@ -52,7 +52,7 @@ def refit_state(
 class _Job:
     """One regression: a layer, or the two that meet in an addition; or a lone batch norm."""
 
-    sites: tuple[Site, ...]
+    layers: tuple[Layer, ...]
     norm: Norm | None = None
 
     @property
@@ -60,33 +60,33 @@ class _Job:
         """The call whose output is the target."""
         if self.norm is not None:
             return self.norm.call
-        first = self.sites[0]
+        first = self.layers[0]
         return first.target if first.addition is None else first.addition
 
     @property
     def operand(self) -> int | None:
         """The operand of the addition that is not fitted: the merged net's own shortcut."""
-        alone = len(self.sites) == 1 and self.sites[0].addition is not None
-        return 1 - self.sites[0].operand if alone else None
+        alone = len(self.layers) == 1 and self.layers[0].addition is not None
+        return 1 - self.layers[0].operand if alone else None
 
 
-def _jobs(sites: Sequence[Site | Norm]) -> list[_Job]:
+def _jobs(layers: Sequence[Layer | Norm]) -> list[_Job]:
     """Put layers in the order in which they are fitted: each after all that its rows need."""
-    meeting: dict[int, list[Site]] = defaultdict(list)
-    for site in sites:
-        if isinstance(site, Site) and site.addition is not None:
-            meeting[site.addition].append(site)
+    meeting: dict[int, list[Layer]] = defaultdict(list)
+    for layer in layers:
+        if isinstance(layer, Layer) and layer.addition is not None:
+            meeting[layer.addition].append(layer)
     jobs = []
-    for site in sites:
-        if isinstance(site, Norm):
-            jobs.append(_Job((), site))
+    for layer in layers:
+        if isinstance(layer, Norm):
+            jobs.append(_Job((), layer))
             continue
-        partners = meeting.get(site.addition, [site])
-        at_once = all(one.groups == 1 and one.kind == site.kind for one in partners)
-        if site is partners[-1]:
-            jobs.append(_Job(tuple(partners) if at_once else (site,)))
+        partners = meeting.get(layer.addition, [layer])
+        at_once = all(one.groups == 1 and one.kind == layer.kind for one in partners)
+        if layer is partners[-1]:
+            jobs.append(_Job(tuple(partners) if at_once else (layer,)))
         elif not at_once:  # one after the other: the last answers for the stream
-            jobs.append(_Job((dataclasses.replace(site, addition=None),)))
+            jobs.append(_Job((dataclasses.replace(layer, addition=None),)))
     return sorted(jobs, key=lambda job: job.read)
 
 
@@ -95,14 +95,14 @@ def _targets(
 ) -> dict[int, list[torch.Tensor]]:
     """Return the mean outputs of the end points, by job and block: one pass for each end point."""
     targets: dict[int, list[torch.Tensor]] = {
-        number: [] for number, job in enumerate(jobs) if job.sites
+        number: [] for number, job in enumerate(jobs) if job.layers
     }
     for index, args in fold_blocks(inputs) if targets else ():
         args = to_device(args, look.device)  # once for all end points
         readers = {
             jobs[number].read: functools.partial(
                 output_rows,
-                kind=jobs[number].sites[0].kind,
+                kind=jobs[number].layers[0].kind,
                 choose=_draw(inputs, args, number, index),
             )
             for number in targets
@@ -136,44 +136,45 @@ def _run(
     """Solve one regression on the merged net's own rows; return the tensors that it changes."""
     if job.norm is not None:
         return lone_statistics(look, state, job.norm, inputs)
-    starts = [_mean_weights(site, endpoints) for site in job.sites]
+    starts = [_mean_weights(layer, endpoints) for layer in job.layers]
     problem = None
     for index, args in fold_blocks(inputs):
         choose = _draw(inputs, args, number, index)
         readers = {
-            site.call: functools.partial(input_rows, site=site, choose=choose) for site in job.sites
+            layer.call: functools.partial(input_rows, layer=layer, choose=choose)
+            for layer in job.layers
         }
         if job.operand is not None:
             readers[job.read] = functools.partial(
-                operand_rows, operand=job.operand, kind=job.sites[0].kind, choose=choose
+                operand_rows, operand=job.operand, kind=job.layers[0].kind, choose=choose
             )
         rows = read_calls(look, args, state, readers, {})
-        x = torch.cat([rows[site.call] for site in job.sites], dim=2)
+        x = torch.cat([rows[layer.call] for layer in job.layers], dim=2)
         t = target[index].double()
         if job.operand is not None:
             t = t - rows[job.read].double()
         if problem is None:
             few = len(x) / len(Arrays(*args)) * len(inputs) < FEW_ROWS * x.shape[2]
             start = torch.cat(starts, dim=2)
-            intercept = any(site.norm is not None or site.bias for site in job.sites)
+            intercept = any(layer.norm is not None or layer.bias for layer in job.layers)
             problem = RidgeRegression(start, intercept, by_folds=few)
         problem.add(x, t.reshape(len(t), *problem.start.shape[:2]), index)
     weight, shift = problem.solve()
     return _changes(state, job, problem, weight, shift.reshape(-1))
 
 
-def _mean_weights(site: Site, endpoints: Sequence[tuple[State, float]]) -> torch.Tensor:
+def _mean_weights(layer: Layer, endpoints: Sequence[tuple[State, float]]) -> torch.Tensor:
     """Return the mean of the end points' weights (groups, n_outputs, n_inputs), norm included."""
     total = 0.0
     for state, share in endpoints:
-        weight = state[site.weight].double().cpu().flatten(1)
-        if site.norm is not None:
-            scale = (state[site.norm.variance].double().cpu() + site.norm.eps).rsqrt()
-            if site.norm.scale is not None:
-                scale = scale * state[site.norm.scale].double().cpu()
+        weight = state[layer.weight].double().cpu().flatten(1)
+        if layer.norm is not None:
+            scale = (state[layer.norm.variance].double().cpu() + layer.norm.eps).rsqrt()
+            if layer.norm.scale is not None:
+                scale = scale * state[layer.norm.scale].double().cpu()
             weight = weight * scale[:, None]
         total = total + share * weight
-    return total.reshape(site.groups, -1, total.shape[1])
+    return total.reshape(layer.groups, -1, total.shape[1])
 
 
 def _changes(
@@ -186,35 +187,35 @@ def _changes(
     """
     changes: dict[str, torch.Tensor] = {}
     position = 0
-    for site in job.sites:
-        width = math.prod(state[site.weight].shape[1:])
+    for layer in job.layers:
+        width = math.prod(state[layer.weight].shape[1:])
         own = torch.zeros_like(weight)
         own[..., position : position + width] = weight[..., position : position + width]
         part = own[..., position : position + width]
         position += width
-        takes_shift = site.norm is not None or site.bias is not None
+        takes_shift = layer.norm is not None or layer.bias is not None
         given = shift if takes_shift else torch.zeros_like(shift)
         if takes_shift:
             shift = torch.zeros_like(shift)
-        if site.norm is None:
-            changes[site.weight] = part.reshape(state[site.weight].shape)
-            if site.bias is not None:
-                changes[site.bias] = given
+        if layer.norm is None:
+            changes[layer.weight] = part.reshape(state[layer.weight].shape)
+            if layer.bias is not None:
+                changes[layer.bias] = given
             continue
         mean, variance = (one.reshape(-1) for one in problem.moments(own))
         sign = torch.ones_like(given)
-        if site.bias is not None:
-            changes[site.bias] = torch.zeros_like(given)
-        if site.norm.scale is None:
-            mean, variance = -given, torch.full_like(given, 1.0 - site.norm.eps)
+        if layer.bias is not None:
+            changes[layer.bias] = torch.zeros_like(given)
+        if layer.norm.scale is None:
+            mean, variance = -given, torch.full_like(given, 1.0 - layer.norm.eps)
         else:
             # a gain keeps its sign, so that weights stay beside those of the end points
-            sign[state[site.norm.scale].cpu() < 0] = -1.0
-            changes[site.norm.scale] = sign * (variance + site.norm.eps).sqrt()
-            changes[site.norm.shift] = given + mean
+            sign[state[layer.norm.scale].cpu() < 0] = -1.0
+            changes[layer.norm.scale] = sign * (variance + layer.norm.eps).sqrt()
+            changes[layer.norm.shift] = given + mean
             mean = sign * mean
-        changes[site.weight] = (sign[:, None] * part.flatten(0, 1)).reshape(
-            state[site.weight].shape
+        changes[layer.weight] = (sign[:, None] * part.flatten(0, 1)).reshape(
+            state[layer.weight].shape
         )
-        changes[site.norm.mean], changes[site.norm.variance] = mean, variance
+        changes[layer.norm.mean], changes[layer.norm.variance] = mean, variance
     return changes

@@ -13,9 +13,9 @@ import torch
 from sklmc._torch import are_equal
 from sklmc._validation import check_option, check_weights
 from sklmc.exceptions import SklmcWarning
-from sklmc.merging._batch_norm import reestimate_statistics, tracked_norms
-from sklmc.merging._refit import refit_state
-from sklmc.merging._renormalize import renormalize_state
+from sklmc.merging._repairs._batch_norm import reestimate_statistics, tracked_norms
+from sklmc.merging._repairs._refit import refit_state
+from sklmc.merging._repairs._renormalize import renormalize_state
 from sklmc.models import (
     Inputs,
     ModelView,
