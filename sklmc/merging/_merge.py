@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from sklearn.base import clone
+from tqdm.auto import tqdm
 
 from sklmc._validation import check_option, check_weights
 from sklmc.alignment import check_aligner, make_aligner
@@ -141,7 +142,7 @@ def merge_models(
     return with_provenance(merged.model, parents, caller, **how, weights=weights.tolist())
 
 
-def align_models(models: Sequence, aligner, X=None, y=None) -> list:
+def align_models(models: Sequence, aligner, X=None, y=None, verbose: int = 0) -> list:
     """Return the models re-based onto the first, which stays as it is."""
     if aligner is None or len(models) == 1:
         return list(models)
@@ -149,10 +150,11 @@ def align_models(models: Sequence, aligner, X=None, y=None) -> list:
         aligner = make_aligner(aligner)
     if "models" in inspect.signature(aligner.fit).parameters:  # one fit for all of them
         return list(clone(aligner).fit(models, X, y).transform(models))
-    reference = models[0]
+    reference, *others = models
+    bar = tqdm(others, desc="align", disable=not verbose)
     return [
         reference,
-        *(clone(aligner).fit(reference, model, X, y).transform(model) for model in models[1:]),
+        *(clone(aligner).fit(reference, model, X, y).transform(model) for model in bar),
     ]
 
 
