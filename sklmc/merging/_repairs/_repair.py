@@ -137,8 +137,8 @@ def repair(model, models, X, *, y=None, weights=None, method="auto", target="aut
         with the samples of each end point. Of layer l that reads h in the merged model, W
         minimises ``sum_i w_i / n_i sum_(x of i) |W h(x) + b - t_i(x)|^2`` and the ridge.
 
-        "labels": "own", but the last layer is fitted to y (a list like X): to 9 for the label and -1
-        for all others. Best labels, worst calibration; scale the logits after it.
+        "labels": "own", but the last layer is fitted to y (a list like X): to 9 for the label and
+        -1 for all others. Most labels are right then, but confidence is not: scale the logits.
 
         "auto": "mean" or "probability", which does better on a fifth of X, as for `method`. (An
         :class:`EnsembleMerger` that is given samples by part chooses among "own", "labels" and
