@@ -222,6 +222,7 @@ def test_counts_are_saved(nets, tmp_path):
     assert load_model(tmp_path / "m.safetensors").class_counts_.equals(found.class_counts_)
 
 
+@pytest.mark.slow  # scores every row on 300 resamples
 def test_ensemble_that_scorers_see_leaves_out_those_that_have_not_seen_a_class():
     """It has the accuracy that the report's own ensemble has."""
     weak = [net(one, seed, max_epochs=1, lr=0.01) for seed, one in enumerate(SEEN)]
