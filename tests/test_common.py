@@ -37,6 +37,7 @@ class TrainedMerger(EnsembleMerger):
 
     def fit(self, X, y=None):
         """Train copies of the nets on X and y, and merge these."""
+        self._validate_params()
         nets = [
             clone(net).set_params(random_state=seed).fit(X, y)
             for seed, net in enumerate(self.estimators)
