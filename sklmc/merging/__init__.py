@@ -6,6 +6,7 @@
 from sklmc.merging._averager import WeightAverager
 from sklmc.merging._batch_norm import reestimate_statistics as reestimate_statistics
 from sklmc.merging._batch_norm import tracked_norms as tracked_norms
+from sklmc.merging._ema_callback import ExponentialMovingAverage
 from sklmc.merging._merge import merge_models
 from sklmc.merging._repair import repair
 from sklmc.merging._soup import GreedySoup
@@ -14,6 +15,7 @@ from sklmc.merging._swa_callback import StochasticWeightAveraging
 from sklmc.models import average_models, interpolate_models
 
 __all__ = [
+    "ExponentialMovingAverage",
     "GreedySoup",
     "SWAEnsembler",
     "StochasticWeightAveraging",
