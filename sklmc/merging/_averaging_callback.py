@@ -14,7 +14,7 @@ from skorch.history import History
 from sklmc._torch import seeded
 from sklmc._validation import check_flag, check_option
 from sklmc.exceptions import SklmcWarning
-from sklmc.merging._batch_norm import reestimate_statistics, tracked_norms
+from sklmc.merging._repairs._batch_norm import reestimate_statistics, tracked_norms
 from sklmc.merging._running_average import RunningAverage, on_cpu, write_tensors
 from sklmc.merging._training_samples import training_samples
 from sklmc.models import BLOCK_ROWS, view

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
@@ -51,12 +51,11 @@ def _may_be_joined(look: ModelView, batches: list[tuple]) -> bool:
     return isinstance(look.to_input([*batches]), Arrays)
 
 
-def _rows_of(dataset, rows: Sequence[int]) -> Subset:
+def _rows_of(dataset, rows: np.ndarray) -> Subset:
     """Return some samples; a subset of a subset is one of the whole, which is read in one piece."""
-    chosen = [int(row) for row in rows]
     if type(dataset) is Subset:
-        return Subset(dataset.dataset, [int(dataset.indices[row]) for row in chosen])
-    return Subset(dataset, chosen)
+        return Subset(dataset.dataset, [int(dataset.indices[row]) for row in rows])
+    return Subset(dataset, rows.tolist())
 
 
 def _count(args: tuple) -> int:

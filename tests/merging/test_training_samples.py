@@ -11,7 +11,7 @@ from torch.utils.data import Dataset, IterableDataset, TensorDataset
 import sklmc.merging._averaging_callback as averaging
 from sklmc import NetClassifier
 from sklmc.merging import ExponentialMovingAverage, StochasticWeightAveraging
-from sklmc.merging._batch_norm import reestimate_statistics
+from sklmc.merging._repairs._batch_norm import reestimate_statistics
 from sklmc.merging._training_samples import training_samples
 from sklmc.models import Batches, view
 from tests.merging.runs import X, Y, bits, net

@@ -11,8 +11,8 @@ from torch import nn
 
 from sklmc import NetClassifier, NetRegressor, WeightAverager
 from sklmc.exceptions import MergeWarning
-from sklmc.merging._report import MergeReport
-from sklmc.merging._verdict import Comparison, draw_resamples
+from sklmc.merging._reports._report import MergeReport
+from sklmc.merging._reports._verdict import Comparison, draw_resamples
 from sklmc.models import Arrays, view
 from tests.merging.averagers import VALUES, X, Y, averager
 

@@ -9,8 +9,8 @@ import torch
 from sklearn.metrics import r2_score
 
 from sklmc.estimators._members import Data
-from sklmc.merging._scoring import Scoring, resampled_scores, score_by_name
-from sklmc.merging._verdict import (
+from sklmc.merging._reports._scoring import Scoring, resampled_scores, score_by_name
+from sklmc.merging._reports._verdict import (
     LEAST_SAMPLES,
     Comparison,
     Verdict,
