@@ -17,7 +17,7 @@ from sklmc.exceptions import SklmcWarning
 from sklmc.merging._repairs._batch_norm import reestimate_statistics, tracked_norms
 from sklmc.merging._running_average import RunningAverage, on_cpu, write_tensors
 from sklmc.merging._training_samples import training_samples
-from sklmc.models import BLOCK_ROWS, view
+from sklmc.models import BLOCK_ROWS, named_tensors, view
 
 SCORE = "valid_loss_avg"
 BEST = f"{SCORE}_best"
@@ -226,15 +226,16 @@ class AveragingCallback(Callback):
         """Write the average into the net, with batch-norm statistics of the training samples."""
         if self._average is None:
             return
-        look = view(net.module_, caller=type(self).__name__, name="the net")
+        module = net.module_
         if self.last_state_ is None:
-            self.last_state_ = {name: tensor.clone() for name, tensor in look.state.items()}
-        state = self._average.state_for(net.module_)
-        if self.update_batch_norm and tracked_norms(look.module):
+            self.last_state_ = {n: tensor.detach().clone() for n, tensor in named_tensors(module)}
+        state = self._average.state_for(module)
+        if self.update_batch_norm and tracked_norms(module):
+            look = view(module, caller=type(self).__name__, name="the net")
             with seeded(len(net.history)):  # reading may draw random numbers; training must not see
                 samples = training_samples(net, look, self._dataset, most)
                 state = reestimate_statistics(look, state, samples)
-        write_tensors(net.module_, state)
+        write_tensors(module, state)
 
     def _start_epoch(self, net) -> int:
         """Return the number of epochs before the first snapshot's."""
