@@ -365,18 +365,19 @@ def _named(label: dict) -> str:
 def _view_alike(labels: list[dict], nets: list) -> list[ModelView]:
     """Return views of nets that can be averaged; refuse others, by their parameters."""
     names = [_named(label) for label in labels]
-    for label, name, net in zip(labels[1:], names[1:], nets[1:], strict=True):
-        try:
-            view_compatible([nets[0], net], "GreedySoup", [names[0], name])
-        except ArchitectureMismatchError as error:
-            differ = [key for key in label if key != "net" and labels[0].get(key) != label[key]]
-            if not differ:
-                raise
-            raise ArchitectureMismatchError(
-                f"{error} A soup averages nets of one architecture: give a single value for "
-                f"{', '.join(map(repr, differ))} in 'param_grid'."
-            ) from None
-    return view_compatible(nets, "GreedySoup", names)
+    try:
+        return view_compatible(nets, "GreedySoup", names)
+    except ArchitectureMismatchError as error:
+        states = [view(net, caller="GreedySoup").state for net in nets]
+        sizes = [{name: tensor.shape for name, tensor in state.items()} for state in states]
+        other = next((label for label, own in zip(labels, sizes) if own != sizes[0]), {})
+        differ = [key for key in other if key != "net" and labels[0].get(key) != other[key]]
+        if not differ:
+            raise
+        raise ArchitectureMismatchError(
+            f"{error} A soup averages nets of one architecture: give a single value for "
+            f"{', '.join(map(repr, differ))} in 'param_grid'."
+        ) from None
 
 
 def _find_scorer(net, scoring) -> Callable:
