@@ -93,7 +93,7 @@ class AveragingCallback(Callback):
         """Put the net back to where training had ended.
 
         Weights that somebody else has written since (``load_params``, the best ones of a
-        Checkpoint) stay: training goes on from them.
+        Checkpoint, a merge) stay: training goes on from them, and averaging begins anew.
 
         Parameters
         ----------
@@ -107,8 +107,12 @@ class AveragingCallback(Callback):
             Not used.
         """
         self._dataset = dataset_train
-        if self.last_state_ is not None and self._average.is_in(net.module_):
+        if self.last_state_ is None:
+            return
+        if self._average.is_in(net.module_):
             write_tensors(net.module_, self.last_state_)
+        else:
+            self._average, self._n_due = None, 0
         self.last_state_ = None
 
     def on_batch_end(self, net, batch=None, training=False, **kwargs):

@@ -55,9 +55,10 @@ class ExponentialMovingAverage(AveragingCallback):
     ``valid_loss_avg_best``). What stands before sees the weights in training. While nothing is
     averaged yet, ``valid_loss_avg`` is ``valid_loss``.
 
-    ``partial_fit`` goes on from the weights that training had reached, and so does the average;
-    weights that were loaded in between are kept. A pickled net (``Checkpoint(f_pickle=...)``) goes
-    on likewise; beside ``save_params`` keep the callback's :meth:`state_dict`.
+    ``partial_fit`` goes on from the weights that training had reached, and so does the average.
+    Other weights that the net was given in between (loaded ones, those of a merge) are kept, and
+    averaging begins anew. A pickled net (``Checkpoint(f_pickle=...)``) goes on likewise; beside
+    ``save_params`` keep the callback's :meth:`state_dict`.
 
     Batch-norm statistics cost a forward pass over 1,024 training samples (at even distances) in
     each epoch, and are taken from all of them when training ends. Validating costs a second

@@ -13,7 +13,7 @@ from skorch.dataset import ValidSplit
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from sklmc import DeepEnsemble, NetClassifier, NetRegressor
+from sklmc import DeepEnsemble, NetClassifier, NetRegressor, merge_models
 from sklmc.exceptions import SklmcWarning
 from sklmc.merging import ExponentialMovingAverage, StochasticWeightAveraging
 from sklmc.merging._running_average import RunningAverage
@@ -139,7 +139,7 @@ def valid_loss(fitted, module):
 
 @BOTH
 def test_score_is_the_validation_loss_of_the_average(make):
-    fitted, _, pages = run(make())
+    fitted, _, pages = run(make(), lr=1.0)
     history = fitted.history
     assert history[-1, "valid_loss_avg"] == pytest.approx(valid_loss(fitted, fitted.module_))
     own = valid_loss(fitted, pages["epoch"][-1])
@@ -148,7 +148,8 @@ def test_score_is_the_validation_loss_of_the_average(make):
     losses = history[:, "valid_loss_avg"]
     lowest = [loss < min([np.inf, *losses[:k]]) for k, loss in enumerate(losses)]
     assert history[:, "valid_loss_avg_best"] == lowest
-    assert history[:, "valid_loss"] == net().fit(X, Y).history[:, "valid_loss"]
+    assert not all(lowest)
+    assert history[:, "valid_loss"] == net(lr=1.0).fit(X, Y).history[:, "valid_loss"]
 
 
 def test_score_is_that_of_the_net_until_averaging_begins():
@@ -299,13 +300,19 @@ def test_state_is_a_snapshot():
     assert pickle.dumps(state) == before
 
 
-def test_weights_that_were_loaded_in_between_are_kept():
-    fitted, average, _ = run(ExponentialMovingAverage(0.9))
+@pytest.mark.parametrize("merged", [False, True])
+def test_averaging_begins_anew_from_other_weights(merged):
+    fitted, _, _ = run(ExponentialMovingAverage(0.9))
     other = net(random_state=1).fit(X, Y)
-    fitted.module_.load_state_dict(other.module_.state_dict())
+    if merged:
+        fitted = merge_models([fitted, other], aligner=None, repair=None)
+    else:
+        fitted.module_.load_state_dict(other.module_.state_dict())
+    before = bits(fitted)
     fitted.set_params(lr=0.0, max_epochs=1).partial_fit(X, Y)
-    last = [tensor.numpy().tobytes() for tensor in average.last_state_.values()]
-    assert last == bits(other)
+    last = [tensor.numpy().tobytes() for tensor in average_of(fitted).last_state_.values()]
+    assert last == before == bits(fitted)
+    assert average_of(fitted).n_averaged_ == 3
 
 
 def test_warm_start_goes_on_and_fit_begins_anew():
