@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -12,23 +12,26 @@ from sklmc._sklearn import FrozenEstimator
 from sklmc.models import ensemble_members, list_models
 
 
-def read_nets(given, caller: str) -> tuple[list[str], list]:
+def read_nets(given, caller: str, parameter: str = "estimator") -> tuple[list[str], list]:
     """Return names and models of nets in hand, whatever stands for them.
 
-    Pairs (name, model), as scikit-learn's ensembles take them, or what `list_models` reads: a
-    list, an ensemble, a pair of a model and states. A FrozenEstimator may hold any of these.
+    Pairs (name, model), as scikit-learn's ensembles take them; what `cross_validate` returns; or
+    what `list_models` reads: a list, an ensemble, a pair of a model and states. A FrozenEstimator
+    may hold any of these.
     """
     if isinstance(given, FrozenEstimator):
         given = given.estimator
+    if isinstance(given, Mapping):
+        given = given.get("estimator", given)
     if _is_named(given):
-        names, models = map(list, zip(*given, strict=True))
+        names = [name for name, _ in given]
         if len(set(names)) < len(names):
-            raise ValueError(f"{caller}: 'estimator' names two nets alike: {names!r}.")
-        return names, models
-    if not holds_nets(given, caller):
+            raise ValueError(f"{caller}: '{parameter}' has a name twice, got {names!r}.")
+        return names, list_models([model for _, model in given], caller)
+    if isinstance(given, Mapping) or not holds_nets(given, caller):
         raise TypeError(
-            f"{caller}: 'estimator' must hold fitted nets (a list, pairs (name, net), a fitted "
-            f"ensemble or ModelGrid), got {type(given).__name__}."
+            f"{caller}: '{parameter}' must hold fitted nets (a list, pairs (name, net), a fitted "
+            f"ensemble), got {type(given).__name__}."
         )
     models = list_models(given, caller)
     return [f"member_{index}" for index in range(len(models))], models
@@ -36,7 +39,7 @@ def read_nets(given, caller: str) -> tuple[list[str], list]:
 
 def holds_nets(given, caller: str) -> bool:
     """Say whether something stands for several nets."""
-    if isinstance(given, (list, tuple, np.ndarray)) or hasattr(given, "cells_"):
+    if isinstance(given, (list, tuple, np.ndarray, Mapping)):
         return True
     return ensemble_members(given, caller) is not None
 
@@ -45,6 +48,8 @@ def first_net(given):
     """Return one of the nets in hand, for what all have in common; what is none as it is."""
     if isinstance(given, FrozenEstimator):
         given = given.estimator
+    if isinstance(given, Mapping):
+        given = given.get("estimator", given)
     if isinstance(given, (list, tuple)) and len(given):
         return given[0][1] if _is_named(given) else given[0]
     return given

@@ -60,8 +60,9 @@ class GreedySoup(NetWrapper):
     estimator : NetClassifier, NetRegressor or another skorch net, or fitted nets
         The net to train, with a `param_grid`. Or nets in hand, which are taken as they are and
         stay fitted in a clone (all samples of fit are then held-out samples): a list of fitted
-        nets, Pipelines or modules, pairs (name, net), a fitted :class:`ModelGrid` or ensemble, a
-        pair of a net and a list of states; each of these in a ``FrozenEstimator``, too.
+        nets, Pipelines or modules, pairs (name, net), what ``cross_validate`` returns, a fitted
+        :class:`ModelGrid` or ensemble, a pair of a net and a list of states; each of these in a
+        ``FrozenEstimator``, too.
     param_grid : dict or list of dicts, default=None
         Values by name, as for scikit-learn's ``ParameterGrid``. Nets of different architecture
         cannot be averaged: no width or depth in it. None for nets in hand.
@@ -146,7 +147,7 @@ class GreedySoup(NetWrapper):
     """
 
     _parameter_constraints: dict = {
-        "estimator": [HasMethods(["fit"]), list, tuple],
+        "estimator": [HasMethods(["fit"]), list, tuple, dict],
         "param_grid": [dict, list, tuple, ParameterGrid, None],
         "n_estimators": [Interval(Integral, 1, None, closed="left")],
         "scoring": [str, callable, None],
@@ -258,7 +259,8 @@ class GreedySoup(NetWrapper):
         """Return labels and nets where they are given; None for a net to train."""
         given = self.estimator
         inner = given.estimator if isinstance(given, FrozenEstimator) else given
-        if self.param_grid is not None and inner is given and not holds_nets(given, "GreedySoup"):
+        stands = isinstance(given, (FrozenEstimator, ModelGrid)) or holds_nets(given, "GreedySoup")
+        if self.param_grid is not None and not stands:
             check_net(given, "GreedySoup")
             return None
         if self.param_grid is not None or isinstance(given, NeuralNet):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import sklearn
 import torch
 from sklearn.base import clone, is_classifier
 from sklearn.ensemble import BaggingClassifier
@@ -94,7 +95,7 @@ def test_names_are_reported(nets):
     assert fitted.soup_report_["net"].tolist() == ["seed 0", "seed 1", "seed 2", "seed 3"]
     best = int(fitted.scores_.argmax())
     assert f"seed {best}" in fitted.verdict_
-    with pytest.raises(ValueError, match="'estimator' names two nets alike"):
+    with pytest.raises(ValueError, match="'estimator' has a name twice"):
         soup([("a", nets[0]), ("a", nets[1])])
 
 
@@ -112,8 +113,9 @@ def test_ensembles_and_grids_give_their_members(frozen):
 
 def test_folds_of_pipelines_get_the_scaler_of_the_first():
     pipeline = make_pipeline(StandardScaler(), net())
-    folds = cross_validate(pipeline, X, Y, cv=3, return_estimator=True)["estimator"]
-    fitted = soup(folds, aligner="weight", scoring=lambda model, X, y: 0.5)
+    given = cross_validate(pipeline, X, Y, cv=3, return_estimator=True)
+    folds = given["estimator"]
+    fitted = soup(given, aligner="weight", scoring=lambda model, X, y: 0.5)
     assert fitted.kept_ == [0]
     moved = fitted.estimators_[2]
     np.testing.assert_array_equal(moved[0].mean_, folds[0][0].mean_)
@@ -223,6 +225,12 @@ def test_clones_keep_the_nets_and_parameters(nets):
     assert not hasattr(trained.estimator, "module_")
 
 
+def test_clones_keep_requests_for_weights(nets):
+    with sklearn.config_context(enable_metadata_routing=True):
+        one = GreedySoup(nets).set_fit_request(sample_weight=True)
+        assert clone(one).get_metadata_routing().fit.requests == {"sample_weight": True}
+
+
 def test_search_over_nets_in_hand(nets):
     search = GridSearchCV(
         GreedySoup(nets), {"aligner": [None, "weight"]}, cv=2, error_score="raise"
@@ -260,6 +268,7 @@ def test_bad_nets_are_refused_by_name(nets):
         ([], None, ValueError, "must hold at least 1 model"),
         ([net()], None, ValueError, "not fitted; call fit first"),
         (StandardScaler(), None, TypeError, "'estimator' must hold fitted nets .*StandardScaler"),
+        ({"fold": [net()]}, None, TypeError, "'estimator' must hold fitted nets .*got dict"),
         (FrozenEstimator(net()), None, TypeError, "'estimator' must hold fitted nets .*NetClass"),
         ([net()], {"lr": [0.1]}, ValueError, "must be None for .* nets in hand.*'estimator' list"),
     ],
