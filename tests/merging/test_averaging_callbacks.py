@@ -316,10 +316,11 @@ def test_averaging_begins_anew_from_other_weights(merged):
 
 
 def test_warm_start_goes_on_and_fit_begins_anew():
-    fitted, _, _ = run(ExponentialMovingAverage(0.9))
-    before = bits(fitted)
-    assert bits(fitted.fit(X, Y)) == before
-    assert average_of(fitted.set_params(warm_start=True).fit(X, Y)).n_averaged_ == 36
+    fitted, _, _ = run(ExponentialMovingAverage(0.9, cycle=4))
+    before = bits(fitted), fitted.history[:, "valid_loss_avg_best"]
+    fitted.fit(X, Y)
+    assert (bits(fitted), fitted.history[:, "valid_loss_avg_best"]) == before
+    assert average_of(fitted.set_params(warm_start=True).fit(X, Y)).n_averaged_ == 9
 
 
 def test_module_of_another_size_begins_anew():
