@@ -53,7 +53,7 @@ def merge_models(
         Also fitted MLPClassifiers and MLPRegressors of scikit-learn, Pipelines (scalers that
         differ are folded into the first linear layer), an ensemble in place of its members, or a
         pair of a model and a list of states (state dicts, paths of safetensors files).
-    X : array-like of shape (n_samples, ...), tuple, dict, Dataset or DataLoader, default=None
+    X : array-like of shape (n_samples, ...), tuple, dict, Dataset, DataLoader or list, default=None
         Samples for the aligner (where it needs any) and for the repair; unlabelled data serve.
         Without X, "auto" averages and no more.
     y : array-like of shape (n_samples,), default=None
@@ -63,6 +63,9 @@ def merge_models(
         :class:`~sklmc.PermutationAligner` ("weight", "activation", "straight_through", "auto"),
         "merge_many" (:class:`~sklmc.MultiAligner`), an aligner with its own settings
         (it is cloned), or None to average the models as they are.
+    target : {"auto", "labels", "logit", "mean", "own", "probability"}, default="auto"
+        What "refit" fits the layers to; see :func:`sklmc.repair`. For "own" and "labels" X is a
+        list, the samples of each model's owner (and y a list like it, or None).
     repair : {"auto", "batch_norm", "refit", "renormalize"} or None, default="auto"
         What follows the average; see :func:`sklmc.repair`. "auto" chooses on a fifth of X
         and never takes what does worse there than the plain mean. None leaves the plain mean.
@@ -93,7 +96,8 @@ def merge_models(
 
     See Also
     --------
-    WeightAverager : Trains the nets as well, and compares the result with its parts.
+    EnsembleMerger : The same as an estimator that compares the result with its parts.
+    WeightAverager : Trains the nets as well.
     average_models : The plain mean.
     sklmc.repair : The repairs.
 

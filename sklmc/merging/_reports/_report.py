@@ -18,6 +18,7 @@ from sklmc.merging._reports._verdict import (
     draw_resamples,
     judge,
     judge_collapse,
+    judge_control,
 )
 from sklmc.models import (
     Inputs,
@@ -32,6 +33,7 @@ from sklmc.models import (
     predict_outputs,
 )
 
+TAUGHT = " distilled"  # what follows the name of a part in the row of what it was taught
 N_BINS = 15  # of confidence, in the expected calibration error
 COLUMNS = (
     *("model", "low", "high", "margin", "margin_low", "margin_high", "loss"),
@@ -60,6 +62,7 @@ class MergeReport:
     ):
         self.of_ensemble = of_ensemble
         self.n_members = 0
+        self.control: int | None = None  # the row of a part that was taught like the merged net
         self.look = look
         self.inputs = inputs
         self.target = target
@@ -88,6 +91,11 @@ class MergeReport:
         outputs = predict_outputs(self.look, self.inputs, state)
         self._add(name, outputs, 1, lambda: self.look.rebuild(state))
 
+    def add_control(self, part: str, state: Mapping[str, torch.Tensor]) -> None:
+        """Add a part that was taught the same as the merged net, to see what merging is worth."""
+        self.control = len(self.measured)
+        self.add_state(f"{part}{TAUGHT}", state)
+
     def finish(self) -> tuple[list[dict], Verdict]:
         """Return all rows, with intervals, and the verdict."""
         names = [str(row["model"]) for row in self.measured]
@@ -108,6 +116,9 @@ class MergeReport:
         verdict = judge(comparison, names, members, ensemble, merged, score, samples)
         if not verdict.warns and not self.of_ensemble:
             verdict = self._judge_collapse(names, members, merged) or verdict
+        if self.control is not None:
+            gain = comparison.difference(merged, [self.control])
+            verdict = judge_control(verdict, gain, names[self.control].removesuffix(TAUGHT))
         return rows, verdict
 
     def _judge_collapse(self, names, members, merged) -> Verdict | None:

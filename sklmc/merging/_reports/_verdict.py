@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
@@ -20,7 +20,7 @@ def draw_resamples(n_samples: int) -> Iterator[np.ndarray]:
     return (rng.integers(0, n_samples, n_samples) for _ in range(N_RESAMPLES))
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Difference:
     """A difference of two scores on the same samples, and its interval."""
 
@@ -43,7 +43,7 @@ class Difference:
         )
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Comparison:
     """The scores of some models, and those on resamples of the samples."""
 
@@ -82,7 +82,7 @@ class Comparison:
         return Difference(value, float(middle - reach), float(middle + reach))
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Verdict:
     """A sentence, whether it is bad news of the merged net, and which single net to use."""
 
@@ -166,3 +166,13 @@ def judge_collapse(
         warns=True,
         single=best,
     )
+
+
+def judge_control(verdict: Verdict, gain: Difference, part: str) -> Verdict:
+    """Add what the steps of a merged net that was taught give when a part takes them."""
+    worth = (
+        f"The same steps from {part} do worse ({gain})."
+        if gain.better
+        else f"The same steps from {part} do as well ({gain}): merging was not needed."
+    )
+    return dataclasses.replace(verdict, text=f"{verdict.text} {worth}")
