@@ -167,7 +167,7 @@ def test_file_of_another_merge_or_none_is_refused(started, tmp_path):
     other, _ = start(weights=[1, 2, 3])
     with pytest.raises(ValueError, match="'path' holds another merge"):
         other.resume(path)
-    with pytest.raises(FileNotFoundError, match="there is no file"):
+    with pytest.raises(FileNotFoundError, match="'path' must name a file that exists"):
         coordinator.resume(tmp_path / "none")
 
 
@@ -183,6 +183,9 @@ def test_damaged_or_foreign_file_is_refused(started, tmp_path):
     path.write_bytes(data[:100])
     with pytest.raises(ValueError, match="is damaged or was not written by sklmc"):
         coordinator.resume(path)
-    write_state(path, {}, {"kind": "model"})
-    with pytest.raises(ValueError, match="holds 'model', and 'sites_progress' is wanted"):
-        coordinator.resume(path)
+    for notes, seen in (({"kind": "model"}, "'model'"), ({}, "None")):
+        write_state(path, {}, notes)
+        with pytest.raises(ValueError, match=f"holds {seen}, and 'sites_progress' is wanted"):
+            coordinator.resume(path)
+    with pytest.raises(FileNotFoundError, match="'path' must name a file in a folder that exists"):
+        coordinator.save(tmp_path / "no" / "folder")

@@ -9,7 +9,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sklmc._validation import check_integer, check_names, check_option, check_path, check_weights
+from sklmc._validation import (
+    check_integer,
+    check_names,
+    check_option,
+    check_read_path,
+    check_weights,
+    check_written_path,
+)
 from sklmc.alignment import check_aligner
 from sklmc.exceptions import SklmcWarning
 from sklmc.merging._classes import widen_classes
@@ -50,20 +57,17 @@ class SiteCoordinator:
     Parameters
     ----------
     models : list of skorch nets, fitted sklmc estimators or torch.nn.Modules
-        The nets of the sites, or what stands for them (see :func:`sklmc.merge_models`): a pair of
-        a model and a list of state dicts, for example. None is changed. Fitted classifiers may
-        know different classes: the merged net knows all, and a class is learned from those sites
-        that have seen it.
+        The nets of the sites, or what stands for them (see :func:`sklmc.merge_models`), as a pair
+        of a model and state dicts. None is changed. Fitted classifiers may know different classes:
+        the merged net knows all, and a class is learned from those sites that have seen it.
     X : array-like of shape (n_samples, ...), default=None
-        Public samples, for an aligner that needs any and for nets whose input has a shape that
-        cannot be known; not used otherwise.
+        Public samples, where an aligner needs any, or the shape of a net's input is not known.
     y : array-like of shape (n_samples,), default=None
         Labels of X, for aligners that learn from them.
     sites : list of str, default=None
         Names of the sites, in the order of the nets; None: "site_0", "site_1", ...
     aligner : str, aligner object or None, default="weight"
-        How nets are aligned with the first one; see :func:`sklmc.merge_models`. "weight" needs no
-        samples.
+        How nets are aligned with the first; see :func:`merge_models`. "weight" needs no samples.
     target : {"own", "labels"}, default="own"
         What layers are fitted to: each site's own net, or, in the layer that gives the output,
         the site's labels.
@@ -76,8 +80,6 @@ class SiteCoordinator:
     ----------
     models_ : list of models
         The aligned nets, each to be sent back to its site.
-    sites : list of str
-        The names of all sites.
     left_out_ : dict of str to str
         The sites that were left out, and why.
     averaged_ : list of str
@@ -94,17 +96,14 @@ class SiteCoordinator:
 
     Notes
     -----
-    A round sends the merged net to every site, and sums of p (p + 1) / 2 + p q + p + q float64
-    numbers back from it, for a layer of p inputs and q outputs: ``n_bytes`` of the messages says
-    how many bytes. A coordinator is used by one thread at a time. It sees weights and sums; what
+    A round sends the merged net to every site, and p (p + 1) / 2 + p q + p + q float64 numbers
+    back for a layer of p inputs and q outputs: see ``n_bytes`` of the messages. A coordinator is used by one thread at a time. It sees weights and sums; what
     these tell of samples is said under :func:`site_moments`.
 
-    From the moment a site is left out, the weights of the others are scaled to sum to one. If
-    that is before the first request, its net has no part in the result. Later, what was solved
-    with its sums stays, and so does its share in tensors that no round solves for.
-
-    Nothing is held back to judge by: let every site compare the merged net with its own net on
-    samples that it trained on neither.
+    Once a site is left out, the weights of the others are scaled to sum to one. Before the first
+    request, its net then has no part in the result. Later, what was solved with its sums stays,
+    and so does its share in tensors that no round solves for. Nothing is held back to judge by:
+    let every site compare the merged net with its own on samples that neither was fitted to.
 
     Examples
     --------
@@ -309,7 +308,7 @@ class SiteCoordinator:
             "asked": self._asked,
             "left_out": self.left_out_,
         }
-        write_progress(check_path(path, caller), notes, self._state, self._answers, caller)
+        write_progress(check_written_path(path, caller), notes, self._state, self._answers, caller)
 
     def resume(self, path):
         """Go on where `save` wrote, with a coordinator made of the same nets and settings.
@@ -326,7 +325,7 @@ class SiteCoordinator:
             stay good.
         """
         caller = f"{NAME}.resume"
-        notes, state, answers = read_progress(check_path(path, caller), caller)
+        notes, state, answers = read_progress(check_read_path(path, caller), caller)
         if notes["task"] != self._task:
             raise ValueError(
                 f"{caller}: 'path' holds another merge: other nets, another order of them, or "
@@ -351,8 +350,8 @@ class SiteCoordinator:
 
     def _share_weights(self) -> None:
         """Give the sites that were left out no weight."""
-        gone = [site in self.left_out_ for site in self.sites]
-        weights = np.where(gone, 0.0, self._ends.weights)
+        stays = [site not in self.left_out_ for site in self.sites]
+        weights = np.where(stays, self._ends.weights, 0.0)
         self._ends = dataclasses.replace(self._ends, weights=weights / weights.sum())
 
     def _close_if_complete(self) -> None:
@@ -361,10 +360,12 @@ class SiteCoordinator:
             return
         if self.round_ == 0:
             self._warn_of_few()
-        given = {self.sites.index(s): to_moments(one.tensors) for s, one in self._answers.items()}
-        given = dict(sorted(given.items()))  # in whatever order they came
-        step = self._steps[self.round_]
-        changes = solve_own(self._state, step, self._ends, given)
+        given = {  # in the order of the sites, in whatever order they came
+            index: to_moments(self._answers[site].tensors)
+            for index, site in enumerate(self.sites)
+            if site in self._answers
+        }
+        changes = solve_own(self._state, self._steps[self.round_], self._ends, given)
         replace_tensors(self._look, self._state, changes)
         self._answers = {}
         self.round_ += 1
@@ -372,18 +373,17 @@ class SiteCoordinator:
     def _warn_of_few(self) -> None:
         """Say so where a refit on so few samples may harm."""
         n_samples = sum(one.n_samples for one in self._answers.values())
-        few = REPAIRS["refit"].few
-        if n_samples < few:
+        if n_samples < REPAIRS["refit"].few:
             warnings.warn(
-                f"{NAME}: all sites together have {n_samples} samples, and a refit on fewer than "
-                f"{few} may harm; compare the merged net with those of the sites.",
+                f"{NAME}: all sites together have {n_samples} samples, so few that a refit may "
+                "harm; compare the merged net with those of the sites.",
                 SklmcWarning,
                 stacklevel=4,
             )
 
     def _check_labels(self) -> None:
-        heads = [step.head for step in self._all_steps if step.head is not None]
-        if self._target == "labels" and not any(head.kind == "linear" for head in heads):
+        kinds = [step.head.kind for step in self._all_steps if step.head is not None]
+        if self._target == "labels" and "linear" not in kinds:
             raise ValueError(
                 f"{NAME}: target='labels' needs a linear layer that gives the output; use "
                 "target='own'."
@@ -433,8 +433,8 @@ class SiteCoordinator:
     def _digest(self) -> str:
         """Return a digest of all that the result depends on, but for the sums."""
         settings = (self._target, self._ends.weights.tolist(), self._min_samples)
-        all_of_it = (list(self._nets.items()), settings, self._architecture)
-        return hashlib.sha256(repr(all_of_it).encode()).hexdigest()[:32]
+        text = repr((list(self._nets.items()), settings, self._architecture))
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def _read_names(sites, n_sites: int) -> list[str]:

@@ -47,8 +47,9 @@ def unpack(kind: str, data, caller: str) -> tuple[dict[str, torch.Tensor], dict]
 
 def check_version(notes: Mapping, kind: str, name: str, caller: str) -> None:
     """Refuse what is of another kind, or of a version that this one cannot know."""
-    if notes.get("kind") != kind:
-        raise ValueError(f"{caller}: {name} holds {notes.get('kind')!r}, and {kind!r} is wanted.")
+    seen = notes.get("kind") if isinstance(notes, Mapping) else None
+    if seen != kind:
+        raise ValueError(f"{caller}: {name} holds {seen!r}, and {kind!r} is wanted.")
     version = notes.get("format")
     if version != FORMAT:
         raise ValueError(
@@ -63,10 +64,11 @@ def _read_notes(data: bytes, caller: str) -> dict:
         end = LENGTH_BYTES + int.from_bytes(data[:LENGTH_BYTES], "little")
         header = json.loads(data[LENGTH_BYTES:end])
         notes = json.loads(header["__metadata__"][METADATA_KEY])
-        notes.get("kind")
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+    except (ValueError, LookupError, TypeError, RecursionError):
+        notes = None
+    if not isinstance(notes, dict):
         raise ValueError(
             f"{caller}: 'data' is no message of sklmc, or is cut off in its first part "
             f"({len(data)} bytes); pass what to_bytes returned."
-        ) from None
+        )
     return notes
