@@ -97,8 +97,8 @@ class SiteCoordinator:
     Notes
     -----
     A round sends the merged net to every site, and p (p + 1) / 2 + p q + p + q float64 numbers
-    back for a layer of p inputs and q outputs: see ``n_bytes`` of the messages. A coordinator is used by one thread at a time. It sees weights and sums; what
-    these tell of samples is said under :func:`site_moments`.
+    back for a layer of p inputs and q outputs: see ``n_bytes`` of the messages. A coordinator is
+    used by one thread at a time. What it learns of samples is said under :func:`site_moments`.
 
     Once a site is left out, the weights of the others are scaled to sum to one. Before the first
     request, its net then has no part in the result. Later, what was solved with its sums stays,
