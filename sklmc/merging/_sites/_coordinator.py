@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import warnings
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -27,7 +26,6 @@ from sklmc.merging._repairs._own_targets import solve_own
 from sklmc.merging._repairs._parts import BY_PART
 from sklmc.merging._repairs._refit import find_steps
 from sklmc.merging._repairs._repair import REPAIRS, needs_repair
-from sklmc.merging._repairs._steps import Step
 from sklmc.merging._sites._messages import MomentsRequest, SiteMoments
 from sklmc.merging._sites._progress import read_progress, write_progress
 from sklmc.merging._sites._site import MIN_SAMPLES, architecture_digest
@@ -342,7 +340,7 @@ class SiteCoordinator:
         """Start from the mean of the nets that are there; equal ones need no round."""
         self._state = dict(self._ends.mean())
         needed = needs_repair(self._look, self._ends, "refit")
-        self._steps: Sequence[Step] = self._all_steps if needed else []
+        self._steps = self._all_steps if needed else []
         self.round_ = 0
 
     def _present(self) -> list[str]:
