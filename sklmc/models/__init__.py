@@ -63,6 +63,7 @@ from sklmc.models._states import (
     view_compatible,
 )
 from sklmc.models._storage import (
+    METADATA_KEY,
     STAYS_GOOD,
     Record,
     content_digest,

@@ -22,6 +22,7 @@ from torch import nn
 
 import sklmc
 from sklmc import features
+from sklmc.merging import SiteCoordinator, site_moments
 from sklmc.nets import MLP
 
 N_SAMPLES = 200
@@ -100,6 +101,14 @@ def _merge_convs(world, repair: str):
     return sklmc.merge_models(world.convs, world.images, world.y, repair=repair)
 
 
+def _sites(world):
+    coordinator = SiteCoordinator(world.convs, world.images)
+    while (request := coordinator.next_request()) is not None:
+        for site, net in zip(coordinator.sites, coordinator.models_):
+            coordinator.add(site_moments(request, net, world.images, site=site))
+    return coordinator.merge()
+
+
 def _curves(score) -> list:
     return [score.loss, score.error]
 
@@ -174,6 +183,7 @@ ROADS = {
     "merge, renormalize": Road(lambda w: _merge_convs(w, "renormalize"), 42, 30, 15),
     "merge, refit": Road(lambda w: _merge_convs(w, "refit"), 50, 99, 15),
     "merge, auto of convolutions": Road(lambda w: _merge_convs(w, "auto"), 85, 103, 15),
+    "sites": Road(lambda w: _sites(w), 152, 146, 99),
     "averager": Road(lambda w: _averaged(w), 111, 101, 9),
     "averager, calibrated": Road(lambda w: _averaged(w, calibrate=True), 114, 103, 9),
     "moving average": Road(lambda w: _moving_average(w), 147, 48, 120),

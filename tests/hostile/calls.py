@@ -35,7 +35,8 @@ KIND_OF = {  # what a parameter of this name usually is
     "n_jobs": "jobs",
     "verbose": "verbose",
     **dict.fromkeys(["method", "metric", "baseline", "linkage", "on", "quantity"], "option"),
-    **dict.fromkeys(["measure", "output", "repair", "average", "norm", "init", "unit"], "option"),
+    **dict.fromkeys(["measure", "output", "repair", "average", "norm", "init"], "option"),
+    **dict.fromkeys(["unit", "target"], "option"),
     **dict.fromkeys(["dtype", "statistic", "calibration", "error_score", "vectorize"], "option"),
     **dict.fromkeys(
         ["verify", "absolute", "shrink", "balance", "lossy", "refine", "regions"], "flag"
