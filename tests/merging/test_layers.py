@@ -5,7 +5,8 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations
 
-from sklmc.merging._repairs._layers import Layer, Norm, find_layers
+from sklmc.merging._repairs._layer import Layer, Norm
+from sklmc.merging._repairs._layers import find_layers
 from sklmc.models import view
 from tests.merging.conftest import Residual, dense
 
@@ -128,22 +129,9 @@ def test_ends_of_a_residual_branch_know_their_addition(project):
             )
             for named in (False, True)
         ),
-        (
-            nn.TransformerEncoderLayer(4, 2, 8, batch_first=True),
-            (torch.ones(2, 3, 4),),
-            ["linear1.weight", "linear2.weight"],
-            ["self_attn.in_proj_weight", "self_attn.out_proj.weight"],
-        ),
-        (
-            nn.Sequential(nn.ConvTranspose1d(3, 2, 2), nn.Conv1d(2, 2, 1)),
-            (torch.ones(2, 3, 4),),
-            ["1.weight"],
-            ["0.weight"],
-        ),
     ],
     ids=[
         *("twice", "weight norm", "lstm", "embedding", "tied", "tied by name"),
-        *("transformer", "transposed"),
     ],
 )
 def test_what_is_no_layer_of_its_own_is_left(module, args, layers, left):

@@ -86,6 +86,26 @@ NETS = {
         (120, 3),
     ),
     "grouped": (lambda seed: randomised(Grouped(), seed), (40, 2, 4, 4)),
+    "depthwise": (
+        lambda seed: randomised(
+            nn.Sequential(
+                *(nn.Conv2d(2, 4, 3, groups=2, padding=1), nn.BatchNorm2d(4), nn.ReLU()),
+                *(nn.Conv2d(4, 4, 3, groups=4), nn.ReLU(), nn.Conv2d(4, 2, 1)),
+            ),
+            seed,
+        ),
+        (40, 2, 4, 4),
+    ),
+    "transposed": (
+        lambda seed: randomised(
+            nn.Sequential(
+                *(nn.ConvTranspose2d(2, 4, 3, stride=2, groups=2), nn.BatchNorm2d(4), nn.ReLU()),
+                nn.ConvTranspose2d(4, 2, 2, padding=1),
+            ),
+            seed,
+        ),
+        (40, 2, 4, 4),
+    ),
     "double": (lambda seed: dense(seed).double(), (120, 3)),
 }
 
