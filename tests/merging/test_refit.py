@@ -144,6 +144,18 @@ def test_refit_comes_nearer_to_the_mean_than_the_average(kind):
     assert all(state[name].dtype == tensor.dtype for name, tensor in plain.items())
 
 
+@pytest.mark.parametrize(
+    "kind, target", [*((kind, "mean") for kind in NETS), ("plain", "probability")]
+)
+def test_second_sweep_over_the_layers_finds_nothing_to_do(kind, target):
+    """What a layer is fitted on depends on the layers before it alone: one sweep settles it."""
+    (a, b), x = case(kind)
+    plain = average_states([a.state, b.state], HALF)
+    once, _ = refit_state(a, plain, _ends([a, b]), Samples(Arrays(x)), target)
+    again, _ = refit_state(a, once, _ends([a, b]), Samples(Arrays(x)), target)
+    torch.testing.assert_close(again, once, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("method", ["auto", "batch_norm", "refit", "renormalize"])
 @pytest.mark.filterwarnings("ignore:.*on 120 samples may harm")
 def test_end_point_without_weight_changes_nothing(method):
