@@ -56,6 +56,19 @@ class Tied(nn.Module):
         return nn.functional.linear(self.linear(self.embedding(x)), weight)
 
 
+class Listed(nn.Module):
+    """A convolution whose options are lists."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(4, 2, 3))
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x):
+        x = nn.functional.conv1d(x, self.weight, stride=[2], padding=[1])
+        return self.head(torch.relu(x).mean(dim=2))
+
+
 def found(module, *args):
     look = view(module.eval(), caller="f")
     return find_layers(look, look.state, args)
@@ -72,6 +85,12 @@ def test_chain_with_batch_norm():
     assert [layer.is_output for layer in layers] == [False, False, True]
     assert layers[0].bias == "0.bias"
     assert left == []
+
+
+def test_layers_can_be_told_apart_whatever_their_options_are_written_as():
+    layers, _ = found(Listed(), torch.ones(2, 2, 6))
+    assert len({*layers}) == 2
+    assert layers[0].options == ((2,), (1,), 1, 1, 0)
 
 
 def test_norm_whose_input_others_read_stands_alone():

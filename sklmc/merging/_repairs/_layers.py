@@ -186,7 +186,8 @@ class _Flow:
         if axes is not None and given["input"].ndim != axes + 2:
             return []
         kind = "linear" if axes is None else "conv" if step.func in CONVOLUTIONS else "transposed"
-        options = () if axes is None else tuple(given.get(*option) for option in _OPTIONS)
+        values = () if axes is None else [given.get(*option) for option in _OPTIONS]
+        options = tuple(tuple(one) if isinstance(one, list) else one for one in values)
         owned = self._owned(given["weight"], given.get("bias"))
         return [] if owned is None else [self._layer(step, kind, *owned, options, step.output)]
 
