@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from sklmc import average_models
-from sklmc.merging import repair
+from sklmc import NetClassifier, average_models
+from sklmc.exceptions import ArchitectureMismatchError
+from sklmc.merging import EnsembleMerger, repair
 from sklmc.merging._repairs._end_points import EndPoints
 from sklmc.merging._repairs._layers import find_layers
 from sklmc.merging._repairs._refit import refit_state
@@ -163,3 +164,22 @@ def test_repair_leaves_no_weight_of_a_transformer_averaged(method, recwarn):
         assert torch.isfinite(new).all()
         for part, other in zip(old.chunk(3), new.chunk(3)):
             assert not torch.equal(part, other)
+
+
+class Judge(nn.Module):
+    """Attends from sample to sample and gives what that gives: one logit for each of two classes."""
+
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(2, 1)
+
+    def forward(self, x):
+        return self.attention(x, x, x)[0]
+
+
+def test_attention_that_gives_the_logits_is_no_head_to_be_widened():
+    """Its last projection has a row for each class, but its width is that of what it reads too."""
+    x, y = rows(40, 2).numpy(), np.arange(40) % 2
+    nets = [NetClassifier(Judge, max_epochs=1).fit(x, y + shift) for shift in (0, 1)]
+    with pytest.raises(ArchitectureMismatchError, match="its head cannot be widened"):
+        EnsembleMerger(nets).fit([x, x], [y, y + 1])
