@@ -167,7 +167,7 @@ def test_repair_leaves_no_weight_of_a_transformer_averaged(method, recwarn):
 
 
 class Judge(nn.Module):
-    """Attends from sample to sample and gives what that gives: one logit for each of two classes."""
+    """Attends from sample to sample; what that gives are the logits of two classes."""
 
     def __init__(self):
         super().__init__()
