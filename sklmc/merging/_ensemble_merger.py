@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import html
 import warnings
-from collections.abc import Mapping
 from numbers import Real
 
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.base import clone
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -24,6 +22,7 @@ from sklmc.exceptions import MergeWarning
 from sklmc.merging._classes import widen_classes
 from sklmc.merging._distill import distill
 from sklmc.merging._merge import Merged, align_models, merge_views
+from sklmc.merging._nets_in_hand import clone_around_nets, read_nets
 from sklmc.merging._repairs._end_points import EndPoints
 from sklmc.merging._repairs._parts import BY_PART, is_by_part, join_parts
 from sklmc.merging._repairs._repair import (
@@ -45,7 +44,6 @@ from sklmc.models import (
     State,
     describe,
     is_classification,
-    list_models,
     predict_outputs,
     read_data,
     view,
@@ -225,9 +223,7 @@ class EnsembleMerger(NetWrapper):
 
     def __sklearn_clone__(self):
         """Return an unfitted merger of the same fitted nets."""
-        params = self.get_params(deep=False)
-        nets = params.pop("estimators")
-        return type(self)(nets, **{key: clone(one, safe=False) for key, one in params.items()})
+        return clone_around_nets(self, "estimators")
 
     def get_params(self, deep=True) -> dict:
         """Return the parameters; those of the fitted nets are none of the merger's.
@@ -253,7 +249,7 @@ class EnsembleMerger(NetWrapper):
         return tags
 
     def _template(self):
-        return _read_parts(self.estimators)[1][0]
+        return read_nets(self.estimators, NAME, "estimators")[1][0]
 
     def _fitted_net(self):
         return getattr(self, "recommended_", None)
@@ -286,7 +282,7 @@ class EnsembleMerger(NetWrapper):
         self._validate_params()
         check_aligner(self.aligner, NAME)
         scoring = None if self.scoring is None else read_scoring(self.scoring, NAME)
-        names, models = _read_parts(self.estimators)
+        names, models = read_nets(self.estimators, NAME, "estimators")
         seed = resolve_seed(self.random_state)
         X, y, part = self._by_part(X, y, len(models))
         models, known, heads = widen_classes(models, NAME, names)
@@ -420,7 +416,7 @@ class EnsembleMerger(NetWrapper):
 
     def _original(self, index: int):
         """Return a net as it was given, with outputs for the classes of all."""
-        names, models = _read_parts(self.estimators)
+        names, models = read_nets(self.estimators, NAME, "estimators")
         return widen_classes(models, NAME, names)[0][index]
 
     def _scored_data(self, given: tuple, labels) -> Data:
@@ -469,23 +465,6 @@ class GivenEnsemble(NetWrapper):
 
     def _predicting_nets(self) -> list:
         return self.nets
-
-
-def _read_parts(estimators) -> tuple[list[str], list]:
-    """Return the names and the fitted nets, whatever holds them."""
-    if isinstance(estimators, Mapping):
-        estimators = estimators.get("estimator", estimators)
-    pairs = isinstance(estimators, (list, tuple)) and all(
-        isinstance(one, (list, tuple)) and len(one) == 2 and isinstance(one[0], str)
-        for one in estimators
-    )
-    if pairs and estimators:
-        names = [name for name, _ in estimators]
-        if len(set(names)) < len(names):
-            raise ValueError(f"{NAME}: 'estimators' has a name twice, got {names!r}.")
-        return names, list_models([net for _, net in estimators], NAME)
-    models = list_models(estimators, NAME)
-    return [f"member_{k}" for k in range(len(models))], models
 
 
 def _labels(look: ModelView, target: torch.Tensor) -> np.ndarray:
