@@ -3,43 +3,58 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from sklearn.base import BaseEstimator
 
 from sklmc._sklearn import FrozenEstimator
+from sklmc.estimators._cell import Cell
 from sklmc.models import ensemble_members, list_models
 
 
-def read_nets(given, caller: str, parameter: str = "estimator") -> tuple[list[str], list]:
+def read_nets(
+    given, caller: str, parameter: str = "estimator", reserved: Collection[str] = ()
+) -> tuple[list[str], list]:
     """Return names and models of nets in hand, whatever stands for them.
 
-    Pairs (name, model), as scikit-learn's ensembles take them; what `cross_validate` returns; or
-    what `list_models` reads: a list, an ensemble, a pair of a model and states. A FrozenEstimator
-    may hold any of these.
+    Pairs (name, model), as scikit-learn's ensembles take them; what `cross_validate` returns; a
+    cell of a ModelGrid; or what `list_models` reads: a list, an ensemble, a pair of a model and
+    states. A FrozenEstimator may hold any of these. No net may have a `reserved` name.
     """
     if isinstance(given, FrozenEstimator):
         given = given.estimator
     if isinstance(given, Mapping):
-        given = given.get("estimator", given)
+        if "estimator" not in given:
+            raise ValueError(
+                f"{caller}: '{parameter}' is a dict without 'estimator', got {list(given)!r}; "
+                "pass what cross_validate(..., return_estimator=True) returns."
+            )
+        given = given["estimator"]
+    if isinstance(given, Cell):
+        given = given.estimators
     if _is_named(given):
         names = [name for name, _ in given]
         if len(set(names)) < len(names):
             raise ValueError(f"{caller}: '{parameter}' has a name twice, got {names!r}.")
-        return names, list_models([model for _, model in given], caller)
-    if isinstance(given, Mapping) or not holds_nets(given, caller):
+        if taken := sorted(set(names).intersection(reserved)):
+            raise ValueError(
+                f"{caller}: '{parameter}' calls a net {taken[0]!r}, as a row of the report is "
+                "called; give it another name."
+            )
+        return names, list_models([model for _, model in given], caller, name=parameter)
+    if not holds_nets(given, caller):
         raise TypeError(
             f"{caller}: '{parameter}' must hold fitted nets (a list, pairs (name, net), a fitted "
             f"ensemble), got {type(given).__name__}."
         )
-    models = list_models(given, caller)
+    models = list_models(given, caller, name=parameter)
     return [f"member_{index}" for index in range(len(models))], models
 
 
 def holds_nets(given, caller: str) -> bool:
     """Say whether something stands for several nets."""
-    if isinstance(given, (list, tuple, np.ndarray, Mapping)):
+    if isinstance(given, (list, tuple, np.ndarray, Mapping, Cell)):
         return True
     return ensemble_members(given, caller) is not None
 
@@ -50,6 +65,8 @@ def first_net(given):
         given = given.estimator
     if isinstance(given, Mapping):
         given = given.get("estimator", given)
+    if isinstance(given, Cell):
+        given = given.estimators
     if isinstance(given, (list, tuple)) and len(given):
         return given[0][1] if _is_named(given) else given[0]
     return given

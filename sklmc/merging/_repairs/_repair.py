@@ -233,6 +233,7 @@ def repair_state(
     """Return a repaired copy of a weighted mean of states, and what made it."""
     if not needs_repair(look, ends, method):
         return Repaired(state)
+    samples = samples.weighted(ends.weights)
     run = functools.partial(_run, look, state, ends)
     normed = bool(tracked_norms(look.module))
     targets: tuple[str, ...] = ()

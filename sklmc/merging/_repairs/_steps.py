@@ -91,6 +91,12 @@ def make_steps(layers: Sequence[Layer | Norm]) -> list[Step]:
     return [Step(number, *one) for number, one in enumerate(ordered)]
 
 
+def find_head(steps: Sequence[Step]) -> Step | None:
+    """Return the step whose layer gives the net's output; None where no layer does, or several."""
+    found = [step for step in steps if step.head is not None]
+    return found[0] if len(found) == 1 else None
+
+
 # What is read
 
 
