@@ -58,7 +58,7 @@ def group_rows(case: str, folder: Path, seeds: range) -> list[dict]:
                 "same": same[0],
                 "divergence": same[1],
                 **costs,
-            }  # fmt: skip
+            }
         )
         print(rows[-1], flush=True)
 
