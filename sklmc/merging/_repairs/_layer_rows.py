@@ -66,14 +66,17 @@ def output_moments(
     return moments
 
 
-def lone_statistics(
-    look: ModelView, state: State, norm: Norm, inputs: Inputs
-) -> dict[str, torch.Tensor]:
-    """Return the mean and variance of what reaches a batch norm that follows no layer."""
+def lone_moments(look: ModelView, state: State, norm: Norm, inputs: Inputs) -> Moments:
+    """Return the moments of what reaches a batch norm that follows no layer."""
     moments = Moments()
     reader = {norm.call: lambda arguments: moments.add(arguments["input"], unit_axis=1)}
     for _, args in fold_blocks(inputs):
         read_calls(look, args, state, reader, {})
+    return moments
+
+
+def norm_changes(norm: Norm, moments: Moments) -> dict[str, torch.Tensor]:
+    """Return the statistics of a batch norm that moments make."""
     return {norm.mean: moments.mean, norm.variance: moments.variance(correction=1)}
 
 

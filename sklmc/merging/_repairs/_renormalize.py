@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 
-from sklmc.merging._repairs._layer_rows import lone_statistics, output_moments
+from sklmc.merging._repairs._end_points import EndPoints
+from sklmc.merging._repairs._layer_rows import lone_moments, norm_changes, output_moments
 from sklmc.merging._repairs._layers import Layer, Norm, find_layers, replace_tensors
+from sklmc.merging._repairs._samples import Samples
 from sklmc.models import Inputs, ModelView, Moments, State
 
 TINY = 1e-7  # a standard deviation below this part of the goal's is that of a constant unit
 
 
 def renormalize_state(
-    look: ModelView, state: State, endpoints: Sequence[State], inputs: Inputs, weights: np.ndarray
+    look: ModelView, state: State, ends: EndPoints, samples: Samples
 ) -> tuple[dict[str, torch.Tensor], list[str]]:
     """Return a renormalised copy of a merged state, and the weights that were left averaged.
 
@@ -23,13 +24,14 @@ def renormalize_state(
     one) is moved to the weighted mean of the end points' means and standard deviations, by
     scaling its weights and shifting its bias. Units that are constant stay as they are.
     """
+    inputs = samples.inputs
     layers, left = find_layers(look, state, inputs.first(2))
     hidden = [layer for layer in layers if isinstance(layer, Norm) or not layer.is_output]
-    goals = _goals(look, endpoints, weights, hidden, inputs)
+    goals = _goals(look, ends, hidden, inputs)
     new = dict(state)
     for layer in hidden:
         if isinstance(layer, Norm):
-            changes = lone_statistics(look, new, layer, inputs)
+            changes = norm_changes(layer, lone_moments(look, new, layer, inputs))
         else:
             moments = output_moments(look, new, inputs, {layer.call: layer.kind})[layer.call]
             changes = _rescale(new, layer, moments, *goals[layer.target])
@@ -39,17 +41,14 @@ def renormalize_state(
 
 def _goals(
     look: ModelView,
-    endpoints: Sequence[State],
-    weights: np.ndarray,
+    ends: EndPoints,
     hidden: Sequence[Layer | Norm],
     inputs: Inputs,
 ) -> dict[int, tuple[torch.Tensor, torch.Tensor]]:
     """Return mean and standard deviation of each layer's units: the end points' weighted mean."""
     kinds = {layer.target: layer.kind for layer in hidden if isinstance(layer, Layer)}
     goals: dict[int, tuple] = dict.fromkeys(kinds, (0.0, 0.0))
-    for state, weight in zip(endpoints, weights, strict=True) if kinds else ():
-        if weight == 0:
-            continue
+    for _, state, weight in ends.used() if kinds else ():
         for call, own in output_moments(look, state, inputs, kinds).items():
             mean, std = goals[call]
             goals[call] = mean + weight * own.mean, std + weight * own.variance(1).sqrt()
