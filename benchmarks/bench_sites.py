@@ -6,7 +6,7 @@ trains one net on each of five sites' images into FOLDER if it is not there, for
 of the images: equal at random, of unequal sizes, or with every class spread over the sites by a
 draw from a Dirichlet distribution. The merge is scored beside the sites' nets, their ensemble,
 rounds of federated averaging and one net trained on all images together. A refit sees held-out
-images without labels (pooled), or each site's own images (own).
+images without labels (pooled), or each site's own images (own). Seconds are the processor's.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from federated import averaged_rounds
 from recipe import NETS, ensemble_quality, images, quality, trained
 from record import publish
 
-from sklmc import merge_models
+from sklmc import PermutationAligner, merge_models
 
 SHAPES = {"mnist": "512x3", "fashion_mnist": "512x3", "cifar10": "conv"}
 EPOCHS = 20  # a site has few images: with 10 epochs its net is not trained to its end
@@ -32,7 +32,7 @@ SHARES = (0.40, 0.30, 0.15, 0.10, 0.05)  # of the images, where sizes are unequa
 CONCENTRATIONS = {"skewed.5": 0.5, "skewed.1": 0.1}  # of a class's Dirichlet draw over the sites
 N_OWN = 3000  # images that a site uses for a refit, of those that it trained on
 N_POOLED = 5000  # held-out images that a refit on pooled images uses
-FEWER = (100, 300, 1000)  # images, to see what a refit needs
+FEWER = (100, 1000)  # images, to see what a refit needs
 COUNTED = ("equal", "skewed.5")  # divisions for which that is measured
 N_ROUNDS = 5  # of federated averaging
 
@@ -92,10 +92,10 @@ def site_rows(folder: Path, name: str, kind: str, seed: int) -> list[dict]:
         rows.append({**common, "what": what, "accuracy": scores[0], "loss": scores[1], **costs})
         print(rows[-1], flush=True)
 
-    def merge(what: str, n_inputs: int, X=None, y=None, **settings) -> None:
-        start = time.perf_counter()
-        merged = merge_models(nets, X, y, weights=sizes, **settings)
-        seconds = time.perf_counter() - start
+    def merge(what: str, models, n_inputs: int, X=None, y=None, **settings) -> None:
+        start = time.process_time()
+        merged = merge_models(models, X, y, aligner=None, weights=sizes, **settings)
+        seconds = time.process_time() - start
         sent = n_own_bytes(nets) if settings.get("target") == "own" else 2 * n_net_bytes(nets)
         add(what, quality(merged, data), n_inputs=n_inputs, seconds=seconds, bytes=sent)
 
@@ -104,22 +104,33 @@ def site_rows(folder: Path, name: str, kind: str, seed: int) -> list[dict]:
     add("mean site", np.mean(alone, axis=0))
     add("ensemble", ensemble_quality(nets, data), bytes=2 * n_net_bytes(nets))
     add("one net of all images", quality(trained(folder, name, shape, 0), data))
-    merge("naive", 0, aligner=None, repair=None)
-    merge("aligned", 0, aligner="weight", repair=None)
-    counts = (*FEWER, N_POOLED) if kind in COUNTED else (N_POOLED,)
-    for n in counts:
-        merge("refit, pooled", n, data.X_held[:n], repair="refit", target="logit")
-    counts = (*FEWER, N_OWN) if kind in COUNTED else (N_OWN,)
-    for n in counts:
+    merge("naive", nets, 0, repair=None)
+    start = time.process_time()
+    aligned = align("weight", nets)
+    seconds = time.process_time() - start
+    merge("aligned", aligned, 0, repair=None)
+    rows[-1]["seconds"] += seconds  # those of refits are without alignment
+    fewer = FEWER if kind in COUNTED else ()
+    for n in (*fewer, N_POOLED):
+        merge("refit, pooled", aligned, n, data.X_held[:n], repair="refit", target="logit")
+    for n in (*fewer, N_OWN):
         X = [data.X_train[own[:n]] for own in division.own]
-        y = [data.y_train[own[:n]] for own in division.own]
-        merge("refit, own", n, X, repair="refit", target="own")
-        merge("refit, own, labels", n, X, y, repair="refit", target="own")
+        merge("refit, own", aligned, n, X, repair="refit", target="own")
+    y = [data.y_train[own] for own in division.own]
+    merge("refit, own, labels", aligned, N_OWN, X, y, repair="refit", target="own")
+    aligned = align("activation", nets, data.X_held)
+    merge("activation, refit, own", aligned, N_OWN, X, repair="refit", target="own")
     shared = averaged_rounds(folder, name, shape, division.rows, division.part, N_ROUNDS)
     for turn, net in enumerate(shared, 1):
         sent = turn * 2 * n_net_bytes(nets)
         add(f"federated averaging, {turn}", quality(net, data), bytes=sent)
     return rows
+
+
+def align(method: str, nets, X=None) -> list[torch.nn.Module]:
+    """Return nets aligned with the first, which stays as it is."""
+    aligner = PermutationAligner(method, random_state=0)
+    return [nets[0], *(aligner.fit_transform(nets[0], net, X) for net in nets[1:])]
 
 
 def n_net_bytes(nets) -> int:
