@@ -89,14 +89,23 @@ def site_rows(folder: Path, name: str, kind: str, seed: int) -> list[dict]:
     rows: list[dict] = []
 
     def add(what: str, scores, **costs) -> None:
-        rows.append({**common, "what": what, "accuracy": scores[0], "loss": scores[1], **costs})
+        rows.append(
+            {
+                **common,
+                "what": what,
+                "accuracy": float(scores[0]),
+                "loss": float(scores[1]),
+                **costs,
+            }
+        )
         print(rows[-1], flush=True)
 
     def merge(what: str, models, n_inputs: int, X=None, y=None, **settings) -> None:
         start = time.process_time()
         merged = merge_models(models, X, y, aligner=None, weights=sizes, **settings)
         seconds = time.process_time() - start
-        sent = n_own_bytes(nets) if settings.get("target") == "own" else 2 * n_net_bytes(nets)
+        by_site = settings.get("target") in ("own", "labels")
+        sent = n_own_bytes(nets) if by_site else 2 * n_net_bytes(nets)
         add(what, quality(merged, data), n_inputs=n_inputs, seconds=seconds, bytes=sent)
 
     alone = [quality(net, data) for net in nets]
@@ -117,7 +126,7 @@ def site_rows(folder: Path, name: str, kind: str, seed: int) -> list[dict]:
         X = [data.X_train[own[:n]] for own in division.own]
         merge("refit, own", aligned, n, X, repair="refit", target="own")
     y = [data.y_train[own] for own in division.own]
-    merge("refit, own, labels", aligned, N_OWN, X, y, repair="refit", target="own")
+    merge("refit, own, labels", aligned, N_OWN, X, y, repair="refit", target="labels")
     aligned = align("activation", nets, data.X_held)
     merge("activation, refit, own", aligned, N_OWN, X, repair="refit", target="own")
     shared = averaged_rounds(folder, name, shape, division.rows, division.part, N_ROUNDS)
