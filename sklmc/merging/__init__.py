@@ -4,6 +4,7 @@
 """
 
 from sklmc.merging._averager import WeightAverager
+from sklmc.merging._ensemble_merger import EnsembleMerger
 from sklmc.merging._merge import merge_models
 from sklmc.merging._repairs._batch_norm import reestimate_statistics as reestimate_statistics
 from sklmc.merging._repairs._batch_norm import tracked_norms as tracked_norms
@@ -14,6 +15,7 @@ from sklmc.merging._swa_callback import StochasticWeightAveraging
 from sklmc.models import average_models, interpolate_models
 
 __all__ = [
+    "EnsembleMerger",
     "GreedySoup",
     "SWAEnsembler",
     "StochasticWeightAveraging",

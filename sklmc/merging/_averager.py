@@ -30,11 +30,11 @@ from sklmc.merging._repairs._samples import Samples
 from sklmc.merging._reports._holdout import check_rows, hold_out, leave_unweighted
 from sklmc.merging._reports._report import MergeReport
 from sklmc.merging._reports._scoring import read_scoring
+from sklmc.merging._reports._stages import add_stages
 from sklmc.models import (
     Inputs,
     ModelView,
     as_logits,
-    average_states,
     describe,
     fit_inverse_temperature,
     predict_outputs,
@@ -280,11 +280,12 @@ class WeightAverager(NetWrapper):
         else:
             self.weights_ = _finite_weights(weights, left)
         ends = EndPoints([look.state for look in looks], self.weights_)
-        merged, self.repair_, self.target_ = merge_views(
-            looks, ends, Samples(inputs, target), self.repair, self.target
-        )
+        made = merge_views(looks, ends, Samples(inputs, target), self.repair, self.target)
+        merged, self.repair_, self.target_ = made
         report = MergeReport(first, *scored, len(held_out), scoring, judged)
-        self._compare(report, members, looks, merged, ensemble)
+        states = [view(net, caller="WeightAverager").state for net in members]
+        before = EndPoints(states, self.weights_)
+        add_stages(report, before, ends if self.aligner is not None else None, made, ensemble)
         self.inverse_temperature_ = None
         if self.calibrate and is_classifier(self.estimator):
             state, self.inverse_temperature_ = calibrate_state(
@@ -314,17 +315,6 @@ class WeightAverager(NetWrapper):
                 stacklevel=2,
             )
         return self
-
-    def _compare(self, report: MergeReport, members: list, looks: list, merged, ensemble) -> None:
-        """Report the scores of the members and of all stages of the merge."""
-        states = [view(net, caller="WeightAverager").state for net in members]
-        report.add_members(states, ensemble)
-        report.add_state("naive", average_states(states, self.weights_))
-        if self.aligner is not None:
-            mean = average_states([look.state for look in looks], self.weights_)
-            report.add_state("aligned", mean)
-        if self.repair_ is not None:
-            report.add_state("repaired", view(merged, caller="WeightAverager").state)
 
     def _html_repr(self) -> str:
         """Show the verdict below what scikit-learn shows of an estimator."""

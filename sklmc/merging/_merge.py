@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from sklearn.base import clone
+from tqdm.auto import tqdm
 
 from sklmc._validation import check_option, check_weights
 from sklmc.alignment import check_aligner, make_aligner
@@ -52,7 +53,7 @@ def merge_models(
         Also fitted MLPClassifiers and MLPRegressors of scikit-learn, Pipelines (scalers that
         differ are folded into the first linear layer), an ensemble in place of its members, or a
         pair of a model and a list of states (state dicts, paths of safetensors files).
-    X : array-like of shape (n_samples, ...), tuple, dict, Dataset or DataLoader, default=None
+    X : array-like of shape (n_samples, ...), tuple, dict, Dataset, DataLoader or list, default=None
         Samples for the aligner (where it needs any) and for the repair; unlabelled data serve.
         Without X, "auto" averages and no more.
     y : array-like of shape (n_samples,), default=None
@@ -62,6 +63,9 @@ def merge_models(
         :class:`~sklmc.PermutationAligner` ("weight", "activation", "straight_through", "auto"),
         "merge_many" (:class:`~sklmc.MultiAligner`), an aligner with its own settings
         (it is cloned), or None to average the models as they are.
+    target : {"auto", "labels", "logit", "mean", "own", "probability"}, default="auto"
+        What "refit" fits the layers to; see :func:`sklmc.repair`. For "own" and "labels" X is a
+        list, the samples of each model's owner (and y a list like it, or None).
     repair : {"auto", "batch_norm", "refit", "renormalize"} or None, default="auto"
         What follows the average; see :func:`sklmc.repair`. "auto" chooses on a fifth of X
         and never takes what does worse there than the plain mean. None leaves the plain mean.
@@ -92,7 +96,8 @@ def merge_models(
 
     See Also
     --------
-    WeightAverager : Trains the nets as well, and compares the result with its parts.
+    EnsembleMerger : The same as an estimator that compares the result with its parts.
+    WeightAverager : Trains the nets as well.
     average_models : The plain mean.
     sklmc.repair : The repairs.
 
@@ -141,7 +146,7 @@ def merge_models(
     return with_provenance(merged.model, parents, caller, **how, weights=weights.tolist())
 
 
-def align_models(models: Sequence, aligner, X=None, y=None) -> list:
+def align_models(models: Sequence, aligner, X=None, y=None, verbose: int = 0) -> list:
     """Return the models re-based onto the first, which stays as it is."""
     if aligner is None or len(models) == 1:
         return list(models)
@@ -149,10 +154,11 @@ def align_models(models: Sequence, aligner, X=None, y=None) -> list:
         aligner = make_aligner(aligner)
     if "models" in inspect.signature(aligner.fit).parameters:  # one fit for all of them
         return list(clone(aligner).fit(models, X, y).transform(models))
-    reference = models[0]
+    reference, *others = models
+    bar = tqdm(others, desc="align", disable=not verbose)
     return [
         reference,
-        *(clone(aligner).fit(reference, model, X, y).transform(model) for model in models[1:]),
+        *(clone(aligner).fit(reference, model, X, y).transform(model) for model in bar),
     ]
 
 

@@ -27,6 +27,7 @@ def report_of(*rights):
     for name, right in zip(("member_0", "member_1", "ensemble", "aligned"), rights, strict=True):
         logits = torch.stack([1.0 - torch.tensor(right), torch.tensor(right) * 1.0], dim=1)
         report._add(name, logits, 1)
+    report.n_members = 2
     return report.finish()
 
 

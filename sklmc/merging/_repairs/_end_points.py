@@ -60,6 +60,19 @@ class EndPoints:
 
     def mean_probability(self, logits: Sequence[torch.Tensor]) -> torch.Tensor:
         """Return their mean probabilities (..., n_classes), likewise."""
-        parts = [torch.softmax(one.double(), dim=-1) for one in logits]
-        total = self.mean_output(parts, by_class=True)
-        return total if self.known is None else total / total.sum(dim=-1, keepdim=True)
+        return self.mean_log_probability(logits).exp()
+
+    def mean_log_probability(self, logits: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Return the logarithms of these, which do not underflow."""
+        shares = self.class_shares()
+        parts = []
+        for (index, _, weight), one in zip(self.used(), logits, strict=True):
+            share = torch.tensor(weight, dtype=torch.float64) if shares is None else shares[index]
+            parts.append(torch.log_softmax(one.double(), dim=-1) + share.to(one.device).log())
+        total = torch.logsumexp(torch.stack(parts), dim=0)
+        return total if shares is None else torch.log_softmax(total, dim=-1)
+
+    @classmethod
+    def alike(cls, states: Sequence[State], known=None, heads: tuple[str, ...] = ()) -> EndPoints:
+        """Return nets of equal weight."""
+        return cls(states, np.full(len(states), 1.0 / len(states)), known, heads)

@@ -17,6 +17,13 @@ def split_by_part(X, y, target: str, n_parts: int, caller: str) -> tuple:
     return join_parts(X, y, n_parts, caller) if target in BY_PART else (X, y, None)
 
 
+def is_by_part(X) -> bool:
+    """Say whether X is a list of the samples of several parts, and not of samples."""
+    return isinstance(X, list) and all(
+        isinstance(one, (Mapping, tuple, Dataset)) or getattr(one, "ndim", 0) > 1 for one in X
+    )
+
+
 def join_parts(X, y, n_parts: int, caller: str) -> tuple:
     """Return the samples of all parts in one, their labels, and the number of each one's part."""
     if not isinstance(X, (list, tuple)) or len(X) != n_parts:

@@ -100,7 +100,7 @@ def repair(model, models, X, *, y=None, weights=None, method="auto", target="aut
         Samples like those that the models were trained on; two thousand serve well. Samples of
         another kind (noise) can harm.
     y : array-like of shape (n_samples,), default=None
-        Labels of X; only "auto" reads them.
+        Labels of X; only "auto" and the target "labels" read them.
     weights : array-like of shape (n_models,), default=None
         The weights of the mean; None means equal weights. Where all weight lies on one end
         point, or on equal ones, the model is that end point and comes back as it is.
@@ -124,6 +124,25 @@ def repair(model, models, X, *, y=None, weights=None, method="auto", target="aut
         near it comes to the end points' mean prediction. With fewer than 100 samples "refit" is
         not tried; with fewer than 50 nothing is chosen, and "batch_norm" is done where there is
         batch norm.
+
+    target : {"auto", "labels", "logit", "mean", "own", "probability"}, default="auto"
+        What "refit" fits the layers to. "mean" (of classifiers also called "logit"): what the end
+        points give in the mean.
+
+        "probability": the same, but the last layer is fitted to the end points' mean
+        probabilities, which an ensemble of classifiers averages: the Kullback-Leibler divergence,
+        which is convex, with the same ridge.
+
+        "own": what each end point gives on samples of its own, where it is an expert; X is a list
+        with the samples of each end point. Of layer l that reads h in the merged model, W
+        minimises ``sum_i w_i / n_i sum_(x of i) |W h(x) + b - t_i(x)|^2`` and the ridge.
+
+        "labels": "own", but the last layer is fitted to y (a list like X): to 9 for the label and
+        -1 for all others. Most labels are right then, but confidence is not: scale the logits.
+
+        "auto": "mean" or "probability", which does better on a fifth of X, as for `method`. (An
+        :class:`EnsembleMerger` that is given samples by part chooses among "own", "labels" and
+        "mean".)
 
     Returns
     -------
@@ -211,8 +230,10 @@ def repair_state(
     if not needs_repair(look, ends, method):
         return Repaired(state)
     run = functools.partial(_run, look, state, ends)
-    targets = fitting_targets(look, state, samples, target)
     normed = bool(tracked_norms(look.module))
+    targets: tuple[str, ...] = ()
+    if method == "auto" or REPAIRS[method].has_targets:
+        targets = fitting_targets(look, state, samples, target)
     if method != "auto":
         options = _with_targets(REPAIRS[method], targets)
         if len(options) > 1 and len(samples) >= LEAST_FOR_CHOICE:
@@ -300,7 +321,7 @@ def choose_state(
     """
     fitted, kept = samples.split()
     known = kept.labels is not None
-    wanted = kept.labels if known else _predictions(look, ends, kept)
+    wanted = kept.labels if known else own_predictions(look, ends, kept)
     best, least = None, np.inf
     for (method, target), make in candidates.items():
         state = make(fitted)
@@ -333,7 +354,7 @@ def misfit(
     return mean_over_samples(per_sample_loss(outputs, wanted, look.caller), sample_weight)
 
 
-def _predictions(look: ModelView, ends: EndPoints, samples: Samples) -> torch.Tensor:
+def own_predictions(look: ModelView, ends: EndPoints, samples: Samples) -> torch.Tensor:
     """Return probabilities, or outputs where there are none: everyone's mean, or each's own."""
     classifier = look.task == "classifier"
     if samples.part is None:
