@@ -24,7 +24,7 @@ from federated import averaged_rounds
 from recipe import NETS, ensemble_quality, images, quality, trained
 from record import publish
 
-from sklmc import PermutationAligner, merge_models
+from sklmc import EnsembleMerger, PermutationAligner, merge_models
 
 SHAPES = {"mnist": "512x3", "fashion_mnist": "512x3", "cifar10": "conv"}
 EPOCHS = 20  # a site has few images: with 10 epochs its net is not trained to its end
@@ -127,6 +127,14 @@ def site_rows(folder: Path, name: str, kind: str, seed: int) -> list[dict]:
         merge("refit, own", aligned, n, X, repair="refit", target="own")
     y = [data.y_train[own] for own in division.own]
     merge("refit, own, labels", aligned, N_OWN, X, y, repair="refit", target="labels")
+    start = time.process_time()
+    merger = EnsembleMerger(aligned, aligner=None, random_state=0).fit(X, y)
+    seconds = time.process_time() - start
+    costs = {"n_inputs": N_OWN, "seconds": seconds, "target": merger.target_}
+    add("merged by EnsembleMerger", quality(merger.estimator_, data), **costs)
+    keeps = merger.recommended_ is merger.estimator_
+    verdict = {"verdict": merger.verdict_, "recommends": "merged" if keeps else "a site's net"}
+    add("recommended by EnsembleMerger", quality(merger.recommended_, data), **costs, **verdict)
     aligned = align("activation", nets, data.X_held)
     merge("activation, refit, own", aligned, N_OWN, X, repair="refit", target="own")
     shared = averaged_rounds(folder, name, shape, division.rows, division.part, N_ROUNDS)
