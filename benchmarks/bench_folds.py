@@ -69,9 +69,9 @@ def split_rows(name: str, start: str, seed: int, width: int) -> list[dict]:
         net = NetClassifier(module__width=width, module__depth=2, lr=3e-3, random_state=seed)
         estimator = make_pipeline(StandardScaler(), net)
         folds = StratifiedKFold(5, shuffle=True, random_state=seed)
-        began = time.perf_counter()
+        began = time.process_time()
         parts, scores = trained_parts(estimator, X[work], y[work], folds, start)
-        seconds = {"training the parts": time.perf_counter() - began}
+        seconds = {"training the parts": time.process_time() - began}
         proba = {
             f"part {i}": part.predict_proba(X[test]).astype(float) for i, part in enumerate(parts)
         }
@@ -79,13 +79,13 @@ def split_rows(name: str, start: str, seed: int, width: int) -> list[dict]:
         proba["best part"] = alone[int(np.argmax(scores))]
         proba["ensemble"] = np.mean(alone, axis=0)
         for what, settings in MERGES.items():
-            began = time.perf_counter()
+            began = time.process_time()
             merged = merge_models(parts, X[work], y[work], **settings)
-            seconds[what] = time.perf_counter() - began
+            seconds[what] = time.process_time() - began
             proba[what] = merged.predict_proba(X[test]).astype(float)
-        began = time.perf_counter()
+        began = time.process_time()
         whole = clone(estimator).fit(X[work], y[work])
-        seconds["one net of all rows"] = time.perf_counter() - began
+        seconds["one net of all rows"] = time.process_time() - began
         proba["one net of all rows"] = whole.predict_proba(X[test]).astype(float)
         common = {
             "dataset": name,

@@ -2,9 +2,11 @@
 
     SKLMC_DATA=... python benchmarks/bench_seeds.py --nets FOLDER
 
-trains the nets of recipe.py into FOLDER if they are not there, and merges disjoint pairs and fives
-of them. "same" is how often, in percent of the test images, a net predicts what the ensemble of the
-merged nets predicts; "divergence" is the KL divergence of its probabilities from the ensemble's.
+trains five nets of recipe.py into FOLDER if they are not there, and merges all pairs of the first
+three, and all five with each of these as the first, which aligners leave as it is. "same" is how
+often, in percent of the test images, a net predicts what the ensemble of the merged nets predicts;
+"divergence" is the KL divergence of its probabilities from the ensemble's. Seconds are the
+processor's.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import torch
 from recipe import NETS, ensemble_quality, fidelity, images, quality, trained
 from record import publish
 
-from sklmc import merge_models
+from sklmc import EnsembleMerger, merge_models
 
 CASES = {  # name: data set, recipe, aligner
     "512x3 MNIST": ("mnist", "512x3", "weight"),
@@ -27,8 +29,7 @@ CASES = {  # name: data set, recipe, aligner
     "64x3 MNIST": ("mnist", "64x3", "activation"),
     "64x3 Fashion": ("fashion_mnist", "64x3", "activation"),
 }
-SIZES = (2, 5)
-N_GROUPS = 3  # of each size, disjoint
+GROUPS = ((0, 1), (0, 2), (1, 2), (0, 1, 2, 3, 4), (1, 2, 3, 4, 0), (2, 3, 4, 0, 1))
 N_INPUTS = 10_000  # training images that an aligner and a repair see
 MERGES = {
     "aligned": {"repair": None},
@@ -38,7 +39,7 @@ MERGES = {
 }
 
 
-def group_rows(case: str, folder: Path, seeds: range) -> list[dict]:
+def group_rows(case: str, folder: Path, seeds: tuple[int, ...]) -> list[dict]:
     """Score some nets, their ensemble and what merges make of them."""
     name, shape, aligner = CASES[case]
     data = images(name)
@@ -51,7 +52,7 @@ def group_rows(case: str, folder: Path, seeds: range) -> list[dict]:
             {
                 "case": case,
                 "nets": len(nets),
-                "first seed": seeds[0],
+                "seeds": list(seeds),
                 "what": what,
                 "accuracy": scores[0],
                 "loss": scores[1],
@@ -69,10 +70,17 @@ def group_rows(case: str, folder: Path, seeds: range) -> list[dict]:
     add("best part", alone[best], follows[best])
     add("ensemble", ensemble_quality(nets, data), (100.0, 0.0))
     for what, settings in MERGES.items():
-        start = time.perf_counter()
+        start = time.process_time()
         merged = merge_models(nets, X, aligner=aligner, **settings)
-        seconds = time.perf_counter() - start
+        seconds = time.process_time() - start
         add(what, quality(merged, data), fidelity(merged, nets, data), seconds=seconds)
+    start = time.process_time()
+    merger = EnsembleMerger(
+        nets, aligner=aligner, repair="refit", polish="distill", random_state=0
+    ).fit(X)
+    seconds = time.process_time() - start
+    polished = merger.estimator_
+    add("polished", quality(polished, data), fidelity(polished, nets, data), seconds=seconds)
     return rows
 
 
@@ -81,16 +89,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--nets", type=Path, default=NETS, help="folder for trained nets")
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=CASES)
-    parser.add_argument("--groups", type=int, default=N_GROUPS, help="of each size")
+    parser.add_argument("--into", default="seeds", help="name of the file of results")
     options = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     rows = []
     for case in options.cases:
-        for size in SIZES:
-            for group in range(options.groups):
-                rows += group_rows(case, options.nets, range(group * size, (group + 1) * size))
-    publish("seeds", rows, {"command": "bench_seeds.py", **vars(options), "nets": "FOLDER"})
+        for seeds in GROUPS:
+            rows += group_rows(case, options.nets, seeds)
+    publish(options.into, rows, {"command": "bench_seeds.py", **vars(options), "nets": "FOLDER"})
 
 
 if __name__ == "__main__":

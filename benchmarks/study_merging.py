@@ -53,11 +53,13 @@ SEEDS = """\
 Close to the ensemble
 ---------------------
 
-Disjoint pairs and fives of nets that differ in their seed only. "same" is how often, in percent of
-the test images, a net predicts what the ensemble predicts (the mean probability of the merged
-nets); "divergence" is the KL divergence from the ensemble's probabilities in nats. Aligners and
-repairs see 10,000 training images without labels. "logit" and "probability" are what the last layer
-is fitted to. Mean and standard deviation over the groups."""
+Nets that differ in their seed only: all pairs of three, and five with each of these three as the
+first, which stays where it is (the spread is then that of the reference alone). "same" is how
+often, in percent of the test images, a net predicts what the ensemble predicts (the mean
+probability of the merged nets); "divergence" is the KL divergence from the ensemble's probabilities
+in nats. Aligners and repairs see 10,000 training images without labels. "logit" and "probability"
+are what the last layer is fitted to; "polished" is a refit and then 300 steps of distillation at
+most. Mean and standard deviation."""
 
 FOLDS = """\
 Folds
