@@ -41,3 +41,18 @@ def test_few_own_samples_leave_the_net_near_its_parts():
         merged = merge_models(nets, X, aligner=None, repair="refit", target="own")
     plain = merge_models(nets, X=None, aligner=None, repair=None)
     assert distance(merged, nets, fresh) < CLOSE * distance(plain, nets, fresh)
+
+
+@pytest.mark.parametrize("by_part", [False, True])
+def test_what_auto_chose_is_fitted_on_all_samples(by_part):
+    """A fifth is kept to choose by, not lost to the fit."""
+    rng = np.random.default_rng(1)
+    nets = relatives(spread=0.3)
+    X = [rng.normal(size=(300, 40)).astype(np.float32) for _ in nets]
+    target = "own" if by_part else "mean"
+    X = X if by_part else np.concatenate(X)
+    settings = {"aligner": None, "target": target}
+    chosen = merge_models(nets, X, repair="auto", **settings)
+    asked = merge_models(nets, X, repair="refit", **settings)
+    for name, tensor in asked.state_dict().items():
+        torch.testing.assert_close(chosen.state_dict()[name], tensor, rtol=0, atol=0)
