@@ -127,20 +127,43 @@ def site_rows(folder: Path, name: str, kind: str, seed: int) -> list[dict]:
         merge("refit, own", aligned, n, X, repair="refit", target="own")
     y = [data.y_train[own] for own in division.own]
     merge("refit, own, labels", aligned, N_OWN, X, y, repair="refit", target="labels")
-    start = time.process_time()
-    merger = EnsembleMerger(aligned, aligner=None, random_state=0).fit(X, y)
-    seconds = time.process_time() - start
-    costs = {"n_inputs": N_OWN, "seconds": seconds, "target": merger.target_}
-    add("merged by EnsembleMerger", quality(merger.estimator_, data), **costs)
-    keeps = merger.recommended_ is merger.estimator_
-    verdict = {"verdict": merger.verdict_, "recommends": "merged" if keeps else "a site's net"}
-    add("recommended by EnsembleMerger", quality(merger.recommended_, data), **costs, **verdict)
     aligned = align("activation", nets, data.X_held)
     merge("activation, refit, own", aligned, N_OWN, X, repair="refit", target="own")
     shared = averaged_rounds(folder, name, shape, division.rows, division.part, N_ROUNDS)
     for turn, net in enumerate(shared, 1):
         sent = turn * 2 * n_net_bytes(nets)
         add(f"federated averaging, {turn}", quality(net, data), bytes=sent)
+    return rows
+
+
+def merger_rows(folder: Path, name: str, kind: str, seed: int) -> list[dict]:
+    """Score what EnsembleMerger makes of one division, and what it recommends."""
+    data = images(name)
+    division = trained_sites(folder, name, kind, seed)
+    sizes = [len(site) for site in division.rows]
+    X = [data.X_train[own] for own in division.own]
+    y = [data.y_train[own] for own in division.own]
+    start = time.process_time()
+    merger = EnsembleMerger(division.nets, aligner="weight", weights=sizes, random_state=0)
+    merger.fit(X, y)
+    common = {
+        "dataset": name,
+        "sites": kind,
+        "division": seed,
+        "images": sizes,
+        "n_inputs": N_OWN,
+        "seconds": time.process_time() - start,
+        "target": merger.target_,
+        "verdict": merger.verdict_,
+        "recommends": "merged" if merger.recommended_ is merger.estimator_ else "a site's net",
+    }
+    rows = []
+    for what, net in (("merged", merger.estimator_), ("recommended", merger.recommended_)):
+        accuracy, loss = quality(net, data)
+        rows.append(
+            {**common, "what": f"EnsembleMerger, {what}", "accuracy": accuracy, "loss": loss}
+        )
+        print(rows[-1], flush=True)
     return rows
 
 
@@ -177,6 +200,8 @@ def main():
     kinds = ["equal", "unequal", *CONCENTRATIONS]
     parser.add_argument("--sites", nargs="+", default=kinds, choices=kinds)
     parser.add_argument("--divisions", type=int, default=3, help="of each kind")
+    parts = ["sites", "merger"]
+    parser.add_argument("--parts", nargs="+", default=parts, choices=parts)
     parser.add_argument("--into", default="sites", help="name of the file of results")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -184,7 +209,10 @@ def main():
     rows = []
     for name, kind in itertools.product(options.data, options.sites):
         for seed in range(options.divisions):
-            rows += site_rows(options.nets, name, kind, seed)
+            if "sites" in options.parts:
+                rows += site_rows(options.nets, name, kind, seed)
+            if "merger" in options.parts:
+                rows += merger_rows(options.nets, name, kind, seed)
     publish(options.into, rows, {"command": "bench_sites.py", **vars(options), "nets": "FOLDER"})
 
 
