@@ -14,6 +14,7 @@ from torch.nn import functional
 from sklmc.merging._repairs._end_points import EndPoints
 from sklmc.merging._repairs._layer_moments import LayerMoments
 from sklmc.merging._repairs._layer_rows import fold_blocks, lone_moments, norm_changes
+from sklmc.merging._repairs._ridge_regression import ridge_for
 from sklmc.merging._repairs._samples import Samples
 from sklmc.merging._repairs._steps import (
     Rows,
@@ -62,7 +63,7 @@ def solve_own(
     def solve(chosen: Sequence[int]) -> dict[str, torch.Tensor]:
         weights = [float(ends.weights[index]) for index in chosen]
         mixture = LayerMoments.mixture([given[index] for index in chosen], weights)
-        return solve_step(state, step, ends, [mixture])
+        return solve_step(state, step, ends, [mixture], ridge_for(mixture))
 
     if ends.known is None or step.layers[0].weight not in ends.heads:
         return solve(list(given))

@@ -26,7 +26,7 @@ from sklmc.merging._repairs._layer_rows import (
     output_rows,
     read_calls,
 )
-from sklmc.merging._repairs._ridge_regression import FEW_ROWS, N_FOLDS, RidgeRegression
+from sklmc.merging._repairs._ridge_regression import FEW_ROWS, N_FOLDS, RIDGE, RidgeRegression
 from sklmc.models import Arrays, Inputs, ModelView, State
 
 Rows = list[torch.Tensor]  # block by block
@@ -176,11 +176,15 @@ def gather_moments(
 
 
 def solve_step(
-    state: State, step: Step, ends: EndPoints, moments: Sequence[LayerMoments]
+    state: State,
+    step: Step,
+    ends: EndPoints,
+    moments: Sequence[LayerMoments],
+    ridge: float = RIDGE,
 ) -> dict[str, torch.Tensor]:
     """Solve one regression from the moments of its folds; return the tensors that it changes."""
     start = torch.cat([mean_weights(layer, ends) for layer in step.layers], dim=2)
-    problem = RidgeRegression(start, step.intercept, moments)
+    problem = RidgeRegression(start, step.intercept, moments, ridge)
     weight, shift = problem.solve()
     return _changes(state, step, problem, weight, shift.reshape(-1))
 
