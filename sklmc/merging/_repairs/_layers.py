@@ -60,12 +60,15 @@ class Layer:
         return self.options[3] if self.options else 1
 
 
-def find_layers(look: ModelView, state: State, args: tuple) -> tuple[list[Layer | Norm], list[str]]:
+def find_layers(
+    look: ModelView, state: State, args: tuple, repeated: bool = False
+) -> tuple[list[Layer | Norm], list[str]]:
     """Return layers in the order of their calls, and the weights that belong to none of them.
 
-    Batch norm that follows no layer of its own stands in the list by itself.
+    Batch norm that follows no layer of its own stands in the list by itself. With `repeated`, a
+    layer that is called several times (messages of a graph net) stands there once for each call.
     """
-    flow = _Flow(look, state)
+    flow = _Flow(look, state, repeated)
     with Watcher(look, flow.before, flow.after, modules=(), functions=lambda _: True) as watcher:
         watcher.run(args, state)
     trained = {name for name, _ in look.module.named_parameters()}
@@ -102,6 +105,12 @@ def name_arguments(call: Call) -> dict:
     return {**dict(zip(order, call.args, strict=False)), **call.kwargs}
 
 
+def _options(given: dict) -> tuple:
+    """Return stride, padding, dilation and groups of a call."""
+    defaults = (("stride", 1), ("padding", 0), ("dilation", 1), ("groups", 1))
+    return tuple(given.get(key, default) for key, default in defaults)
+
+
 @dataclasses.dataclass
 class _Step:
     """What the data flow keeps of one call."""
@@ -116,7 +125,8 @@ class _Step:
 class _Flow:
     """Every call of a forward pass, which value went where, and the layers read off that."""
 
-    def __init__(self, look: ModelView, state: State):
+    def __init__(self, look: ModelView, state: State, repeated: bool):
+        self.repeated = repeated
         # the first name of each tensor that the module computes with, by identity
         self.names = {
             id(state[name]): same[0] for same in _all_names(look).values() for name in same
@@ -197,29 +207,43 @@ class _Flow:
         if not conv and step.func is not functional.linear:
             return None
         weight, bias = self._own_name(given["weight"]), self._own_name(given.get("bias"))
+        again = weight is None and self.repeated and self._is_repeated(step)
+        if again:
+            weight, bias = self._name(given["weight"]), self._name(given.get("bias"))
         if weight is None or (bias is None and given.get("bias") is not None):
             return None
         if conv and given["input"].ndim != CONVOLUTIONS[step.func] + 2:
             return None
         output, reader = step.output, self._only_reader(step.output)
-        norm = None if reader is None else self._norm(reader)
+        norm = None if reader is None or again else self._norm(reader)
         if norm is not None:
             output = reader.output
         addition = self._only_reader(output)
         if addition is not None and not self._is_residual(addition):
             addition = None
-        defaults = (("stride", 1), ("padding", 0), ("dilation", 1), ("groups", 1))
         return Layer(
             step.index,
             "conv" if conv else "linear",
             weight,
             bias,
-            tuple(given.get(key, default) for key, default in defaults) if conv else (),
+            _options(given) if conv else (),
             norm,
             None if addition is None else addition.index,
             0 if addition is None else addition.inputs.index(output),
             not self.readers[output],
         )
+
+    def _is_repeated(self, step: _Step) -> bool:
+        """Say whether whatever uses the tensors of a layer is this layer, called again."""
+
+        def look_of(one: _Step) -> tuple:
+            tensors = (self._name(one.arguments.get(key)) for key in ("weight", "bias"))
+            return one.func, *tensors, _options(one.arguments)
+
+        names = {self._name(step.arguments.get(key)) for key in ("weight", "bias")} - {None}
+        users = [self.uses[name] for name in names]
+        alike = all(look_of(one) == look_of(step) for one in users[0]) if users else False
+        return alike and all(len(steps) == len(users[0]) for steps in users)
 
     def _norm(self, step: _Step) -> Norm | None:
         """Return the batch norm that a call is, if it owns its tensors and is in eval mode."""

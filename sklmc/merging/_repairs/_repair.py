@@ -297,8 +297,8 @@ def _run(
     if explicit and left:
         text = ", ".join(repr(name) for name in left[:5]) + (", ..." if len(left) > 5 else "")
         warnings.warn(
-            f"{look.caller}: {method!r} repairs linear and convolution layers that are called once "
-            f"with a weight of their own; {len(left)} weights were left averaged: {text}.",
+            f"{look.caller}: {method!r} repairs linear and convolution layers with a weight of "
+            f"their own; {len(left)} weights were left averaged: {text}.",
             SklmcWarning,
             stacklevel=4,
         )
