@@ -230,8 +230,10 @@ def repair_state(
     if not needs_repair(look, ends, method):
         return Repaired(state)
     run = functools.partial(_run, look, state, ends)
-    targets = fitting_targets(look, state, samples, target)
     normed = bool(tracked_norms(look.module))
+    targets: tuple[str, ...] = ()
+    if method == "auto" or REPAIRS[method].has_targets:
+        targets = fitting_targets(look, state, samples, target)
     if method != "auto":
         options = _with_targets(REPAIRS[method], targets)
         if len(options) > 1 and len(samples) >= LEAST_FOR_CHOICE:
