@@ -24,7 +24,7 @@ from sklmc.merging._repairs._end_points import EndPoints
 from sklmc.merging._repairs._layers import replace_tensors
 from sklmc.merging._repairs._own_targets import solve_own
 from sklmc.merging._repairs._parts import BY_PART
-from sklmc.merging._repairs._refit import find_steps
+from sklmc.merging._repairs._refit import find_steps, in_turn
 from sklmc.merging._repairs._repair import REPAIRS, needs_repair
 from sklmc.merging._sites._messages import MomentsRequest, SiteMoments
 from sklmc.merging._sites._progress import read_progress, write_progress
@@ -161,7 +161,8 @@ class SiteCoordinator:
         self._nets = {site: state_fingerprint(one.state) for site, one in zip(self.sites, looks)}
         self._ends = EndPoints([one.state for one in looks], weights, known, heads)
         sample = Arrays(*self._look.sample(X))
-        self._all_steps, left = find_steps(self._look, self._ends.mean(), sample)
+        steps, left = find_steps(self._look, self._ends.mean(), sample)
+        self._all_steps = list(in_turn(steps))
         self._check_labels()
         self._architecture = architecture_digest(self._look.state, self._all_steps)
         self._task = self._digest()

@@ -10,7 +10,7 @@ import torch
 from sklmc._validation import check_integer
 from sklmc.exceptions import NonFiniteError
 from sklmc.merging._repairs._own_targets import gather_own, takes_labels
-from sklmc.merging._repairs._refit import find_steps
+from sklmc.merging._repairs._refit import find_steps, in_turn
 from sklmc.merging._repairs._repair import MOST_SAMPLES
 from sklmc.merging._repairs._samples import Samples
 from sklmc.merging._repairs._steps import Step
@@ -104,7 +104,7 @@ def site_moments(request, net, X, y=None, *, site, min_samples=MIN_SAMPLES):
             "or of the request); sums over so few would tell too much, and nothing was sent."
         )
     state = {name: tensor.to(look.device) for name, tensor in request.state.items()}
-    steps, _ = find_steps(look, state, inputs)
+    steps = list(in_turn(find_steps(look, state, inputs)[0]))
     if architecture_digest(state, steps) != request.architecture:
         raise ValueError(
             f"{caller}: 'net' runs other layers than the coordinator's; use the same code and the "
@@ -113,7 +113,7 @@ def site_moments(request, net, X, y=None, *, site, min_samples=MIN_SAMPLES):
     # drawn as merge_models draws of each net's own samples
     own = Samples(inputs, labels, torch.zeros(len(inputs), dtype=torch.long))
     own = own.spread(MOST_SAMPLES).own(0)
-    if request.by_labels and not takes_labels(steps, own):
+    if request.by_labels and not takes_labels(state, steps, own):
         raise ValueError(
             f"{caller}: the request is for labels; pass 'y', one label for each sample of X."
         )
