@@ -306,12 +306,9 @@ class Labels(LeafStore):
                 if have <= need and i < len(old):
                     have *= old[i]
                     i += 1
-                elif j < len(new):
+                else:
                     need *= new[j]
                     j += 1
-                else:
-                    have *= old[i]
-                    i += 1
             found.extend(
                 self._view_block(axes, slice(start_i, i), old, new[start_j:j], (key, start_i))
             )

@@ -63,9 +63,7 @@ def _piece(op: Operation, x: Labelled, dim: int, start: int, stop: int, index) -
 @register_aten("cat concat concatenate")
 def concatenate(op: Operation):
     """Segments of a sum along one dimension; the other dimensions move together."""
-    ndim = len(op.shape())
-    tensors = [tensor for tensor in op["tensors"] if tensor.ndim == ndim]
-    return _concatenated(op, tensors, op.dim("dim", ndim))
+    return _concatenated(op, op["tensors"], op.dim("dim", len(op.shape())))
 
 
 @register_aten("hstack vstack row_stack dstack column_stack")
@@ -90,8 +88,6 @@ def _concatenated(op: Operation, tensors: list[Labelled], dim: int) -> Labelled:
     operands, parts = [], []
     for index, tensor in enumerate(tensors):
         axis, size = tensor.axes[dim], tensor.shape[dim]
-        if size == 0:
-            continue
         parts.append(op.fresh(size) if axis is None else axis)
         roles = tensor.roles(names)
         if dim in roles:

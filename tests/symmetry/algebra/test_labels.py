@@ -207,6 +207,14 @@ def test_axis_that_would_contain_itself_is_fixed(labels):
     assert labels.is_fixed(b)
 
 
+def test_a_product_with_a_sum_inside_is_split_between_its_factors_only(labels):
+    h, a, b = axis(labels, 4), axis(labels, 4), axis(labels, 2)
+    whole = labels.merge([h, a + b])
+    assert labels.split(whole, [4, 6]) == [h, ((labels.wrap(a + b),),)]
+    labels.split(whole, [8, 3])
+    assert all(labels.is_fixed(part) for part in (h, a, b))
+
+
 def test_view_keeps_what_it_does_not_touch(labels):
     n, c, hw = axis(labels, 2), axis(labels, 5), axis(labels, 12)
     found = labels.view([n, c, hw], [2, 5, 12], [2, 60], "key")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sklmc.symmetry._algebra._labels import Labels
-from sklmc.symmetry._algebra._leaves import Reason
+from sklmc.symmetry._algebra._leaves import Reason, axis_size
 
 WHY = Reason("test")
 
@@ -88,6 +88,26 @@ def test_all_of_an_axis_that_would_contain_itself_is_fixed(labels):
     x, y = labels.leaf(4), labels.leaf(2)
     labels.refine(x, ((x, y),))
     assert labels.is_fixed(((x, y),))
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_leaf_that_would_be_a_part_of_itself_is_fixed(labels, turned):
+    """A rule of somebody else's may ask for it."""
+    whole = labels.leaf(6)
+    outer, inner = labels.split(((whole,),), [3, 2])
+    ends = (whole, outer[0][0])
+    labels.unite(*(reversed(ends) if turned else ends))
+    assert labels.is_fixed(outer)
+    assert labels.is_fixed(inner)
+
+
+def test_a_sum_within_a_product_is_seen_at_one_index_part_by_part(labels):
+    index, h, b = labels.leaf(2), labels.leaf(3), labels.leaf(2)
+    a = labels.leaf(4, {index})
+    whole = labels.merge([((h,),), ((a,), (b,))])
+    found = labels.at(whole, index, 1)
+    assert [leaf for leaf, _ in labels.ends(found)] == [h, labels.kids(a)[index][1], b]
+    assert axis_size(found) == axis_size(whole)
 
 
 def test_parts_of_united_leaves_are_united_index_by_index(labels):
