@@ -91,6 +91,14 @@ def test_all_of_an_axis_that_would_contain_itself_is_fixed(labels):
 
 
 @pytest.mark.parametrize("turned", [False, True])
+def test_united_with_a_sum_a_leaf_is_that_sum(labels, turned):
+    a, b, plain = labels.leaf(4), labels.leaf(2), labels.leaf(6)
+    ends = (labels.wrap(((a,), (b,))), plain)
+    labels.unite(*(reversed(ends) if turned else ends))
+    assert labels.resolve(((plain,),)) == ((a,), (b,))
+
+
+@pytest.mark.parametrize("turned", [False, True])
 def test_a_leaf_that_would_be_a_part_of_itself_is_fixed(labels, turned):
     """A rule of somebody else's may ask for it."""
     whole = labels.leaf(6)
