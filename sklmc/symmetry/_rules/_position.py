@@ -56,7 +56,7 @@ def _piece(op: Operation, x: Labelled, dim: int, start: int, stop: int, index) -
         axes = op.labels.pick(x.axes, dim, start, op.reason(_CHOSEN))
         axes.insert(dim, UNIT)
         return Labelled(tuple(axes), op.shape(index))
-    pieces = op.labels.cut(axis, [bound for bound in (start, stop) if 0 < bound < size])
+    pieces = op.labels.cut(axis, [start, stop])
     return op.like(x, {dim: pieces[1 if start > 0 else 0]}, index)
 
 

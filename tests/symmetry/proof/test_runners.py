@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from sklmc.symmetry import discover_symmetry
-from sklmc.symmetry._proof._runners import output_change, scales
+from sklmc.symmetry._proof._runners import _batch_norm, output_change, scales
 from tests.symmetry.zoo import Net
 
 
@@ -34,3 +34,20 @@ def test_whole_numbers_do_not_tell_how_large_the_outputs_are():
     assert scales([torch.tensor([3])]) == [1.0]
     infinite = torch.tensor([2.0, float("inf"), float("nan")])
     assert scales([infinite, infinite[1:]]) == pytest.approx([2.0, 2e-4])
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("with_weight", [False, True])
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_batch_norm_with_derivatives_computes_what_torch_does(training, with_weight, with_bias):
+    torch.manual_seed(0)
+    x = torch.randn(6, 3, 4, dtype=torch.float64)
+    weight, bias, mean, var = torch.rand(4, 3, dtype=torch.float64).add(0.5)
+    given = (weight if with_weight else None, bias if with_bias else None)
+    rest = (training, 0.1, 1e-5, False)
+    wanted = torch.batch_norm(x, *given, mean.clone(), var.clone(), *rest)
+    before = mean.clone()
+    found = _batch_norm(x, *given, mean.requires_grad_(), var.requires_grad_(), *rest)
+    torch.testing.assert_close(found, wanted)
+    assert found.requires_grad != training
+    assert torch.equal(mean.detach(), before)
