@@ -87,6 +87,26 @@ def test_products_unify_from_the_outermost_factor(labels):
     assert labels.resolve(a) == labels.resolve(b)
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_leaf_that_is_a_product_makes_its_factors_no_more_dependent(labels, turned):
+    product, whole = axis(labels, 4)[0] + axis(labels, 6)[0], axis(labels, 24)
+    ends = ((product,), whole)
+    labels.unify(*(reversed(ends) if turned else ends))
+    assert labels.resolve(whole) == (product,)
+    assert [labels.outer(leaf) for leaf in product] == [set(), set()]
+
+
+def test_a_split_takes_whole_factors_and_parts_of_the_next(labels):
+    a = axis(labels, 24)
+    labels.split(a, [4, 6])
+    labels.split(a, [8, 3])
+    assert sizes(labels, a) == [[4, 2, 3]]
+    b = axis(labels, 24)
+    labels.split(b, [12, 2])  # 8 of these would be 4, and 2 of the remaining 3
+    labels.split(b, [8, 3])
+    assert labels.is_fixed(b)
+
+
 def test_sums_unify_piece_by_piece(labels):
     a, b = axis(labels, 10), axis(labels, 10)
     labels.cut(a, [4])

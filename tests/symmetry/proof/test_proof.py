@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
+from sklmc.exceptions import SymmetryError
 from sklmc.symmetry import discover_symmetry
 from tests.symmetry.zoo import Net
 
@@ -27,3 +29,19 @@ def test_a_bias_that_is_multiplied_by_nothing_is_not_seen():
 
     c = nn.Parameter(torch.randn(5))
     assert unseen(forward, a=nn.Linear(3, 5), b=nn.Linear(5, 2), c=c) == ("c",)
+
+
+def test_what_has_no_derivative_is_tried():
+    def forward(net, x):
+        return net.b(net.a(x).tanh()).argmax(1)
+
+    assert unseen(forward, a=nn.Linear(3, 5), b=nn.Linear(5, 4)) == ()
+
+
+def test_random_numbers_are_refused_even_where_they_count_for_nothing():
+    def forward(net, x):
+        h = net.a(x)
+        return net.b(h + 0.0 * torch.rand_like(h))
+
+    with pytest.raises(SymmetryError, match="random in eval mode"):
+        discover_symmetry(Net(forward, a=nn.Linear(3, 5), b=nn.Linear(5, 2)), torch.randn(8, 3))

@@ -42,6 +42,7 @@ def stacked(kind, axis):
         (lambda x: x.repeat(1, 2), (6,), [(2, 6), (6, 1)]),
         (lambda x: x.repeat(1, 2, 1), (2, 3), [(2, 1), (2, 6), (3, 2)]),
         (lambda x: x[:, 1:3], (6,), [(2, 1), (3, 1)]),
+        (lambda x: x.mean(1, keepdim=True).expand(-1, 6)[:, 1:3], (6,), [(2, 2), (6, 1)]),
         (lambda x: x[:, -2:], (6,), [(2, 1), (4, 1)]),
         (lambda x: x[:, 2:3], (6,), [(2, 1), (3, 1)]),
         (lambda x: x[:, 3], (6,), [(2, 1), (3, 1)]),
