@@ -17,8 +17,8 @@ from coverage import CoverageData
 
 from tests.mutation.mutators import Mutant
 
-MOST_TESTS = 300
-MOST_SECONDS = 30.0  # of processor time, of all tests of a mutant, lines traced
+MOST_TESTS = 200
+MOST_SECONDS = 20.0  # of processor time, of all tests of a mutant, lines traced
 
 
 def gather(root: Path, folder: Path, jobs: int, paths: Iterable[str] = ()) -> None:
