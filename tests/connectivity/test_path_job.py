@@ -13,7 +13,8 @@ import torch
 
 from sklmc.connectivity._pair_scoring import _run
 from sklmc.connectivity._path_evaluator import PathEvaluator
-from sklmc.connectivity._path_job import PROBE_ALPHA, _agrees, _run_between
+from sklmc.connectivity._path_job import PROBE_ALPHA, _agrees, _run_between, make_plan
+from sklmc.models import Batches
 from tests.connectivity.test_plans import chains, job_of
 
 
@@ -53,3 +54,13 @@ def test_tasks_in_parallel_give_each_pair_its_curves():
 def test_no_pairs_have_no_curves():
     found = _run(job_of(2, 4, 6, 3), [], "test", SimpleNamespace(n_jobs=1, verbose=0))
     assert found.values.shape == (4, 0, 7)
+
+
+def test_blocks_of_few_samples_hold_them_all_and_loaders_are_read_batch_by_batch():
+    job = job_of(2, 4, 6, 3)
+    assert job.plan.evaluator == "chain"
+    assert job.plan.rows == 40
+    x = job.samples.inputs.args[0]
+    inputs = Batches(lambda: [(x[:9],), (x[9:18],)], lambda args: len(args[0]))
+    job.samples = dataclasses.replace(job.samples, inputs=inputs, target=job.samples.target[:18])
+    assert make_plan(job).rows == 9

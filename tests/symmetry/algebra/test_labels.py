@@ -211,6 +211,24 @@ def test_concatenation_seen_as_equal_parts(labels):
     assert labels.resolve(first) == labels.resolve(a)
 
 
+def test_parts_of_two_concatenations_are_different_things_and_found_again(labels):
+    found = {}
+    for scope in ("one", "other"):
+        labels.enter(scope)
+        whole = axis(labels, 6) + axis(labels, 6)
+        found[scope] = whole, labels.split(whole, [2, 6])
+        other = axis(labels, 6) + axis(labels, 6)  # a second one in the same operation
+        assert labels.split(other, [2, 6]) != found[scope][1]
+    (_, first), (_, second) = found.values()
+    assert first[0] != second[0]
+    assert labels.resolve(first[1]) != labels.resolve(second[1])
+    labels.enter("one")
+    whole, parts = found["one"]
+    before = labels.version
+    assert labels.split(whole, [2, 6]) == parts
+    assert labels.version == before
+
+
 def test_sum_inside_a_product_stays_apart(labels):
     h, a, b = axis(labels, 3), axis(labels, 4), axis(labels, 2)
     whole = labels.merge([h, a + b])
