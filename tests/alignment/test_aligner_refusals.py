@@ -45,3 +45,12 @@ def test_a_fitted_aligner_travels_with_its_similarity_and_a_plain_one_as_it_is()
     again = pickle.loads(pickle.dumps(fitted))
     assert again.similarity_.equals(fitted.similarity_)
     assert again.permutation_ == fitted.permutation_
+
+
+def test_weight_matching_reads_of_the_samples_only_what_a_trace_takes():
+    nets = [Offset(1), Offset(1)]
+    X = np.zeros((5000, 3), dtype=np.float32)
+    X[-1] = np.nan
+    PermutationAligner("weight").fit(*nets, X)
+    with pytest.raises(ValueError, match="NaN"):
+        PermutationAligner("activation").fit(*nets, X)

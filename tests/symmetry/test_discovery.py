@@ -9,6 +9,7 @@ from torch import nn
 from sklmc.models import view
 from sklmc.symmetry import _discovery, discover_symmetry
 from sklmc.symmetry._discovery import cached_symmetry
+from tests.symmetry.zoo import Net
 
 
 def net_of(width):
@@ -20,6 +21,16 @@ def test_verify_is_yes_or_no():
         discover_symmetry(net_of(4), verify="later")
     assert discover_symmetry(net_of(4), verify=False).evidence is None
     assert discover_symmetry(net_of(4)).evidence is not None
+
+
+def test_without_a_proof_it_is_eval_mode_that_counts():
+    def forward(net, x):
+        h = net.a(x).tanh()
+        return net.b(h.cumsum(1) if net.training else h)
+
+    net = Net(forward, a=nn.Linear(3, 5), b=nn.Linear(5, 2))
+    found = [discover_symmetry(net, torch.randn(8, 3), verify=verify) for verify in (False, True)]
+    assert [[group.size for group in symmetry.groups] for symmetry in found] == [[5], []]
 
 
 def test_the_oldest_architecture_is_forgotten_first(monkeypatch):
