@@ -75,6 +75,7 @@ def test_evenly_spaced_positions_are_told_by_start_and_steps(positions, entry):
         ({"shape": [1], "start": -1, "steps": [0]}, "reaches beyond"),
         ({"shape": [2], "start": 2, "steps": [1]}, "reaches beyond"),
         ({"shape": [2], "start": 0, "steps": [1], "factors": [3]}, "a factor is no name"),
+        ({"shape": [2, 1], "start": 0, "steps": [1, 0], "factors": ["h", 3]}, "is no name"),
     ],
 )
 def test_positions_that_no_tensor_of_three_has_are_refused(entry, what):

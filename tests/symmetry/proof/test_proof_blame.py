@@ -32,6 +32,14 @@ def groups_of(names):
     return [PermutationGroup(name, 2) for name in names]
 
 
+def test_draws_are_counted_up_to_the_end():
+    prover = Scripted({("a",): 0.0})
+    prover.draws = {"uniform": 20, "transposition": 1}
+    proof = prove(prover, {}, groups_of("a"))
+    assert proof.draws == prover.draws
+    assert proof.draws is not prover.draws
+
+
 def proof_of(errors, **options):
     errors = {(name,): error for name, error in errors.items()}
     options = {k: {(n,): e for n, e in v.items()} for k, v in options.items()}

@@ -126,6 +126,17 @@ def test_experts_stay_and_what_they_read_and_write_moves():
     assert max(changes_of_outputs(Experts(False), X, symmetry)) < EXACT
 
 
+def test_equal_rows_are_given_to_experts_as_rows_in_order():
+    class Alike(Experts):
+        def forward(self, x):
+            hidden = self.a(x).relu().mean(0, keepdim=True).expand(8, -1).contiguous()
+            return self.b(torch._grouped_mm(hidden, self.weight, self.ends))
+
+    net, X = Alike(True).bfloat16(), torch.randn(8, 4).bfloat16()
+    symmetry = discover_symmetry(net, X, verify=False)
+    assert sorted((group.size, group.copies) for group in symmetry.groups) == [(8, 1), (16, 1)]
+
+
 def test_products_over_stretches_of_what_is_summed_free_nothing():
     class Stretches(nn.Module):
         def __init__(self):
