@@ -18,9 +18,11 @@ from sklmc.estimators._members import Data
 from sklmc.estimators._seeds import resolve_seed
 from sklmc.estimators._wrapper import NetWrapper, check_net
 from sklmc.exceptions import ArchitectureMismatchError
-from sklmc.merging._holdout import check_rows, hold_out, leave_unweighted
 from sklmc.merging._merge import align_models, merge_views
-from sklmc.merging._scoring import call_scorer
+from sklmc.merging._repairs._end_points import EndPoints
+from sklmc.merging._repairs._samples import Samples
+from sklmc.merging._reports._holdout import check_rows, hold_out, leave_unweighted
+from sklmc.merging._reports._scoring import call_scorer
 from sklmc.models import check_compatible, describe, view, with_provenance
 
 
@@ -222,7 +224,8 @@ class GreedySoup(NetWrapper):
             def mix(members: list[int]):
                 chosen = [looks[index] for index in members]
                 weights = np.full(len(members), 1.0 / len(members))
-                return merge_views(chosen, inputs, None, weights, "batch_norm")[0]
+                ends = EndPoints([look.state for look in chosen], weights)
+                return merge_views(chosen, ends, Samples(inputs), "batch_norm").model
 
             def score_of(members: list[int]) -> float:
                 score = score_net(mix(members))

@@ -18,8 +18,8 @@ from sklmc.estimators._members import Data
 from sklmc.estimators._sample_weights import weight_argument
 from sklmc.estimators._seeds import resolve_seed
 from sklmc.estimators._wrapper import NetWrapper, check_net
-from sklmc.merging._batch_norm import reestimate_statistics, tracked_norms
-from sklmc.merging._holdout import check_rows, leave_unweighted
+from sklmc.merging._repairs._batch_norm import reestimate_statistics, tracked_norms
+from sklmc.merging._reports._holdout import check_rows, leave_unweighted
 from sklmc.merging._swa_callback import learning_rate_groups
 from sklmc.models import view, with_provenance
 

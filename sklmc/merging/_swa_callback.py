@@ -12,7 +12,7 @@ from skorch.dataset import unpack_data
 from torch.optim.swa_utils import AveragedModel
 
 from sklmc._validation import LARGEST_RATE, check_flag, check_number
-from sklmc.merging._batch_norm import reestimate_statistics, tracked_norms
+from sklmc.merging._repairs._batch_norm import reestimate_statistics, tracked_norms
 from sklmc.models import Arrays, Inputs, view
 
 ANNEAL_FROM, ANNEAL_TO = 0.5, 0.9  # parts of the epochs before averaging, as in the paper

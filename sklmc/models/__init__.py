@@ -11,6 +11,7 @@ from sklmc.models._calibration import (
 from sklmc.models._copying import (
     OF_EVERY_MODULE,
     State,
+    batch_statistics_copy,
     module_with_state,
     named_tensors,
     private_copy,

@@ -24,7 +24,7 @@ from sklmc import (
     average_models,
 )
 from sklmc.exceptions import ArchitectureMismatchError
-from sklmc.merging._batch_norm import reestimate_statistics
+from sklmc.merging._repairs._batch_norm import reestimate_statistics
 from sklmc.merging._soup import greedy_selection
 from sklmc.models import view
 from sklmc.nets import MLP

@@ -21,7 +21,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from sklmc import NetClassifier, NetRegressor, SWAEnsembler
 from sklmc.merging import StochasticWeightAveraging
-from sklmc.merging._batch_norm import reestimate_statistics
+from sklmc.merging._repairs._batch_norm import reestimate_statistics
 from sklmc.models import view
 from sklmc.nets import MLP
 from tests.models.conftest import snapshot

@@ -4,8 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from sklmc.merging._site_rows import MAX_ROWS, choose_rows, input_rows, output_rows, read_calls
-from sklmc.merging._weight_sites import find_sites
+from sklmc.merging._repairs._layer_rows import (
+    MAX_ROWS,
+    choose_rows,
+    input_rows,
+    output_rows,
+    read_calls,
+)
+from sklmc.merging._repairs._layers import find_layers
 from sklmc.models import view
 from tests.merging.conftest import dense
 
@@ -27,13 +33,13 @@ LAYERS = {
 @pytest.mark.parametrize("some", [False, True])
 @pytest.mark.parametrize("kind", LAYERS)
 def test_rows_times_weights_are_the_outputs(kind, some):
-    layer, shape = LAYERS[kind]
-    look = view(layer, caller="f")
+    module, shape = LAYERS[kind]
+    look = view(module, caller="f")
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    (site,), _ = find_sites(look, look.state, (x,))
-    given = read_calls(look, (x,), look.state, {site.call: dict}, {})[site.call]
-    output = read_calls(look, (x,), look.state, {}, {site.call: torch.clone})[site.call]
-    n_rows = output.numel() // output.shape[1 if site.kind == "conv" else -1]
+    (layer,), _ = find_layers(look, look.state, (x,))
+    given = read_calls(look, (x,), look.state, {layer.call: dict}, {})[layer.call]
+    output = read_calls(look, (x,), look.state, {}, {layer.call: torch.clone})[layer.call]
+    n_rows = output.numel() // output.shape[1 if layer.kind == "conv" else -1]
     chosen = torch.randperm(n_rows)[: n_rows // 2] if some else None
     asked = []
 
@@ -41,12 +47,12 @@ def test_rows_times_weights_are_the_outputs(kind, some):
         asked.append(n)
         return chosen
 
-    rows = input_rows(given, site, choose)
-    wanted = output_rows(output, site.kind, choose)
+    rows = input_rows(given, layer, choose)
+    wanted = output_rows(output, layer.kind, choose)
     assert asked == [n_rows, n_rows]
     assert len(rows) == len(wanted) == (n_rows // 2 if some else n_rows)
-    weight = layer.weight.detach().flatten(1).reshape(site.groups, -1, rows.shape[2])
-    given = torch.einsum("ngi,goi->ngo", rows, weight).flatten(1) + layer.bias.detach()
+    weight = module.weight.detach().flatten(1).reshape(layer.groups, -1, rows.shape[2])
+    given = torch.einsum("ngi,goi->ngo", rows, weight).flatten(1) + module.bias.detach()
     torch.testing.assert_close(given, wanted, atol=1e-5, rtol=1e-5)
 
 
@@ -72,8 +78,8 @@ def test_readers_see_arguments_and_output_and_end_the_pass():
     reached = []
     module[6].register_forward_hook(lambda *_: reached.append(True))
     look = view(module, caller="f")
-    sites, _ = find_sites(look, look.state, (torch.ones(2, 3),))
-    call = sites[0].call
+    layers, _ = find_layers(look, look.state, (torch.ones(2, 3),))
+    call = layers[0].call
     reached.clear()
     x = torch.randn(4, 3)
     assert torch.equal(read_calls(look, (x,), look.state, {call: dict}, {})[call]["input"], x)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations
 
-from sklmc.merging._weight_sites import Norm, Site, find_sites
+from sklmc.merging._repairs._layers import Layer, Norm, find_layers
 from sklmc.models import view
 from tests.merging.conftest import Residual, dense
 
@@ -57,31 +57,31 @@ class Tied(nn.Module):
 
 def found(module, *args):
     look = view(module.eval(), caller="f")
-    return find_sites(look, look.state, args)
+    return find_layers(look, look.state, args)
 
 
 def test_chain_with_batch_norm():
-    sites, left = found(dense(0), torch.ones(2, 3))
-    assert [site.weight for site in sites] == ["0.weight", "3.weight", "6.weight"]
-    assert [site.norm.mean if site.norm else None for site in sites] == [
+    layers, left = found(dense(0), torch.ones(2, 3))
+    assert [layer.weight for layer in layers] == ["0.weight", "3.weight", "6.weight"]
+    assert [layer.norm.mean if layer.norm else None for layer in layers] == [
         "1.running_mean",
         "4.running_mean",
         None,
     ]
-    assert [site.is_output for site in sites] == [False, False, True]
-    assert sites[0].bias == "0.bias"
+    assert [layer.is_output for layer in layers] == [False, False, True]
+    assert layers[0].bias == "0.bias"
     assert left == []
 
 
 def test_norm_whose_input_others_read_stands_alone():
-    sites, _ = found(Residual(), torch.ones(2, 1, 5, 5))
-    assert [site.weight for site in sites if isinstance(site, Site)] == [
+    layers, _ = found(Residual(), torch.ones(2, 1, 5, 5))
+    assert [layer.weight for layer in layers if isinstance(layer, Layer)] == [
         "stem.weight",
         "inner.weight",
         "head.weight",
     ]
-    assert sites[0].norm is not None
-    assert sites[1].norm is None  # the norm behind it is called twice
+    assert layers[0].norm is not None
+    assert layers[1].norm is None  # the norm behind it is called twice
     alone = nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 2))
     (norm, _), _ = found(alone, torch.ones(2, 3))
     assert isinstance(norm, Norm)
@@ -90,8 +90,8 @@ def test_norm_whose_input_others_read_stands_alone():
 
 @pytest.mark.parametrize("project", [True, False])
 def test_ends_of_a_residual_branch_know_their_addition(project):
-    sites, left = found(Block(project), torch.ones(2, 2, 4, 4))
-    by_name = {site.weight: site for site in sites}
+    layers, left = found(Block(project), torch.ones(2, 2, 4, 4))
+    by_name = {layer.weight: layer for layer in layers}
     assert by_name["first.weight"].addition is None
     assert by_name["second.weight"].addition is not None
     assert by_name["second.weight"].operand == 0
@@ -103,7 +103,7 @@ def test_ends_of_a_residual_branch_know_their_addition(project):
 
 
 @pytest.mark.parametrize(
-    "module, args, sites, left",
+    "module, args, layers, left",
     [
         (Twice(), (torch.ones(2, 3),), ["head.weight"], ["linear.weight"]),
         (
@@ -146,7 +146,7 @@ def test_ends_of_a_residual_branch_know_their_addition(project):
         *("transformer", "transposed"),
     ],
 )
-def test_what_is_no_layer_of_its_own_is_left(module, args, sites, left):
+def test_what_is_no_layer_of_its_own_is_left(module, args, layers, left):
     seen, missing = found(module, *args)
-    assert [site.weight for site in seen] == sites
+    assert [layer.weight for layer in seen] == layers
     assert missing == left

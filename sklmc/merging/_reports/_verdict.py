@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
@@ -20,7 +20,7 @@ def draw_resamples(n_samples: int) -> Iterator[np.ndarray]:
     return (rng.integers(0, n_samples, n_samples) for _ in range(N_RESAMPLES))
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Difference:
     """A difference of two scores on the same samples, and its interval."""
 
@@ -43,7 +43,7 @@ class Difference:
         )
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Comparison:
     """The scores of some models, and those on resamples of the samples."""
 
@@ -82,24 +82,28 @@ class Comparison:
         return Difference(value, float(middle - reach), float(middle + reach))
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Verdict:
-    """A sentence, and whether it is bad news of the merged net."""
+    """A sentence, whether it is bad news of the merged net, and which single net to use."""
 
     text: str
     warns: bool
+    single: int  # its row; the merged net's unless that is worse than its best part
 
 
 def judge(
     comparison: Comparison,
     names: list[str],
     members: list[int],
-    ensemble: int,
+    ensemble: int | None,
     merged: int,
     score: str,
     samples: str,
 ) -> Verdict:
-    """Say which model to use, and why; a single net where the ensemble is not clearly better."""
+    """Say which model to use, and why; a single net where the ensemble is not clearly better.
+
+    Without the row of an ensemble, scores say how near models come to it.
+    """
     best = comparison.best(members)
     margin = comparison.difference(merged, members)
     broken = np.isnan(comparison.scores[merged]) and np.isfinite(comparison.scores[best])
@@ -116,6 +120,10 @@ def judge(
     else:
         chosen = f"the merged net or {names[best]}"
         reason = f"they are not distinguishable ({values})"
+    warns = bool(margin.worse or broken)
+    if ensemble is None:
+        reason = f"{reason}; no labels were given, and {score} is that with the ensemble"
+        return Verdict(f"Use {chosen}: {reason}.", warns, single)
     gain = comparison.difference(ensemble, [single])
     than = names[best] if single == best else "the merged net"
     if not gain.better:
@@ -126,7 +134,7 @@ def judge(
             f"Use the ensemble: it is better than {than} ({gain}); of single nets, {chosen}: "
             f"{reason}."
         )
-    return Verdict(text, bool(margin.worse or broken))
+    return Verdict(text, warns, single)
 
 
 def judge_collapse(
@@ -145,11 +153,26 @@ def judge_collapse(
     if n_labels[merged] > 1 or not alive:
         return None
     best = max(alive, key=lambda index: recalls[index])
-    numbers = ", ".join(names[index].removeprefix("member_") for index in alive)
-    who = f"member {numbers} does" if len(alive) == 1 else f"members {numbers} do"
+    plain = all(names[index].startswith("member_") for index in alive)
+    listed = ", ".join(names[index].removeprefix("member_") for index in alive)
+    if len(alive) == 1:
+        who = f"member {listed} does" if plain else f"{listed} does"
+    else:
+        who = f"members {listed} do" if plain else f"{listed} do"
     return Verdict(
         f"Use {names[best]}: the merged net predicts one class on all {rows} rows, {who} not "
         f"(mean recall of the classes {recalls[merged]:.2g} against {recalls[best]:.2g}; "
         "scoring='balanced_accuracy' reports it).",
         warns=True,
+        single=best,
     )
+
+
+def judge_control(verdict: Verdict, gain: Difference, part: str) -> Verdict:
+    """Add what the steps of a merged net that was taught give when a part takes them."""
+    worth = (
+        f"The same steps from {part} do worse ({gain})."
+        if gain.better
+        else f"The same steps from {part} do as well ({gain}): merging was not needed."
+    )
+    return dataclasses.replace(verdict, text=f"{verdict.text} {worth}")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -13,11 +13,13 @@ import torch
 from sklmc._torch import are_equal
 from sklmc._validation import check_option, check_weights
 from sklmc.exceptions import SklmcWarning
-from sklmc.merging._batch_norm import reestimate_statistics, tracked_norms
-from sklmc.merging._refit import refit_state
-from sklmc.merging._renormalize import renormalize_state
+from sklmc.merging._repairs._batch_norm import reestimate_statistics, tracked_norms
+from sklmc.merging._repairs._end_points import EndPoints
+from sklmc.merging._repairs._parts import split_by_part
+from sklmc.merging._repairs._refit import fitting_targets, refit_state
+from sklmc.merging._repairs._renormalize import renormalize_state
+from sklmc.merging._repairs._samples import Samples
 from sklmc.models import (
-    Inputs,
     ModelView,
     State,
     as_logits,
@@ -33,29 +35,31 @@ from sklmc.models import (
 
 MOST_SAMPLES = 10_000  # of refit and renormalize; more gain next to nothing
 LEAST_FOR_CHOICE = 50  # samples; with fewer, "auto" does what needs no choice
-JUDGED = 5  # every fifth sample is kept to judge by
+Candidates = Mapping[tuple[str | None, str | None], Callable[[Samples], State]]
+TARGETS = ("auto", "labels", "logit", "mean", "own", "probability")  # of a refit
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Repair:
     """One way to mend a weighted mean of end points.
 
-    `run(look, state, endpoints, inputs, weights)` returns the mended copy of `state`, and the names
-    of the weights that it left averaged.
+    `run(look, state, ends, samples)` returns the mended copy of `state`, and the names of the
+    weights that it left averaged; one with targets also takes the `target`.
     """
 
     name: str
     run: Callable[..., tuple[State, list[str]]]
+    has_targets: bool = False
     needs_batch_norm: bool = False  # mends nothing else
     least: int = 1  # samples; fewer are refused
     few: int = 0  # samples; below, a repair that was asked for warns
     least_for_auto: int = 0  # samples; with fewer, "auto" does not try it
-    most: int | None = MOST_SAMPLES  # samples that it uses; None is all
+    most: int | None = MOST_SAMPLES  # samples that it uses, of each end point's own; None is all
 
 
-def _reestimate(look, state, endpoints, inputs, weights) -> tuple[State, list[str]]:
+def _reestimate(look, state, ends, samples) -> tuple[State, list[str]]:
     """Give the mean statistics of its own: the end points do not matter."""
-    return reestimate_statistics(look, state, inputs), []
+    return reestimate_statistics(look, state, samples.inputs), []
 
 
 # in the order in which "auto" tries them: the first wins ties
@@ -64,13 +68,22 @@ REPAIRS = {
     for repair in (
         Repair("batch_norm", _reestimate, needs_batch_norm=True, most=None),
         Repair("renormalize", renormalize_state, least=2),
-        Repair("refit", refit_state, least=2, few=500, least_for_auto=100),
+        Repair("refit", refit_state, has_targets=True, least=2, few=500, least_for_auto=100),
     )
 }
 METHODS = ("auto", *sorted(REPAIRS))
 
 
-def repair(model, models, X, *, y=None, weights=None, method="auto"):
+@dataclasses.dataclass(frozen=True)
+class Repaired:
+    """A repaired state, and what made it (None for the plain mean)."""
+
+    state: State
+    method: str | None = None
+    target: str | None = None
+
+
+def repair(model, models, X, *, y=None, weights=None, method="auto", target="auto"):
     """Repair a merged model so that its hidden units respond as those of its end points did.
 
     The mean of weights is not the net whose activations are the mean: activations shrink from
@@ -87,7 +100,7 @@ def repair(model, models, X, *, y=None, weights=None, method="auto"):
         Samples like those that the models were trained on; two thousand serve well. Samples of
         another kind (noise) can harm.
     y : array-like of shape (n_samples,), default=None
-        Labels of X; only "auto" reads them.
+        Labels of X; only "auto" and the target "labels" read them.
     weights : array-like of shape (n_models,), default=None
         The weights of the mean; None means equal weights. Where all weight lies on one end
         point, or on equal ones, the model is that end point and comes back as it is.
@@ -111,6 +124,25 @@ def repair(model, models, X, *, y=None, weights=None, method="auto"):
         near it comes to the end points' mean prediction. With fewer than 100 samples "refit" is
         not tried; with fewer than 50 nothing is chosen, and "batch_norm" is done where there is
         batch norm.
+
+    target : {"auto", "labels", "logit", "mean", "own", "probability"}, default="auto"
+        What "refit" fits the layers to. "mean" (of classifiers also called "logit"): what the end
+        points give in the mean.
+
+        "probability": the same, but the last layer is fitted to the end points' mean
+        probabilities, which an ensemble of classifiers averages: the Kullback-Leibler divergence,
+        which is convex, with the same ridge.
+
+        "own": what each end point gives on samples of its own, where it is an expert; X is a list
+        with the samples of each end point. Of layer l that reads h in the merged model, W
+        minimises ``sum_i w_i / n_i sum_(x of i) |W h(x) + b - t_i(x)|^2`` and the ridge.
+
+        "labels": "own", but the last layer is fitted to y (a list like X): to 9 for the label and
+        -1 for all others. Most labels are right then, but confidence is not: scale the logits.
+
+        "auto": "mean" or "probability", which does better on a fifth of X, as for `method`. (An
+        :class:`EnsembleMerger` that is given samples by part chooses among "own", "labels" and
+        "mean".)
 
     Returns
     -------
@@ -173,51 +205,62 @@ def repair(model, models, X, *, y=None, weights=None, method="auto"):
     """
     caller = "repair"
     check_option(method, METHODS, caller, "method")
+    check_option(target, TARGETS, caller, "target")
     models = list_models(models, caller)
     weights = check_weights(weights, len(models), caller)
     names = ["model", *(f"models[{i}]" for i in range(len(models)))]
     merged, *ends = view_compatible([model, *models], caller, names)
     if X is None:
         raise ValueError(f"{caller}: 'X' is None; pass samples of the data (labels not needed).")
-    inputs, target = read_data(merged, X, y)
-    states = [end.state for end in ends]
-    state, _ = repair_state(merged, merged.state, states, inputs, target, weights, method)
-    return merged.rebuild(state)
+    X, y, part = split_by_part(X, y, target, len(models), caller)
+    samples = Samples(*read_data(merged, X, y), part)
+    ends = EndPoints([end.state for end in ends], weights)
+    return merged.rebuild(repair_state(merged, merged.state, ends, samples, method, target).state)
 
 
 def repair_state(
     look: ModelView,
     state: State,
-    endpoints: Sequence[State],
-    inputs: Inputs,
-    target: torch.Tensor | None,
-    weights: np.ndarray,
+    ends: EndPoints,
+    samples: Samples,
     method: str | None,
-) -> tuple[State, str | None]:
-    """Return a repaired copy of a weighted mean of states, and the method that made it."""
-    if not needs_repair(look, endpoints, weights, method):
-        return state, None
-    run = functools.partial(_run, look, state, endpoints, weights)
-    if method != "auto":
-        return run(method, inputs, explicit=True), method
+    target: str = "auto",
+) -> Repaired:
+    """Return a repaired copy of a weighted mean of states, and what made it."""
+    if not needs_repair(look, ends, method):
+        return Repaired(state)
+    run = functools.partial(_run, look, state, ends)
     normed = bool(tracked_norms(look.module))
-    if len(inputs) < LEAST_FOR_CHOICE:
-        return (run("batch_norm", inputs), "batch_norm") if normed else (state, None)
-    candidates = {"": lambda _: state}
+    targets: tuple[str, ...] = ()
+    if method == "auto" or REPAIRS[method].has_targets:
+        targets = fitting_targets(look, state, samples, target)
+    if method != "auto":
+        options = _with_targets(REPAIRS[method], targets)
+        if len(options) > 1 and len(samples) >= LEAST_FOR_CHOICE:
+            candidates: Candidates = {one: functools.partial(run, *one) for one in options}
+            best = choose_state(look, candidates, ends, samples.spread(MOST_SAMPLES))
+            options = [(best.method, best.target)]
+        return Repaired(run(*options[0], samples, explicit=True), *options[0])
+    if len(samples) < LEAST_FOR_CHOICE:
+        if not normed:
+            return Repaired(state)
+        return Repaired(run("batch_norm", None, samples), "batch_norm")
+    candidates = {(None, None): lambda _: state}
     for one in REPAIRS.values():
-        if len(inputs) >= one.least_for_auto and (normed or not one.needs_batch_norm):
-            candidates[one.name] = functools.partial(run, one.name)
-    kept = inputs.spread(MOST_SAMPLES)
-    target = None if target is None else target[kept]
-    chosen, name = choose_state(look, candidates, endpoints, inputs[kept], target, weights)
-    return chosen, name or None
+        if len(samples) >= one.least_for_auto and (normed or not one.needs_batch_norm):
+            for option in _with_targets(one, targets):
+                candidates[option] = functools.partial(run, *option)
+    return choose_state(look, candidates, ends, samples.spread(MOST_SAMPLES))
 
 
-def needs_repair(
-    look: ModelView, endpoints: Sequence[State], weights: np.ndarray, method: str | None
-) -> bool:
+def _with_targets(repair: Repair, targets: tuple[str, ...]) -> list[tuple[str, str | None]]:
+    """Return a repair with each target that it may have."""
+    return [(repair.name, one) for one in (targets if repair.has_targets else (None,))]
+
+
+def needs_repair(look: ModelView, ends: EndPoints, method: str | None) -> bool:
     """Say whether a mean with these weights differs from its end points in what `method` mends."""
-    first, *others = (end for end, weight in zip(endpoints, weights, strict=True) if weight > 0)
+    first, *others = (state for _, state, _ in ends.used())
     pairs = [(tensor, other[name]) for other in others for name, tensor in first.items()]
     if method is None or all(are_equal(pairs)):
         return False
@@ -228,15 +271,15 @@ def needs_repair(
 def _run(
     look: ModelView,
     state: State,
-    endpoints: Sequence[State],
-    weights: np.ndarray,
+    ends: EndPoints,
     method: str,
-    inputs: Inputs,
+    target: str | None,
+    samples: Samples,
     explicit: bool = False,
 ) -> State:
     """Run one method; say what it left averaged where the user asked for it by name."""
     repair = REPAIRS[method]
-    n_samples = len(inputs)
+    n_samples = len(samples)
     if n_samples < repair.least:
         raise ValueError(
             f"{look.caller}: 'X' holds {n_samples} sample, too few for a variance; pass at least "
@@ -250,8 +293,9 @@ def _run(
             stacklevel=4,
         )
     if repair.most is not None:
-        inputs = inputs[inputs.spread(repair.most)]
-    repaired, left = repair.run(look, state, endpoints, inputs, weights)
+        samples = samples.spread(repair.most)
+    with_target = {"target": target} if repair.has_targets else {}
+    repaired, left = repair.run(look, state, ends, samples, **with_target)
     if explicit and left:
         text = ", ".join(repr(name) for name in left[:5]) + (", ..." if len(left) > 5 else "")
         warnings.warn(
@@ -265,32 +309,26 @@ def _run(
 
 def choose_state(
     look: ModelView,
-    candidates: Mapping[str, Callable[[Inputs], State]],
-    endpoints: Sequence[State],
-    inputs: Inputs,
-    target: torch.Tensor | None,
-    weights: np.ndarray,
-) -> tuple[State, str]:
+    candidates: Candidates,
+    ends: EndPoints,
+    samples: Samples,
+) -> Repaired:
     """Return the candidate that does best on samples kept from its fit; the first among equals.
 
-    With a target, by its loss (of classifiers after one inverse temperature, so that a mere
-    change of scale decides nothing); without, by how near it comes to the end points' mean.
+    With labels, by its loss (of classifiers after one inverse temperature, so that a mere
+    change of scale decides nothing); without, by how near it comes to what the end points
+    predict: all of them in the mean, or each on its own samples.
     """
-    rows = torch.arange(len(inputs))
-    judged = rows % JUDGED == JUDGED - 1
-    fitted, kept = inputs[rows[~judged]], inputs[rows[judged]]
-    if target is not None:
-        wanted = target[rows[judged]]
-    else:
-        wanted = _mean_prediction(look, endpoints, kept, weights)
-    best, chosen, least = None, "", np.inf
-    for name, make in candidates.items():
+    fitted, kept = samples.split()
+    known = kept.labels is not None
+    wanted = kept.labels if known else own_predictions(look, ends, kept)
+    best, least = None, np.inf
+    for (method, target), make in candidates.items():
         state = make(fitted)
-        outputs = predict_outputs(look, kept, state)
-        badness = misfit(look, outputs, wanted, known=target is not None)
+        badness = misfit(look, predict_outputs(look, kept.inputs, state), wanted, known)
         if best is None or badness < least:
-            best, chosen, least = state, name, badness
-    return best, chosen
+            best, least = Repaired(state, method, target), badness
+    return best
 
 
 def misfit(
@@ -300,7 +338,7 @@ def misfit(
     known: bool,
     sample_weight: np.ndarray | None = None,
 ) -> float:
-    """Return how badly outputs fit labels or values (weighted), or the end points' mean."""
+    """Return how badly outputs fit labels or values (weighted), or the end points' predictions."""
     if not torch.isfinite(outputs).all():
         return np.inf
     if not known and look.task == "classifier":
@@ -316,19 +354,25 @@ def misfit(
     return mean_over_samples(per_sample_loss(outputs, wanted, look.caller), sample_weight)
 
 
-def _mean_prediction(
-    look: ModelView, endpoints: Sequence[State], inputs: Inputs, weights: np.ndarray
-) -> torch.Tensor:
-    """Return the end points' mean probabilities, or their mean outputs where there are none."""
-    total = 0.0
-    for state, weight in zip(endpoints, weights, strict=True):
-        if weight == 0:
-            continue
-        outputs = predict_outputs(look, inputs, state)
-        if look.task == "classifier":
-            outputs = torch.softmax(_double_logits(outputs), dim=-1)
-        total = total + weight * outputs.double()
-    return total
+def own_predictions(look: ModelView, ends: EndPoints, samples: Samples) -> torch.Tensor:
+    """Return probabilities, or outputs where there are none: everyone's mean, or each's own."""
+    classifier = look.task == "classifier"
+    if samples.part is None:
+        found = [predict_outputs(look, samples.inputs, state) for _, state, _ in ends.used()]
+        if classifier:
+            return ends.mean_probability([_double_logits(one) for one in found])
+        return ends.mean_output(found, by_class=False)
+    rows, parts = [], []
+    for index, state, _ in ends.used():
+        own = torch.nonzero(samples.part == index)[:, 0]
+        if len(own):
+            found = predict_outputs(look, samples.inputs[own], state).double()
+            parts.append(torch.softmax(_double_logits(found), dim=-1) if classifier else found)
+            rows.append(own)
+    joined = torch.cat(parts)
+    ordered = torch.zeros(len(samples), *joined.shape[1:], dtype=torch.float64)
+    ordered[torch.cat(rows)] = joined
+    return ordered
 
 
 def _double_logits(outputs: torch.Tensor) -> torch.Tensor:

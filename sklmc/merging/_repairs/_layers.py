@@ -36,7 +36,7 @@ class Norm:
 
 
 @dataclasses.dataclass(frozen=True)
-class Site:
+class Layer:
     """A linear or convolution layer: which call it is, its tensors, and what reads its output."""
 
     call: int
@@ -60,7 +60,7 @@ class Site:
         return self.options[3] if self.options else 1
 
 
-def find_sites(look: ModelView, state: State, args: tuple) -> tuple[list[Site | Norm], list[str]]:
+def find_layers(look: ModelView, state: State, args: tuple) -> tuple[list[Layer | Norm], list[str]]:
     """Return layers in the order of their calls, and the weights that belong to none of them.
 
     Batch norm that follows no layer of its own stands in the list by itself.
@@ -70,9 +70,9 @@ def find_sites(look: ModelView, state: State, args: tuple) -> tuple[list[Site | 
         watcher.run(args, state)
     trained = {name for name, _ in look.module.named_parameters()}
     matrices = [name for name, tensor in state.items() if name in trained and tensor.ndim > 1]
-    sites = flow.sites()
-    covered = {site.weight for site in sites if isinstance(site, Site)} | flow.find_looked_up()
-    return sites, [name for name in matrices if name not in covered]
+    layers = flow.layers()
+    covered = {layer.weight for layer in layers if isinstance(layer, Layer)} | flow.find_looked_up()
+    return layers, [name for name in matrices if name not in covered]
 
 
 def replace_tensors(look: ModelView, state: dict, changes: Mapping[str, torch.Tensor]) -> None:
@@ -92,7 +92,7 @@ def _all_names(look: ModelView) -> dict[str, list[str]]:
 
 
 def takes_part(func) -> bool:
-    """Say whether a function is one that sites are made of."""
+    """Say whether a function is one that layers are made of."""
     return func in _ARGUMENTS or getattr(func, "__name__", "") in ADDITIONS
 
 
@@ -166,10 +166,10 @@ class _Flow:
         self.shapes.append(tensor.shape)
         self._alive.append(tensor)
 
-    def sites(self) -> list[Site | Norm]:
+    def layers(self) -> list[Layer | Norm]:
         """Return layers, and the batch norm that is no layer's own, in the order of the calls."""
-        layers = [site for site in map(self._site, self.steps) if site is not None]
-        owned = {site.target for site in layers}
+        layers = [layer for layer in map(self._layer, self.steps) if layer is not None]
+        owned = {layer.target for layer in layers}
         norms = [self._norm(step) for step in self.steps if step.index not in owned]
         lone = [norm for norm in norms if norm is not None]
         return sorted([*layers, *lone], key=lambda one: one.call)
@@ -191,7 +191,7 @@ class _Flow:
         name = self._name(value)
         return name if name is not None and len(self.uses[name]) == 1 else None
 
-    def _site(self, step: _Step) -> Site | None:
+    def _layer(self, step: _Step) -> Layer | None:
         """Return the layer that a call is, if it is one and owns its tensors."""
         conv, given = step.func in CONVOLUTIONS, step.arguments
         if not conv and step.func is not functional.linear:
@@ -209,7 +209,7 @@ class _Flow:
         if addition is not None and not self._is_residual(addition):
             addition = None
         defaults = (("stride", 1), ("padding", 0), ("dilation", 1), ("groups", 1))
-        return Site(
+        return Layer(
             step.index,
             "conv" if conv else "linear",
             weight,

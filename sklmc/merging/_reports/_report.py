@@ -9,14 +9,16 @@ import torch
 from sklearn.metrics import r2_score
 
 from sklmc.estimators._members import Data
-from sklmc.merging._scoring import Scoring, resampled_scores, score_by_name
-from sklmc.merging._verdict import (
+from sklmc.merging._repairs._end_points import EndPoints
+from sklmc.merging._reports._scoring import Scoring, resampled_scores, score_by_name
+from sklmc.merging._reports._verdict import (
     LEAST_SAMPLES,
     Comparison,
     Verdict,
     draw_resamples,
     judge,
     judge_collapse,
+    judge_control,
 )
 from sklmc.models import (
     Inputs,
@@ -31,6 +33,7 @@ from sklmc.models import (
     predict_outputs,
 )
 
+TAUGHT = " distilled"  # what follows the name of a part in the row of what it was taught
 N_BINS = 15  # of confidence, in the expected calibration error
 COLUMNS = (
     *("model", "low", "high", "margin", "margin_low", "margin_high", "loss"),
@@ -42,7 +45,8 @@ class MergeReport:
     """Collects rows of scores on one set of samples; the last row is the merged net.
 
     `scoring` adds scores that are taken from estimators, on `data`; the first of all scores is the
-    one that is compared. `n_held` is how many of the samples were kept from training.
+    one that is compared. `n_held` is how many of the samples were kept from training. Where the
+    target is what the ensemble itself predicts, `of_ensemble` says so: there were no labels.
     """
 
     def __init__(
@@ -54,7 +58,11 @@ class MergeReport:
         n_held: int = 0,
         scoring: Scoring | None = None,
         data: Data | None = None,
+        of_ensemble: bool = False,
     ):
+        self.of_ensemble = of_ensemble
+        self.n_members = 0
+        self.control: int | None = None  # the row of a part that was taught like the merged net
         self.look = look
         self.inputs = inputs
         self.target = target
@@ -67,23 +75,31 @@ class MergeReport:
         self._outputs: list[torch.Tensor] = []
         self._estimators: list = []
 
-    def add_members(self, states: Sequence[Mapping[str, torch.Tensor]], ensemble=None) -> None:
+    def add_members(self, members: EndPoints, ensemble=None, names: Sequence[str] = ()) -> None:
         """Add every member, and the ensemble that averages their predictions."""
-        outputs = [predict_outputs(self.look, self.inputs, state) for state in states]
-        for index, (one, state) in enumerate(zip(outputs, states)):
-            self._add(f"member_{index}", one, 1, lambda state=state: self.look.rebuild(state))
-        mean = self._mean_prediction(outputs)
-        self._add("ensemble", mean, len(states), lambda: ensemble)
+        outputs = [predict_outputs(self.look, self.inputs, state) for state in members.states]
+        self.n_members = len(outputs)
+        names = names or [f"member_{index}" for index in range(len(outputs))]
+        for name, one, state in zip(names, outputs, members.states, strict=True):
+            self._add(name, one, 1, lambda state=state: self.look.rebuild(state))
+        if not self.of_ensemble:
+            mean = mean_prediction(members, outputs, self.target)
+            self._add("ensemble", mean, len(outputs), lambda: ensemble)
 
     def add_state(self, name: str, state: Mapping[str, torch.Tensor]) -> None:
         """Add one net."""
         outputs = predict_outputs(self.look, self.inputs, state)
         self._add(name, outputs, 1, lambda: self.look.rebuild(state))
 
+    def add_control(self, part: str, state: Mapping[str, torch.Tensor]) -> None:
+        """Add a part that was taught the same as the merged net, to see what merging is worth."""
+        self.control = len(self.measured)
+        self.add_state(f"{part}{TAUGHT}", state)
+
     def finish(self) -> tuple[list[dict], Verdict]:
         """Return all rows, with intervals, and the verdict."""
         names = [str(row["model"]) for row in self.measured]
-        members = [place for place, name in enumerate(names) if name.startswith("member_")]
+        members = list(range(self.n_members))
         score = list(self.measured[0])[1]
         scores = np.array([row[score] for row in self.measured])
         comparison = Comparison(scores, self._resample(score), len(self.target))
@@ -94,12 +110,15 @@ class MergeReport:
             own = {"model": row["model"], score: row[score], "low": low, "high": high}
             own |= {"margin": margin.value, "margin_low": margin.low, "margin_high": margin.high}
             rows.append({**own, **row})
-        merged, ensemble = len(names) - 1, names.index("ensemble")
+        merged, ensemble = len(names) - 1, None if self.of_ensemble else self.n_members
         held = "held-out" if self.n_held else "training"
         samples = f"on {len(self.target)} {held} samples"
         verdict = judge(comparison, names, members, ensemble, merged, score, samples)
-        if not verdict.warns:
+        if not verdict.warns and not self.of_ensemble:
             verdict = self._judge_collapse(names, members, merged) or verdict
+        if self.control is not None:
+            gain = comparison.difference(merged, [self.control])
+            verdict = judge_control(verdict, gain, names[self.control].removesuffix(TAUGHT))
         return rows, verdict
 
     def _judge_collapse(self, names, members, merged) -> Verdict | None:
@@ -137,18 +156,19 @@ class MergeReport:
                 )
         score: dict[str, float]
         if is_classification(self.target):
-            score = {"accuracy": 1.0 - mean_over_samples(error, self.weights)}
+            called = "agreement" if self.of_ensemble else "accuracy"
+            score = {called: 1.0 - mean_over_samples(error, self.weights)}
             calibration = {"calibration_error": self._calibration_error(outputs)}
         else:
             score, calibration = {"r2": self._r2(outputs)}, {}
+        mean_loss = mean_over_samples(loss, self.weights)
         self._outputs.append(outputs)
         self.measured.append(
             {
                 "model": name,
                 **given,
                 **{key: value for key, value in score.items() if key not in given},
-                "loss": mean_over_samples(loss, self.weights),
-                **calibration,
+                **({} if self.of_ensemble else {"loss": mean_loss, **calibration}),
                 "n_validation": self.n_held,
                 "n_parameters": n_nets * self.n_parameters,
                 "n_multiply_adds": n_nets * self.n_multiply_adds,
@@ -212,11 +232,13 @@ class MergeReport:
         gaps = torch.zeros(N_BINS, dtype=torch.float64).index_add_(0, bins, gap)
         return float(gaps.abs().sum() / total)
 
-    def _mean_prediction(self, outputs: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Return the log of the mean probabilities, or the mean prediction."""
-        if not is_classification(self.target):
-            return torch.stack([one.double() for one in outputs]).mean(dim=0)
-        single = self.target.ndim == 1
-        logits = torch.stack([(as_logits(one) if single else one).double() for one in outputs])
-        logs = torch.log_softmax(logits, dim=-1)
-        return torch.logsumexp(logs, dim=0) - np.log(len(outputs))
+
+def mean_prediction(
+    members: EndPoints, outputs: Sequence[torch.Tensor], target: torch.Tensor
+) -> torch.Tensor:
+    """Return the log of the members' mean probabilities, or their mean prediction."""
+    if not is_classification(target):
+        return members.mean_output(outputs, by_class=False)
+    single = target.ndim == 1
+    logits = [as_logits(one) if single else one for one in outputs]
+    return members.mean_log_probability(logits)

@@ -43,9 +43,11 @@ def take_rows(data: Data, rows: np.ndarray) -> Data:
 
 
 def _rows_of(part, rows: np.ndarray):
-    """Return some rows of an array, of all arrays in a dict, or of a Dataset."""
+    """Return some rows of an array, of all arrays in a dict or tuple, or of a Dataset."""
     if isinstance(part, Mapping):
         return {name: _safe_indexing(values, rows) for name, values in part.items()}
+    if isinstance(part, tuple):
+        return tuple(_safe_indexing(values, rows) for values in part)
     return Subset(part, rows.tolist()) if isinstance(part, Dataset) else _safe_indexing(part, rows)
 
 

@@ -1,4 +1,4 @@
-"""What repairs read off the sites of a forward pass, block by block: rows and moments."""
+"""What repairs read off the layers of a forward pass, block by block: rows and moments."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import torch
 from torch.nn import functional
 
-from sklmc.merging._weight_sites import Norm, Site, name_arguments, takes_part
+from sklmc.merging._repairs._layers import Layer, Norm, name_arguments, takes_part
 from sklmc.models import BLOCK_ROWS, Call, Inputs, ModelView, Moments, State, Watcher, end_pass
 
 MAX_ROWS = 64_000  # of one regression; positions of an image are rows too
@@ -55,7 +55,7 @@ def read_calls(
 def output_moments(
     look: ModelView, state: State, inputs: Inputs, kinds: Mapping[int, str]
 ) -> dict[int, Moments]:
-    """Return the moments of the units of some calls' outputs; `kinds` are their sites'."""
+    """Return the moments of the units of some calls' outputs; `kinds` are their layers'."""
     moments = {call: Moments() for call in kinds}
     readers = {
         call: functools.partial(moments[call].add, unit_axis=1 if kind == "conv" else -1)
@@ -66,14 +66,17 @@ def output_moments(
     return moments
 
 
-def lone_statistics(
-    look: ModelView, state: State, norm: Norm, inputs: Inputs
-) -> dict[str, torch.Tensor]:
-    """Return the mean and variance of what reaches a batch norm that follows no layer."""
+def lone_moments(look: ModelView, state: State, norm: Norm, inputs: Inputs) -> Moments:
+    """Return the moments of what reaches a batch norm that follows no layer."""
     moments = Moments()
     reader = {norm.call: lambda arguments: moments.add(arguments["input"], unit_axis=1)}
     for _, args in fold_blocks(inputs):
         read_calls(look, args, state, reader, {})
+    return moments
+
+
+def norm_changes(norm: Norm, moments: Moments) -> dict[str, torch.Tensor]:
+    """Return the statistics of a batch norm that moments make."""
     return {norm.mean: moments.mean, norm.variance: moments.variance(correction=1)}
 
 
@@ -99,13 +102,13 @@ def operand_rows(arguments: dict, operand: int, kind: str, choose: Choice) -> to
     return output_rows(arguments["input" if operand == 0 else "other"], kind, choose)
 
 
-def input_rows(arguments: dict, site: Site, choose: Choice) -> torch.Tensor:
+def input_rows(arguments: dict, layer: Layer, choose: Choice) -> torch.Tensor:
     """Return what a layer multiplies its weights with, as rows (n_rows, groups, n_inputs)."""
-    if site.kind == "linear":
+    if layer.kind == "linear":
         return output_rows(arguments["input"], "linear", choose)[:, None]
-    windows = _windows(site, arguments["input"], arguments["weight"].shape[2:])
+    windows = _windows(layer, arguments["input"], arguments["weight"].shape[2:])
     rows = _take_rows(windows, windows.ndim // 2, choose)
-    return rows.reshape(len(rows), site.groups, -1).cpu()
+    return rows.reshape(len(rows), layer.groups, -1).cpu()
 
 
 def _take_rows(values: torch.Tensor, n_axes: int, choose: Choice) -> torch.Tensor:
@@ -117,13 +120,13 @@ def _take_rows(values: torch.Tensor, n_axes: int, choose: Choice) -> torch.Tenso
     return values[torch.unravel_index(chosen.to(values.device), shape)]
 
 
-def _windows(site: Site, images: torch.Tensor, kernel: torch.Size) -> torch.Tensor:
+def _windows(layer: Layer, images: torch.Tensor, kernel: torch.Size) -> torch.Tensor:
     """View images as (n_samples, *positions, n_channels, *kernel): a row per position."""
     n_axes = len(kernel)
-    stride, padding, dilation = (_per_axis(option, n_axes) for option in site.options[:3])
+    stride, padding, dilation = (_per_axis(option, n_axes) for option in layer.options[:3])
     pads: list[int] = []
     for axis in reversed(range(n_axes)):
-        if site.options[1] == "same":
+        if layer.options[1] == "same":
             total = dilation[axis] * (kernel[axis] - 1)
             pads += [total // 2, total - total // 2]
         else:

@@ -12,7 +12,7 @@ from sklearn.metrics import get_scorer, get_scorer_names
 
 from sklmc._validation import did_you_mean
 from sklmc.estimators._members import Data
-from sklmc.merging._holdout import take_rows
+from sklmc.merging._reports._holdout import take_rows
 
 SINGLE = "score"  # what the score of a callable is called
 
