@@ -138,3 +138,15 @@ def test_a_fixed_leaf_fixes_its_parts_and_all_that_it_becomes(labels):
     halved(labels, z)
     labels.fix(((z,),), WHY)
     assert labels.is_fixed(labels.resolve(((z,),)))
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_what_is_united_with_a_fixed_leaf_is_fixed_with_all_its_parts(labels, turned):
+    x = labels.leaf(2)
+    y, a, b = labels.leaf(6, {x}), labels.leaf(4), labels.leaf(2)
+    part = labels.at(((y,),), x, 1)
+    for other in (y, labels.wrap(((a,), (b,)))):
+        ends = (labels.leaf(6, reason=WHY), other)
+        labels.unite(*(reversed(ends) if turned else ends))
+    assert labels.is_fixed(part)
+    assert labels.is_fixed(((a,), (b,)))

@@ -62,6 +62,11 @@ PRODUCTS = {  # operation on hidden units of a shape -> groups
         [(2, 1), (3, 2)],
     ),
     "cosine along the first": (lambda x: F.cosine_similarity(x, x.sin()), (2, 3), [(2, 1), (3, 1)]),
+    "cosine with one block": (
+        lambda x: F.cosine_similarity(x, x[0, 0], dim=-1)[..., None] * x,
+        (2, 3),
+        [(3, 1)],
+    ),
     "distances": (lambda x: torch.cdist(x, x.sin()), (2, 3), [(2, 1), (3, 1)]),
     "distances to one": (lambda x: torch.cdist(x, x[0].sin()), (2, 3), [(2, 1), (3, 1)]),
     "inner": (lambda x: torch.inner(x, x[0].sin()), (2, 3), [(2, 1), (3, 1)]),
