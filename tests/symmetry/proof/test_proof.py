@@ -8,6 +8,7 @@ from torch import nn
 
 from sklmc.exceptions import SymmetryError
 from sklmc.symmetry import discover_symmetry
+from sklmc.symmetry._proof._draws import N_DRAWS
 from tests.symmetry.zoo import Net
 
 
@@ -46,3 +47,10 @@ def test_random_numbers_are_refused_even_where_they_count_for_nothing():
 
     with pytest.raises(SymmetryError, match="random in eval mode"):
         discover_symmetry(Net(forward, a=nn.Linear(3, 5), b=nn.Linear(5, 2)), torch.randn(8, 3))
+
+
+def test_every_draw_of_a_proof_is_counted_by_its_kind():
+    net = Net(lambda net, x: net.b(net.a(x).tanh()), a=nn.Linear(3, 5), b=nn.Linear(5, 2))
+    evidence = discover_symmetry(net, torch.randn(8, 3)).evidence
+    assert evidence["draws"] == {"transposition": 1, "uniform": N_DRAWS}
+    assert evidence["n_draws"] == N_DRAWS + 1
