@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import html
 import warnings
-from collections.abc import Mapping
 from numbers import Real
 
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.base import clone
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -25,6 +23,7 @@ from sklmc.exceptions import MergeWarning
 from sklmc.merging._classes import widen_classes
 from sklmc.merging._distill import distill
 from sklmc.merging._merge import Merged, align_models, merge_views
+from sklmc.merging._nets_in_hand import clone_around_nets, read_nets
 from sklmc.merging._repairs._end_points import EndPoints
 from sklmc.merging._repairs._parts import BY_PART, is_by_part, join_parts
 from sklmc.merging._repairs._repair import (
@@ -46,7 +45,6 @@ from sklmc.models import (
     State,
     describe,
     is_classification,
-    list_models,
     predict_outputs,
     read_data,
     view,
@@ -229,9 +227,7 @@ class EnsembleMerger(NetWrapper):
 
     def __sklearn_clone__(self):
         """Return an unfitted merger of the same fitted nets."""
-        params = self.get_params(deep=False)
-        nets = params.pop("estimators")
-        return type(self)(nets, **{key: clone(one, safe=False) for key, one in params.items()})
+        return clone_around_nets(self, "estimators")
 
     def get_params(self, deep=True) -> dict:
         """Return the parameters; those of the fitted nets are none of the merger's.
@@ -257,7 +253,7 @@ class EnsembleMerger(NetWrapper):
         return tags
 
     def _template(self):
-        return _read_parts(self.estimators)[1][0]
+        return read_nets(self.estimators, NAME, "estimators", STAGES)[1][0]
 
     def _fitted_net(self):
         return getattr(self, "recommended_", None)
@@ -290,7 +286,7 @@ class EnsembleMerger(NetWrapper):
         self._validate_params()
         check_aligner(self.aligner, NAME)
         scoring = None if self.scoring is None else read_scoring(self.scoring, NAME)
-        names, models = _read_parts(self.estimators)
+        names, models = read_nets(self.estimators, NAME, "estimators", STAGES)
         seed = resolve_seed(self.random_state)
         X, y, part = self._by_part(X, y, len(models))
         models, known, heads = widen_classes(models, NAME, names)
@@ -425,7 +421,7 @@ class EnsembleMerger(NetWrapper):
 
     def _original(self, index: int):
         """Return a net as it was given, with outputs for the classes of all."""
-        names, models = _read_parts(self.estimators)
+        names, models = read_nets(self.estimators, NAME, "estimators", STAGES)
         return widen_classes(models, NAME, names)[0][index]
 
     def _scored_data(self, look: ModelView, given: tuple, labels: torch.Tensor | None) -> Data:
@@ -499,35 +495,6 @@ class GivenEnsemble(NetWrapper):
         found = np.stack([net.predict_proba(X) for net in self.nets])
         mean = np.sum(found * self.shares.numpy()[:, None], axis=0)
         return mean / mean.sum(axis=1, keepdims=True)
-
-
-def _read_parts(estimators) -> tuple[list[str], list]:
-    """Return the names and the fitted nets, whatever holds them."""
-    if isinstance(estimators, Mapping):
-        if "estimator" not in estimators:
-            raise ValueError(
-                f"{NAME}: 'estimators' is a dict without 'estimator', got {list(estimators)!r}; "
-                "pass what cross_validate(..., return_estimator=True) returns."
-            )
-        estimators = estimators["estimator"]
-    if isinstance(estimators, Cell):
-        estimators = estimators.estimators
-    pairs = isinstance(estimators, (list, tuple)) and all(
-        isinstance(one, (list, tuple)) and len(one) == 2 and isinstance(one[0], str)
-        for one in estimators
-    )
-    if pairs and estimators:
-        names = [name for name, _ in estimators]
-        if len(set(names)) < len(names):
-            raise ValueError(f"{NAME}: 'estimators' has a name twice, got {names!r}.")
-        if taken := STAGES.intersection(names):
-            raise ValueError(
-                f"{NAME}: 'estimators' calls a net {min(taken)!r}, as a row of the report is "
-                "called; give it another name."
-            )
-        return names, list_models([net for _, net in estimators], NAME, name="estimators")
-    models = list_models(estimators, NAME, name="estimators")
-    return [f"member_{k}" for k in range(len(models))], models
 
 
 def _labels(look: ModelView, target: torch.Tensor) -> np.ndarray:

@@ -30,17 +30,14 @@ def fit_head(
         ps.append(p.reshape(len(x), -1))
         kept += len(x)
     (start,) = mean_weights(head, ends)
-    shift = None
-    if head.bias is not None:
-        shift = ends.mean()[head.bias].double().cpu()
+    shift = head.biases(ends.mean())
     weight, shift = fit_probabilities(
         torch.cat(xs).double().numpy(), torch.cat(ps).double().numpy(), start.numpy(),
         None if shift is None else shift.numpy(),
     )  # fmt: skip
-    changes = {head.weight: torch.from_numpy(weight).reshape(state[head.weight].shape)}
-    if head.bias is not None:
-        changes[head.bias] = torch.from_numpy(shift)
-    return changes
+    return head.changes(
+        state, torch.from_numpy(weight), None if shift is None else torch.from_numpy(shift)
+    )
 
 
 def fit_probabilities(

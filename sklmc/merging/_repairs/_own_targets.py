@@ -14,6 +14,7 @@ from torch.nn import functional
 from sklmc.merging._repairs._end_points import EndPoints
 from sklmc.merging._repairs._layer_moments import LayerMoments
 from sklmc.merging._repairs._layer_rows import fold_blocks, lone_moments, norm_changes
+from sklmc.merging._repairs._ridge_regression import ridge_for
 from sklmc.merging._repairs._samples import Samples
 from sklmc.merging._repairs._steps import (
     Rows,
@@ -39,11 +40,11 @@ def gather_own(
     if step.norm is not None:
         return lone_moments(look, state, step.norm, own.inputs)
     if by_labels and step.head is not None:
-        target = _label_rows(state, step, own)
+        targets = {step.number: _label_rows(state, step, own)}
     else:
-        passes = read_targets(look, [end], [step], own.inputs)
-        target = [only[step.number] for (only,) in passes]
-    (moments,) = gather_moments(look, state, step, target, own.inputs, by_folds=False)
+        passes = [only for (only,) in read_targets(look, [end], step.calls, own.inputs)]
+        targets = {call.number: [rows[call.number] for rows in passes] for call in step.calls}
+    (moments,) = gather_moments(look, state, step, targets, own.inputs, by_folds=False)
     return moments
 
 
@@ -62,7 +63,7 @@ def solve_own(
     def solve(chosen: Sequence[int]) -> dict[str, torch.Tensor]:
         weights = [float(ends.weights[index]) for index in chosen]
         mixture = LayerMoments.mixture([given[index] for index in chosen], weights)
-        return solve_step(state, step, ends, [mixture])
+        return solve_step(state, step, ends, [mixture], ridge_for(mixture))
 
     if ends.known is None or step.layers[0].weight not in ends.heads:
         return solve(list(given))
