@@ -250,17 +250,18 @@ def test_few_samples_in_all_are_warned_of():
 
 
 def test_weights_that_no_round_solves_for_are_named():
-    class Tied(nn.Module):
+    class Mixed(nn.Module):
         def __init__(self):
             super().__init__()
-            self.first, self.twice = nn.Linear(3, 4), nn.Linear(4, 4)
+            self.first, self.last = nn.Linear(3, 4), nn.Linear(4, 4)
+            self.mixing = nn.ParameterList([torch.eye(4)])
 
         def forward(self, x):
-            return self.twice(self.twice(self.first(x).relu()).relu())
+            return self.last((self.first(x).relu() @ self.mixing[0]).relu())
 
-    with pytest.warns(SklmcWarning, match=r"1 weights stay averaged, see averaged_: twice\.weight"):
-        coordinator = SiteCoordinator([Tied(), Tied()], aligner=None)
-    assert coordinator.averaged_ == ["twice.weight"]
+    with pytest.warns(SklmcWarning, match=r"1 weights stay averaged, see averaged_: mixing\.0"):
+        coordinator = SiteCoordinator([Mixed(), Mixed()], aligner=None)
+    assert coordinator.averaged_ == ["mixing.0"]
     request = coordinator.next_request()
     X = np.random.default_rng(0).normal(size=(60, 3))
     found = site_moments(request, coordinator.models_[0], X, site="site_0")

@@ -173,8 +173,8 @@ class SiteCoordinator:
         self.averaged_ = left if self.n_rounds_ else []
         if self.averaged_:
             warnings.warn(
-                f"{NAME}: rounds solve for linear and convolution layers that are called once with "
-                f"a weight of their own; {len(left)} weights stay averaged, see averaged_: "
+                f"{NAME}: rounds solve for linear, convolution and attention layers with weights "
+                f"of their own; {len(left)} weights stay averaged, see averaged_: "
                 f"{', '.join(left[:5])}.",
                 SklmcWarning,
                 stacklevel=2,
