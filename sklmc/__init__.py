@@ -7,6 +7,7 @@ from sklmc.connectivity import LMCScorer, PairwiseScore, PathScore, loss_plane
 from sklmc.estimators import DeepEnsemble, ModelGrid, NetClassifier, NetRegressor
 from sklmc.features import explain_barrier
 from sklmc.merging import (
+    EnsembleMerger,
     GreedySoup,
     SWAEnsembler,
     WeightAverager,
@@ -38,6 +39,7 @@ __all__ = [
     "ClusterDisplay",
     "DecisionRegionDisplay",
     "DeepEnsemble",
+    "EnsembleMerger",
     "FeatureConnectivityDisplay",
     "FeatureSimilarityDisplay",
     "GreedySoup",

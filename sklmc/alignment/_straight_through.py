@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-from torch import nn
 from torch.func import functional_call
 
 from sklmc._sklearn import check_random_state
@@ -15,7 +14,12 @@ from sklmc.alignment._descent import CoordinateDescent
 from sklmc.alignment._problem import Match, Problem
 from sklmc.alignment._tensor_pairs import block_pairs
 from sklmc.alignment._weight import match_weights
-from sklmc.models import count_multiply_adds, per_sample_loss, pick_output, private_copy
+from sklmc.models import (
+    batch_statistics_copy,
+    count_multiply_adds,
+    per_sample_loss,
+    pick_output,
+)
 
 BATCH_SIZE = 100
 STEPS_PER_MATCH = 2  # gradient steps between two searches for the nearest permutation
@@ -125,11 +129,7 @@ class Midpoint:
 
     def __init__(self, problem: Problem):
         self.problem = problem
-        self.module = private_copy(problem.a.module)
-        for part in self.module.modules():
-            if isinstance(part, nn.modules.batchnorm._BatchNorm):
-                part.running_mean = part.running_var = part.num_batches_tracked = None
-                part.track_running_stats = False
+        self.module = batch_statistics_copy(problem.a.module)
         self._names = {name for name, _ in self.module.named_parameters(remove_duplicate=False)}
 
     def between(self, b: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

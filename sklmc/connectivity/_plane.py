@@ -21,21 +21,13 @@ from sklmc._validation import (
 )
 from sklmc.alignment import check_aligner
 from sklmc.connectivity._pair_scoring import check_samples
-from sklmc.connectivity._path_evaluator import values_last
-from sklmc.connectivity._path_losses import Samples, block_sums, target_values
+from sklmc.connectivity._path_losses import Samples
 from sklmc.connectivity._population import Population
+from sklmc.connectivity._state_score import score_state
 from sklmc.merging import reestimate_statistics
 from sklmc.merging._merge import align_models
-from sklmc.models import (
-    IGNORED,
-    average_states,
-    list_models,
-    run_module,
-    view,
-    view_compatible,
-)
+from sklmc.models import average_states, list_models, view, view_compatible
 
-ROWS = 1024  # samples in a block
 LARGEST_MARGIN = 1e6  # beyond, float32 weights hold nothing of the models
 
 
@@ -217,17 +209,7 @@ class _PlaneWork:
         state = average_states(states, weights)
         if self.repair is not None and max(weights) != 1.0:
             state = reestimate_statistics(skeleton, state, self.samples.inputs)
-        total, n_values = np.zeros(2), 0
-        for args, _, start, stop in self.samples.passes(ROWS):
-            outputs = values_last(run_module(skeleton, args, state).cpu(), self.classify)
-            target = target_values(self.samples.target[start:stop], self.classify)
-            if self.classify:
-                counts = target != IGNORED
-                outputs, target = outputs[..., counts], target[counts]
-            sums = block_sums(outputs, target, self.classify)
-            total += [float(value) for value in sums]
-            n_values += target.shape[-1]
-        return tuple(total / n_values)
+        return score_state(skeleton, state, self.samples, self.classify)
 
 
 def _frame(looks, caller: str) -> tuple[np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ from sklmc.features._commutativity import commutativity
 from sklmc.features._error_bound import error_bound
 from sklmc.features._explain import BarrierCause, BarrierReport, explain_barrier
 from sklmc.features._exponential_connectivity import layerwise_exponential_connectivity
+from sklmc.features._grid_measures import measure_grid
 from sklmc.features._linear_connectivity import layerwise_linear_connectivity
 from sklmc.features._orthogonality import reciprocal_orthogonality
 from sklmc.features._preactivations import preactivation_scale
@@ -35,6 +36,7 @@ __all__ = [
     "layerwise_exponential_connectivity",
     "layerwise_linear_connectivity",
     "linear_regions",
+    "measure_grid",
     "preactivation_scale",
     "reciprocal_orthogonality",
     "stable_rank",

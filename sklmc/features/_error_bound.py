@@ -7,7 +7,6 @@ import pandas as pd
 
 from sklmc.features._nets_on_samples import Nets, check_inner_alphas
 from sklmc.models import (
-    interpolate_states,
     is_classification,
     per_sample_error,
     predict_outputs,
@@ -17,7 +16,7 @@ from sklmc.models import (
 SLACK = 1e-12  # of a mean over samples
 
 
-def error_bound(model_a, model_b, X, y=None, *, alphas=(0.25, 0.5, 0.75)):
+def error_bound(model_a, model_b, X, y=None, *, alphas=(0.25, 0.5, 0.75), repair=None):
     """Check the error between two nets against the bound that feature connectivity gives.
 
     Where the logits of a net between A and B are a positive multiple of the mean of A's and B's
@@ -36,6 +35,9 @@ def error_bound(model_a, model_b, X, y=None, *, alphas=(0.25, 0.5, 0.75)):
         (Dataset, DataLoader).
     alphas : float or sequence of float, default=(0.25, 0.5, 0.75)
         Positions strictly between 0 (A) and 1 (B).
+    repair : {"batch_norm"} or None, default=None
+        "batch_norm" estimates the running statistics of the nets between A and B again, on X, as
+        :class:`sklmc.LMCScorer` does.
 
     Returns
     -------
@@ -48,6 +50,11 @@ def error_bound(model_a, model_b, X, y=None, *, alphas=(0.25, 0.5, 0.75)):
     ------
     ValueError
         If an alpha is 0 or 1, y does not fit, or the nets are regressors.
+
+    Warns
+    -----
+    StaleStatisticsWarning
+        If batch-norm statistics are interpolated because `repair` is None.
 
     See Also
     --------
@@ -70,7 +77,7 @@ def error_bound(model_a, model_b, X, y=None, *, alphas=(0.25, 0.5, 0.75)):
     """
     caller = "error_bound"
     alphas = check_inner_alphas(alphas, caller)
-    nets = Nets([model_a, model_b], X, caller, ["model_a", "model_b"], 1)
+    nets = Nets([model_a, model_b], X, caller, ["model_a", "model_b"], 1, repair)
     _, target = read_labelled_data(nets.looks[0], nets.data, y)
     if not is_classification(target):
         raise ValueError(
@@ -82,10 +89,9 @@ def error_bound(model_a, model_b, X, y=None, *, alphas=(0.25, 0.5, 0.75)):
         return float(per_sample_error(outputs, target, caller).mean())
 
     ends = error(), error(look=nets.looks[1])
-    states = [look.state for look in nets.looks]
     rows = []
-    for alpha in alphas:
-        found, bound = error(interpolate_states(*states, alpha)), 2 * max(ends)
+    for alpha, state in zip(alphas, nets.between(alphas), strict=True):
+        found, bound = error(state), 2 * max(ends)
         rows.append([alpha, found, *ends, bound, np.bool_(found <= bound + SLACK)])
     columns = ["alpha", "error", "error_a", "error_b", "bound", "holds"]
     return pd.DataFrame(rows, columns=columns)

@@ -9,7 +9,9 @@ from sklmc.features._layers import choose_layers
 from sklmc.features._nets_on_samples import Nets, check_inner_alphas
 
 
-def layerwise_exponential_connectivity(model_a, model_b, X, *, alphas=(0.5,), layers="feature"):
+def layerwise_exponential_connectivity(
+    model_a, model_b, X, *, alphas=(0.5,), layers="feature", repair=None
+):
     """Measure how nearly the nets between A and B superpose A and B layer by layer.
 
     Layerwise exponentially weighted connectivity [1]_ says that behind l weight layers the net
@@ -30,6 +32,9 @@ def layerwise_exponential_connectivity(model_a, model_b, X, *, alphas=(0.5,), la
     layers : {"feature", "all", "relu", "weight"} or list of str, default="feature"
         Which layers are measured; "feature" takes what leaves each weight layer for the next
         one, and the output. See :func:`layerwise_linear_connectivity`.
+    repair : {"batch_norm"} or None, default=None
+        "batch_norm" estimates the running statistics of the nets between A and B again, on X, as
+        :class:`sklmc.LMCScorer` does.
 
     Returns
     -------
@@ -48,6 +53,11 @@ def layerwise_exponential_connectivity(model_a, model_b, X, *, alphas=(0.5,), la
     ValueError
         If an alpha is 0 or 1, a layer does not run, X holds fewer than two samples or the nets
         differ in architecture.
+
+    Warns
+    -----
+    StaleStatisticsWarning
+        If batch-norm statistics are interpolated because `repair` is None.
 
     See Also
     --------
@@ -87,7 +97,7 @@ def layerwise_exponential_connectivity(model_a, model_b, X, *, alphas=(0.5,), la
     """
     caller = "layerwise_exponential_connectivity"
     alphas = check_inner_alphas(alphas, caller)
-    nets = Nets([model_a, model_b], X, caller, ["model_a", "model_b"], 2)
+    nets = Nets([model_a, model_b], X, caller, ["model_a", "model_b"], 2, repair)
     chosen = choose_layers(nets.layers, layers, caller)
     cosines = {(layer, alpha): RunningMean() for layer in chosen for alpha in alphas}
     fits = {key: [0.0, 0.0] for key in cosines}

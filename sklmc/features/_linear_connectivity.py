@@ -22,7 +22,7 @@ COLUMNS = [
 
 
 def layerwise_linear_connectivity(
-    model_a, model_b, X, *, alphas=(0.25, 0.5, 0.75), layers="all", absolute=False
+    model_a, model_b, X, *, alphas=(0.25, 0.5, 0.75), layers="all", absolute=False, repair=None
 ):
     """Measure how nearly the features between two nets are the mean of the nets' features.
 
@@ -48,6 +48,9 @@ def layerwise_linear_connectivity(
     absolute : bool, default=False
         Whether the absolute value of each cosine is taken, as the authors' code does; a pair of
         opposite features then has distance 0 instead of 2.
+    repair : {"batch_norm"} or None, default=None
+        "batch_norm" estimates the running statistics of the nets between A and B again, on X, as
+        :class:`sklmc.LMCScorer` does.
 
     Returns
     -------
@@ -68,6 +71,11 @@ def layerwise_linear_connectivity(
     ValueError
         If an alpha is 0 or 1, a layer does not run, X holds fewer than two samples or the nets
         differ in architecture.
+
+    Warns
+    -----
+    StaleStatisticsWarning
+        If batch-norm statistics are interpolated because `repair` is None.
 
     See Also
     --------
@@ -105,7 +113,7 @@ def layerwise_linear_connectivity(
     caller = "layerwise_linear_connectivity"
     alphas = check_inner_alphas(alphas, caller)
     check_option(absolute, [True, False], caller, "absolute")
-    nets = Nets([model_a, model_b], X, caller, ["model_a", "model_b"], 2)
+    nets = Nets([model_a, model_b], X, caller, ["model_a", "model_b"], 2, repair)
     chosen = choose_layers(nets.layers, layers, caller)
     sums = {(layer.name, alpha): _PathSums(alpha, absolute) for layer in chosen for alpha in alphas}
     for readings in nets.read(outputs=chosen, alphas=alphas):

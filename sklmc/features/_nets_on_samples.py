@@ -5,17 +5,22 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from sklmc._validation import check_alpha
+from sklmc._torch import are_equal
+from sklmc._validation import check_alpha, check_option
+from sklmc.exceptions import StaleStatisticsWarning
 from sklmc.features._layers import Layer, by_sample, is_activation_function, trace_layers
+from sklmc.merging import reestimate_statistics, tracked_norms
 from sklmc.models import (
     Arrays,
     ModelView,
     Reader,
     Reading,
+    State,
     check_compatible,
     check_finite,
     interpolate_states,
@@ -30,8 +35,18 @@ TRACE_ROWS = 8
 class Nets:
     """Nets of one architecture, their layers, and the samples that flow through them."""
 
-    def __init__(self, models: Sequence, X, caller: str, names: Sequence[str], min_samples: int):
+    def __init__(
+        self,
+        models: Sequence,
+        X,
+        caller: str,
+        names: Sequence[str],
+        min_samples: int,
+        repair: str | None = None,
+    ):
+        check_option(repair, ["batch_norm", None], caller, "repair")
         self.caller = caller
+        self.repair = repair
         self.looks = view_together(models, caller, names)
         if len(self.looks) > 1:
             check_compatible(self.looks, caller, list(names))
@@ -54,6 +69,24 @@ class Nets:
         """Number of layers with weights that a forward pass runs."""
         return max((layer.depth for layer in self.layers), default=0)
 
+    def between(self, alphas: Sequence[float]) -> Sequence[State]:
+        """Return the nets between the first two, with statistics of their own if `repair` asks."""
+        first, last = self.looks[0].state, self.looks[-1].state
+        states = [interpolate_states(first, last, alpha) for alpha in alphas]
+        norms = tracked_norms(self.looks[0].module)
+        if not norms or not states or all(are_equal((first[n], last[n]) for n in first)):
+            return states
+        if self.repair is not None:
+            return [reestimate_statistics(self.looks[0], state, self.data) for state in states]
+        warnings.warn(
+            f"{self.caller}: {len(norms)} batch-norm layers keep running statistics, which are "
+            "interpolated here although they do not belong to the interpolated weights; set "
+            "repair='batch_norm' to estimate them again on X, and compare.",
+            StaleStatisticsWarning,
+            stacklevel=4,
+        )
+        return states
+
     def read(
         self,
         outputs: Sequence[Layer] = (),
@@ -65,8 +98,7 @@ class Nets:
         Memory depends on the layers, not on the number of samples.
         """
         wanted = {"outputs": [w.name for w in outputs], "inputs": [w.name for w in inputs]}
-        first, last = self.looks[0].state, self.looks[-1].state
-        between = [interpolate_states(first, last, x) for x in alphas]
+        between = self.between(alphas)
         per_sample = sum(math.prod(layer.shape) for layer in outputs)
         per_sample += sum(math.prod(layer.input_shape) for layer in inputs)
         size = max(1, per_sample) * (len(self.looks) + len(between))

@@ -9,14 +9,13 @@ from sklmc.features._nets_on_samples import Nets, check_inner_alphas
 from sklmc.models import (
     as_logits,
     fit_inverse_temperature,
-    interpolate_states,
     is_classification,
     predict_outputs,
     read_labelled_data,
 )
 
 
-def inverse_temperatures(model_a, model_b, X, y=None, *, alphas=(0.5,)):
+def inverse_temperatures(model_a, model_b, X, y=None, *, alphas=(0.5,), repair=None):
     """Compare the inverse temperature that merged logits need with the one predicted for them.
 
     Under exact exponentially weighted connectivity [1]_ the logits of the net between A and B
@@ -36,6 +35,9 @@ def inverse_temperatures(model_a, model_b, X, y=None, *, alphas=(0.5,)):
         (Dataset, DataLoader).
     alphas : float or sequence of float, default=(0.5,)
         Positions strictly between 0 (A) and 1 (B).
+    repair : {"batch_norm"} or None, default=None
+        "batch_norm" estimates the running statistics of the nets between A and B again, on X, as
+        :class:`sklmc.LMCScorer` does.
 
     Returns
     -------
@@ -48,6 +50,11 @@ def inverse_temperatures(model_a, model_b, X, y=None, *, alphas=(0.5,)):
     ------
     ValueError
         If an alpha is 0 or 1, y does not fit, or the nets are regressors.
+
+    Warns
+    -----
+    StaleStatisticsWarning
+        If batch-norm statistics are interpolated because `repair` is None.
 
     See Also
     --------
@@ -82,7 +89,7 @@ def inverse_temperatures(model_a, model_b, X, y=None, *, alphas=(0.5,)):
     """
     caller = "inverse_temperatures"
     alphas = check_inner_alphas(alphas, caller)
-    nets = Nets([model_a, model_b], X, caller, ["model_a", "model_b"], 2)
+    nets = Nets([model_a, model_b], X, caller, ["model_a", "model_b"], 2, repair)
     _, target = read_labelled_data(nets.looks[0], nets.data, y)
     target = target[:, 0] if target.ndim == 2 and target.shape[1] == 1 else target
     if not is_classification(target):
@@ -90,13 +97,10 @@ def inverse_temperatures(model_a, model_b, X, y=None, *, alphas=(0.5,)):
             f"{caller}: 'y' holds floats, which means regression; a temperature scales logits."
         )
     first, second = (as_logits(predict_outputs(look, nets.data)).double() for look in nets.looks)
-    states = [look.state for look in nets.looks]
     depth = nets.n_weight_layers
     rows = []
-    for alpha in alphas:
-        merged = as_logits(
-            predict_outputs(nets.looks[0], nets.data, interpolate_states(*states, alpha))
-        )
+    for alpha, state in zip(alphas, nets.between(alphas), strict=True):
+        merged = as_logits(predict_outputs(nets.looks[0], nets.data, state))
         mean = (1.0 - alpha) * first + alpha * second
         scaled = [merged.double(), superpose(first, second, alpha, depth), mean]
         rows.append([alpha, *(fit_inverse_temperature(z, target) for z in scaled), depth])

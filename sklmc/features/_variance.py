@@ -10,7 +10,7 @@ from sklmc.features._preactivations import by_unit
 from sklmc.models import Moments
 
 
-def variance_ratio(model_a, model_b, X, *, alphas=(0.5,), layers="weight"):
+def variance_ratio(model_a, model_b, X, *, alphas=(0.5,), layers="weight", repair=None):
     """Measure how far the activations of the nets between A and B have collapsed.
 
     Averaging weights shrinks the variance of hidden units layer by layer, even after alignment
@@ -27,6 +27,9 @@ def variance_ratio(model_a, model_b, X, *, alphas=(0.5,), layers="weight"):
         Positions strictly between 0 (A) and 1 (B).
     layers : {"weight", "all", "feature", "relu"} or list of str, default="weight"
         Layers whose outputs are measured.
+    repair : {"batch_norm"} or None, default=None
+        "batch_norm" estimates the running statistics of the nets between A and B again, on X, as
+        :class:`sklmc.LMCScorer` does.
 
     Returns
     -------
@@ -40,6 +43,11 @@ def variance_ratio(model_a, model_b, X, *, alphas=(0.5,), layers="weight"):
     ------
     ValueError
         If an alpha is 0 or 1, X holds fewer than two samples or the nets differ in architecture.
+
+    Warns
+    -----
+    StaleStatisticsWarning
+        If batch-norm statistics are interpolated because `repair` is None.
 
     See Also
     --------
@@ -63,7 +71,7 @@ def variance_ratio(model_a, model_b, X, *, alphas=(0.5,), layers="weight"):
     """
     caller = "variance_ratio"
     alphas = check_inner_alphas(alphas, caller)
-    nets = Nets([model_a, model_b], X, caller, ["model_a", "model_b"], 2)
+    nets = Nets([model_a, model_b], X, caller, ["model_a", "model_b"], 2, repair)
     chosen = choose_layers(nets.layers, layers, caller)
     spreads = {layer.name: [Moments() for _ in range(2 + len(alphas))] for layer in chosen}
     for readings in nets.read(outputs=chosen, alphas=alphas):

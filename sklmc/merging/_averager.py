@@ -21,17 +21,21 @@ from sklmc.estimators._members import Data
 from sklmc.estimators._seeds import resolve_seed
 from sklmc.estimators._wrapper import NetWrapper, check_net
 from sklmc.exceptions import MergeWarning
-from sklmc.merging._holdout import check_rows, hold_out, leave_unweighted
 from sklmc.merging._merge import align_models, merge_views
-from sklmc.merging._repair import METHODS, misfit, repair_state
-from sklmc.merging._report import MergeReport
-from sklmc.merging._scoring import read_scoring
-from sklmc.merging._weight_sites import Site, find_sites, replace_tensors
+from sklmc.merging._repairs._end_points import EndPoints
+from sklmc.merging._repairs._layer import Layer
+from sklmc.merging._repairs._layers import find_layers, replace_tensors
+from sklmc.merging._repairs._parts import BY_PART
+from sklmc.merging._repairs._repair import METHODS, TARGETS, misfit, repair_state
+from sklmc.merging._repairs._samples import Samples
+from sklmc.merging._reports._holdout import check_rows, hold_out, leave_unweighted
+from sklmc.merging._reports._report import MergeReport
+from sklmc.merging._reports._scoring import read_scoring
+from sklmc.merging._reports._stages import add_stages
 from sklmc.models import (
     Inputs,
     ModelView,
     as_logits,
-    average_states,
     describe,
     fit_inverse_temperature,
     predict_outputs,
@@ -62,6 +66,8 @@ class WeightAverager(NetWrapper):
         :class:`~sklmc.PermutationAligner` ("weight", "activation", "straight_through", "auto"),
         "merge_many" (:class:`~sklmc.MultiAligner`), an aligner with its own settings
         (it is cloned), or None to average the members as they are.
+    target : {"auto", "logit", "mean", "probability"}, default="auto"
+        What "refit" fits the last layer to; see :func:`sklmc.repair`.
     weights : array-like of shape (n_estimators,), "validation" or None, default=None
         Weights of the mean, not negative; scaled to sum to one. None means equal weights.
         "validation" fits them: those whose plain mean has the least loss on the validation part
@@ -118,6 +124,8 @@ class WeightAverager(NetWrapper):
         What `calibrate` multiplied the logits with.
     repair_ : str or None
         The repair that made ``estimator_``; None where the plain mean was kept.
+    target_ : str or None
+        What its last layer was fitted to; None but for "refit".
     validation_indices_ : ndarray of int
         Rows of X that were kept from training; may be empty.
     classes_ : ndarray of shape (n_classes,)
@@ -175,6 +183,7 @@ class WeightAverager(NetWrapper):
         "estimator": [HasMethods(["fit", "predict"])],
         "n_estimators": [Interval(Integral, 1, None, closed="left")],
         "aligner": [StrOptions(set(ALIGNER_NAMES)), HasMethods(["fit", "transform"]), None],
+        "target": [StrOptions(set(TARGETS) - set(BY_PART))],
         "weights": ["array-like", StrOptions({"validation"}), None],
         "repair": [StrOptions(set(METHODS)), None],
         "calibrate": ["boolean"],
@@ -191,6 +200,7 @@ class WeightAverager(NetWrapper):
         n_estimators=2,
         *,
         aligner="weight",
+        target="auto",
         weights=None,
         repair="auto",
         calibrate=False,
@@ -203,6 +213,7 @@ class WeightAverager(NetWrapper):
         self.estimator = estimator
         self.n_estimators = n_estimators
         self.aligner = aligner
+        self.target = target
         self.weights = weights
         self.repair = repair
         self.calibrate = calibrate
@@ -269,9 +280,13 @@ class WeightAverager(NetWrapper):
             self.weights_ = fit_weights(loss, len(looks))
         else:
             self.weights_ = _finite_weights(weights, left)
-        merged, self.repair_ = merge_views(looks, inputs, target, self.weights_, self.repair)
+        ends = EndPoints([look.state for look in looks], self.weights_)
+        made = merge_views(looks, ends, Samples(inputs, target), self.repair, self.target)
+        merged, self.repair_, self.target_ = made
         report = MergeReport(first, *scored, len(held_out), scoring, judged)
-        self._compare(report, members, looks, merged, ensemble)
+        states = [view(net, caller="WeightAverager").state for net in members]
+        before = EndPoints(states, self.weights_)
+        add_stages(report, before, ends if self.aligner is not None else None, made, ensemble)
         self.inverse_temperature_ = None
         if self.calibrate and is_classifier(self.estimator):
             state, self.inverse_temperature_ = calibrate_state(
@@ -285,6 +300,7 @@ class WeightAverager(NetWrapper):
             "WeightAverager",
             aligner=describe(self.aligner),
             repair=self.repair_,
+            target=self.target_,
             weights=self.weights_.tolist(),
         )
         self.validation_indices_ = held_out
@@ -300,17 +316,6 @@ class WeightAverager(NetWrapper):
                 stacklevel=2,
             )
         return self
-
-    def _compare(self, report: MergeReport, members: list, looks: list, merged, ensemble) -> None:
-        """Report the scores of the members and of all stages of the merge."""
-        states = [view(net, caller="WeightAverager").state for net in members]
-        report.add_members(states, ensemble)
-        report.add_state("naive", average_states(states, self.weights_))
-        if self.aligner is not None:
-            mean = average_states([look.state for look in looks], self.weights_)
-            report.add_state("aligned", mean)
-        if self.repair_ is not None:
-            report.add_state("repaired", view(merged, caller="WeightAverager").state)
 
     def _html_repr(self) -> str:
         """Show the verdict below what scikit-learn shows of an estimator."""
@@ -345,9 +350,9 @@ def _validation_loss(
     few = inputs[inputs.spread(ROWS_FOR_STATISTICS)]
 
     def loss(weights: np.ndarray) -> float:
-        mean = average_states(states, weights)
-        state, _ = repair_state(first, mean, states, few, None, weights, "batch_norm")
-        outputs = predict_outputs(first, judged, state)
+        ends = EndPoints(states, weights)
+        repaired = repair_state(first, ends.mean(), ends, Samples(few), "batch_norm")
+        outputs = predict_outputs(first, judged, repaired.state)
         return misfit(first, outputs, target, known=True, sample_weight=sample_weight)
 
     return loss
@@ -394,8 +399,8 @@ def calibrate_state(
     logits = as_logits(predict_outputs(look, inputs))
     weights = None if sample_weight is None else torch.from_numpy(sample_weight)
     beta = fit_inverse_temperature(logits, target, held_out=True, weights=weights)
-    sites, _ = find_sites(look, look.state, inputs.first(2))
-    outputs = [site for site in sites if isinstance(site, Site) and site.is_output]
+    layers, _ = find_layers(look, look.state, inputs.first(2))
+    outputs = [layer for layer in layers if isinstance(layer, Layer) and layer.is_output]
     names: list[str | None] = [None]
     if len(outputs) == 1:
         (last,) = outputs

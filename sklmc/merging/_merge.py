@@ -5,18 +5,21 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Sequence
+from typing import NamedTuple
 
-import numpy as np
 from sklearn.base import clone
+from tqdm.auto import tqdm
 
 from sklmc._validation import check_option, check_weights
 from sklmc.alignment import check_aligner, make_aligner
 from sklmc.exceptions import StaleStatisticsWarning
-from sklmc.merging._batch_norm import tracked_norms
-from sklmc.merging._repair import METHODS, needs_repair, repair_state
+from sklmc.merging._repairs._batch_norm import tracked_norms
+from sklmc.merging._repairs._end_points import EndPoints
+from sklmc.merging._repairs._parts import split_by_part
+from sklmc.merging._repairs._repair import METHODS, TARGETS, needs_repair, repair_state
+from sklmc.merging._repairs._samples import Samples
 from sklmc.models import (
     ModelView,
-    average_states,
     describe,
     list_models,
     read_data,
@@ -26,7 +29,17 @@ from sklmc.models import (
 )
 
 
-def merge_models(models, X=None, y=None, *, aligner="weight", repair="auto", weights=None):
+class Merged(NamedTuple):
+    """A merged model, and the repair and its target that made it (None for the plain mean)."""
+
+    model: object
+    repair: str | None
+    target: str | None
+
+
+def merge_models(
+    models, X=None, y=None, *, aligner="weight", target="auto", repair="auto", weights=None
+):
     """Merge trained models into one: align, average, repair.
 
     Nets that were trained independently order their hidden units differently. Every model is
@@ -40,7 +53,7 @@ def merge_models(models, X=None, y=None, *, aligner="weight", repair="auto", wei
         Also fitted MLPClassifiers and MLPRegressors of scikit-learn, Pipelines (scalers that
         differ are folded into the first linear layer), an ensemble in place of its members, or a
         pair of a model and a list of states (state dicts, paths of safetensors files).
-    X : array-like of shape (n_samples, ...), tuple, dict, Dataset or DataLoader, default=None
+    X : array-like of shape (n_samples, ...), tuple, dict, Dataset, DataLoader or list, default=None
         Samples for the aligner (where it needs any) and for the repair; unlabelled data serve.
         Without X, "auto" averages and no more.
     y : array-like of shape (n_samples,), default=None
@@ -50,6 +63,9 @@ def merge_models(models, X=None, y=None, *, aligner="weight", repair="auto", wei
         :class:`~sklmc.PermutationAligner` ("weight", "activation", "straight_through", "auto"),
         "merge_many" (:class:`~sklmc.MultiAligner`), an aligner with its own settings
         (it is cloned), or None to average the models as they are.
+    target : {"auto", "labels", "logit", "mean", "own", "probability"}, default="auto"
+        What "refit" fits the layers to; see :func:`sklmc.repair`. For "own" and "labels" X is a
+        list, the samples of each model's owner (and y a list like it, or None).
     repair : {"auto", "batch_norm", "refit", "renormalize"} or None, default="auto"
         What follows the average; see :func:`sklmc.repair`. "auto" chooses on a fifth of X
         and never takes what does worse there than the plain mean. None leaves the plain mean.
@@ -80,7 +96,8 @@ def merge_models(models, X=None, y=None, *, aligner="weight", repair="auto", wei
 
     See Also
     --------
-    WeightAverager : Trains the nets as well, and compares the result with its parts.
+    EnsembleMerger : The same as an estimator that compares the result with its parts.
+    WeightAverager : Trains the nets as well.
     average_models : The plain mean.
     sklmc.repair : The repairs.
 
@@ -112,19 +129,24 @@ def merge_models(models, X=None, y=None, *, aligner="weight", repair="auto", wei
     weights = check_weights(weights, len(models), caller)
     check_aligner(aligner, caller)
     check_option(repair, [*METHODS, None], caller, "repair")
+    check_option(target, TARGETS, caller, "target")
     looks = view_compatible(models, caller)
     if y is not None and X is None:
         raise ValueError(f"{caller}: 'y' was given without 'X'; pass the samples as well.")
-    inputs, target = (None, None) if X is None else read_data(looks[0], X, y)
+    samples = None
+    if X is not None:
+        X, y, part = split_by_part(X, y, target, len(looks), caller)
+        samples = Samples(*read_data(looks[0], X, y), part)
     aligned = align_models([look.model for look in looks], aligner, X, y)
     parents = looks
     looks = [view(model, caller=caller, name=f"models[{i}]") for i, model in enumerate(aligned)]
-    merged, name = merge_views(looks, inputs, target, weights, repair)
-    how = {"aligner": describe(aligner), "repair": name, "weights": weights.tolist()}
-    return with_provenance(merged, parents, caller, **how)
+    ends = EndPoints([look.state for look in looks], weights)
+    merged = merge_views(looks, ends, samples, repair, target)
+    how = {"aligner": describe(aligner), "repair": merged.repair, "target": merged.target}
+    return with_provenance(merged.model, parents, caller, **how, weights=weights.tolist())
 
 
-def align_models(models: Sequence, aligner, X=None, y=None) -> list:
+def align_models(models: Sequence, aligner, X=None, y=None, verbose: int = 0) -> list:
     """Return the models re-based onto the first, which stays as it is."""
     if aligner is None or len(models) == 1:
         return list(models)
@@ -132,26 +154,30 @@ def align_models(models: Sequence, aligner, X=None, y=None) -> list:
         aligner = make_aligner(aligner)
     if "models" in inspect.signature(aligner.fit).parameters:  # one fit for all of them
         return list(clone(aligner).fit(models, X, y).transform(models))
-    reference = models[0]
+    reference, *others = models
+    bar = tqdm(others, desc="align", disable=not verbose)
     return [
         reference,
-        *(clone(aligner).fit(reference, model, X, y).transform(model) for model in models[1:]),
+        *(clone(aligner).fit(reference, model, X, y).transform(model) for model in bar),
     ]
 
 
 def merge_views(
-    looks: Sequence[ModelView], inputs, target, weights: np.ndarray, repair: str | None
-) -> tuple:
-    """Return the mean of aligned models, repaired, and the name of the repair (or None)."""
+    looks: Sequence[ModelView],
+    ends: EndPoints,
+    samples: Samples | None,
+    repair: str | None,
+    target: str = "auto",
+) -> Merged:
+    """Return the mean of aligned models, repaired, and how."""
     first = looks[0]
-    states = [look.state for look in looks]
-    mean = average_states(states, weights)
-    if inputs is not None:
-        state, name = repair_state(first, mean, states, inputs, target, weights, repair)
-        return first.rebuild(state), name
+    mean = ends.mean()
+    if samples is not None:
+        repaired = repair_state(first, mean, ends, samples, repair, target)
+        return Merged(first.rebuild(repaired.state), repaired.method, repaired.target)
     if repair not in ("auto", None):
         raise ValueError(f"{first.caller}: repair={repair!r} needs samples; pass 'X'.")
-    if repair == "auto" and needs_repair(first, states, weights, "batch_norm"):
+    if repair == "auto" and needs_repair(first, ends, "batch_norm"):
         warnings.warn(
             f"{first.caller}: batch-norm statistics were averaged, but they do not belong to the "
             f"averaged weights ({len(tracked_norms(first.module))} layers); pass 'X' to estimate "
@@ -159,4 +185,4 @@ def merge_views(
             StaleStatisticsWarning,
             stacklevel=3,
         )
-    return first.rebuild(mean), None
+    return Merged(first.rebuild(mean), None, None)

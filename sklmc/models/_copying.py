@@ -74,6 +74,19 @@ def private_copy(module: nn.Module) -> nn.Module:
     return copy.deepcopy(module, memo).eval()
 
 
+def batch_statistics_copy(module: nn.Module) -> nn.Module:
+    """Return a private copy whose batch norm uses the statistics of each batch and keeps none.
+
+    Averaged running statistics do not belong to averaged weights.
+    """
+    copied = private_copy(module)
+    for part in copied.modules():
+        if isinstance(part, nn.modules.batchnorm._BatchNorm):
+            part.running_mean = part.running_var = part.num_batches_tracked = None
+            part.track_running_stats = False
+    return copied
+
+
 @torch_defaults(None)
 def module_with_state(module: nn.Module, state: Mapping[str, torch.Tensor]) -> nn.Module:
     """Copy a module whose parameters and persistent buffers are copies of `state`'s tensors."""

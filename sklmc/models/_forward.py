@@ -25,7 +25,7 @@ from sklmc.models._view import ModelView
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """A site of a forward pass: one call of a module, or of a torch function inside it.
+    """One call of a module, or of a torch function inside it, in a forward pass.
 
     `name` is the module's path, for a function ``path.function()``; a second use ends in ``:1``.
     `index` counts the watched calls of a pass from its beginning, so that it names the same call

@@ -19,7 +19,7 @@ class Moments:
     """
 
     def __init__(self) -> None:
-        self.count = 0
+        self.count: float = 0
         self.mean: torch.Tensor = torch.zeros((), dtype=torch.float64)
         self.squares: torch.Tensor = torch.zeros((), dtype=torch.float64)
 
@@ -41,11 +41,18 @@ class Moments:
         if other.count:
             self._join(other.count, other.mean, other.squares)
 
+    def scaled(self, factor: float) -> Moments:
+        """Return the moments with every value counted so many times."""
+        found = Moments()
+        found.count, found.mean = self.count * factor, self.mean
+        found.squares = self.squares * factor
+        return found
+
     def variance(self, correction: int = 0) -> torch.Tensor:
         """Return the variance per unit: 0 for the plain one, 1 for the unbiased one."""
         return self.squares / max(self.count - correction, 1)
 
-    def _join(self, count: int, mean: torch.Tensor, squares: torch.Tensor) -> None:
+    def _join(self, count: float, mean: torch.Tensor, squares: torch.Tensor) -> None:
         total = self.count + count
         gap = mean - self.mean
         self.squares = self.squares + squares + gap.square() * (self.count * count / total)
@@ -61,7 +68,7 @@ class CrossMoments:
     """
 
     def __init__(self) -> None:
-        self.count = 0
+        self.count: float = 0
         self.x_mean = self.y_mean = torch.zeros((), dtype=torch.float64)
         self.products = torch.zeros((), dtype=torch.float64)
 
@@ -79,6 +86,13 @@ class CrossMoments:
         if other.count:
             self._join(other.count, other.x_mean, other.y_mean, other.products)
 
+    def scaled(self, factor: float) -> CrossMoments:
+        """Return the moments with every value counted so many times."""
+        found = CrossMoments()
+        found.count, found.x_mean, found.y_mean = self.count * factor, self.x_mean, self.y_mean
+        found.products = self.products * factor
+        return found
+
     def covariance(self) -> torch.Tensor:
         """Return the plain covariances (..., p, q)."""
         return self.products / max(self.count, 1)
@@ -87,7 +101,7 @@ class CrossMoments:
         """Return the means of the products x y (..., p, q)."""
         return self.covariance() + self.x_mean[..., :, None] * self.y_mean[..., None, :]
 
-    def _join(self, count: int, x_mean, y_mean, products) -> None:
+    def _join(self, count: float, x_mean, y_mean, products) -> None:
         total = self.count + count
         x_gap, y_gap = x_mean - self.x_mean, y_mean - self.y_mean
         share = self.count * count / total

@@ -8,6 +8,7 @@ from sklearn.exceptions import NotFittedError
 from torch import nn
 
 from sklmc import NetClassifier, average_models
+from sklmc.exceptions import SklmcWarning
 from sklmc.features import RedundancyReducer
 from sklmc.features._redundancy._unit_merger import nearest_kept
 from sklmc.nets import MLP
@@ -189,6 +190,7 @@ class Residual(nn.Module):
         return self.head(x + self.down(self.act(self.up(x))))
 
 
+@pytest.mark.filterwarnings("ignore:.*comes back as it is")
 def test_units_that_are_not_plain_are_skipped_with_the_reason():
     net = Residual().double()
     with torch.no_grad():
@@ -208,6 +210,7 @@ def test_units_that_are_not_plain_are_skipped_with_the_reason():
     assert "not that of a plain layer" in with_norm.skipped_["layers.0"]
 
 
+@pytest.mark.filterwarnings("ignore:.*comes back as it is")
 def test_batch_norm_behind_the_activation_is_not_part_of_the_layer():
     net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.BatchNorm1d(4), nn.Linear(4, 2)).eval()
     assert "not positively homogeneous" in RedundancyReducer().fit(net).skipped_["0"]
@@ -263,3 +266,11 @@ def test_each_unit_joins_the_nearest_kept_one():
     assert nearest_kept(rows, [0, 1, 2, 3], tol) == {0: 0, 1: 1, 2: 1, 3: 3}
     assert nearest_kept(rows, [2, 0, 1, 3], tol) == {2: 2, 0: 2, 1: 2, 3: 3}
     assert nearest_kept(rows, [], tol) == {}
+
+
+def test_a_net_that_comes_back_as_it_is_says_why():
+    """Layer norm mixes all units: to leave one out changes the others."""
+    net = MLP(3, 2, width=8, depth=2, norm="layer")
+    with pytest.warns(SklmcWarning, match="layers.0: .*not that of a plain layer"):
+        same = RedundancyReducer().fit_transform(net)
+    assert all(torch.equal(a, b) for a, b in zip(net.parameters(), same.parameters()))

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import update_bn
 
-from sklmc.merging._batch_norm import reestimate_statistics, tracked_norms
+from sklmc.merging._repairs._batch_norm import reestimate_statistics, tracked_norms
 from sklmc.models import view
 from tests.merging.conftest import Residual, dense, randomised
 from tests.models.conftest import snapshot

@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy import sparse
 
-from sklmc.merging._holdout import check_rows, split_rows
+from sklmc.merging._reports._holdout import check_rows, split_rows
 
 
 def split(y, fraction, stratify=True, seed=0):

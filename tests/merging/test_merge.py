@@ -15,7 +15,7 @@ from torch import nn
 from sklmc import NetClassifier, NetRegressor, PermutationAligner, average_models, merge_models
 from sklmc.exceptions import ArchitectureMismatchError, NonFiniteError, StaleStatisticsWarning
 from sklmc.merging import repair
-from sklmc.merging._batch_norm import reestimate_statistics
+from sklmc.merging._repairs._batch_norm import reestimate_statistics
 from sklmc.models import view
 from sklmc.nets import MLP
 from sklmc.symmetry import discover_symmetry

@@ -8,11 +8,13 @@ from torch import nn
 from sklmc import average_models
 from sklmc.exceptions import SklmcWarning
 from sklmc.merging import repair
-from sklmc.merging._refit import refit_state
-from sklmc.merging._renormalize import renormalize_state
+from sklmc.merging._repairs._end_points import EndPoints
+from sklmc.merging._repairs._refit import refit_state
+from sklmc.merging._repairs._renormalize import renormalize_state
+from sklmc.merging._repairs._samples import Samples
 from sklmc.models import Arrays, average_states, predict_outputs, view
 from tests.merging.conftest import Residual, dense, randomised
-from tests.merging.test_weight_sites import Block
+from tests.merging.test_layers import Block
 from tests.models.conftest import snapshot
 
 HALF = np.array([0.5, 0.5])
@@ -84,8 +86,32 @@ NETS = {
         (120, 3),
     ),
     "grouped": (lambda seed: randomised(Grouped(), seed), (40, 2, 4, 4)),
+    "depthwise": (
+        lambda seed: randomised(
+            nn.Sequential(
+                *(nn.Conv2d(2, 4, 3, groups=2, padding=1), nn.BatchNorm2d(4), nn.ReLU()),
+                *(nn.Conv2d(4, 4, 3, groups=4), nn.ReLU(), nn.Conv2d(4, 2, 1)),
+            ),
+            seed,
+        ),
+        (40, 2, 4, 4),
+    ),
+    "transposed": (
+        lambda seed: randomised(
+            nn.Sequential(
+                *(nn.ConvTranspose2d(2, 4, 3, stride=2, groups=2), nn.BatchNorm2d(4), nn.ReLU()),
+                nn.ConvTranspose2d(4, 2, 2, padding=1),
+            ),
+            seed,
+        ),
+        (40, 2, 4, 4),
+    ),
     "double": (lambda seed: dense(seed).double(), (120, 3)),
 }
+
+
+def _ends(views, weights=HALF):
+    return EndPoints([one.state for one in views], weights)
 
 
 def case(kind):
@@ -99,7 +125,7 @@ def test_refit_finds_back_to_equal_end_points(kind):
     """Whatever the merged state is: layer by layer, the end points' function is the fit."""
     (a, b), x = case(kind)
     wrong = average_states([a.state, b.state], HALF)
-    state, left = refit_state(a, wrong, [a.state, a.state], Arrays(x), HALF)
+    state, left = refit_state(a, wrong, _ends([a, a]), Samples(Arrays(x)))
     wanted = predict_outputs(a, Arrays(x))
     assert left == []
     torch.testing.assert_close(predict_outputs(a, Arrays(x), state), wanted, rtol=1e-3, atol=1e-3)
@@ -111,11 +137,23 @@ def test_refit_comes_nearer_to_the_mean_than_the_average(kind):
     (a, b), x = case(kind)
     mean = (predict_outputs(a, Arrays(x)) + predict_outputs(b, Arrays(x))) / 2
     plain = average_states([a.state, b.state], HALF)
-    state, _ = refit_state(a, plain, [a.state, b.state], Arrays(x), HALF)
+    state, _ = refit_state(a, plain, _ends([a, b]), Samples(Arrays(x)))
     before = (predict_outputs(a, Arrays(x), plain) - mean).square().mean()
     assert (predict_outputs(a, Arrays(x), state) - mean).square().mean() < 0.5 * before
     assert list(state) == list(plain)
     assert all(state[name].dtype == tensor.dtype for name, tensor in plain.items())
+
+
+@pytest.mark.parametrize(
+    "kind, target", [*((kind, "mean") for kind in NETS), ("plain", "probability")]
+)
+def test_second_sweep_over_the_layers_finds_nothing_to_do(kind, target):
+    """What a layer is fitted on depends on the layers before it alone: one sweep settles it."""
+    (a, b), x = case(kind)
+    plain = average_states([a.state, b.state], HALF)
+    once, _ = refit_state(a, plain, _ends([a, b]), Samples(Arrays(x)), target)
+    again, _ = refit_state(a, once, _ends([a, b]), Samples(Arrays(x)), target)
+    torch.testing.assert_close(again, once, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("method", ["auto", "batch_norm", "refit", "renormalize"])
@@ -138,7 +176,10 @@ def test_first_layer_is_the_least_squares_fit():
     plain = average_states([one.state for one in views], [0.3, 0.7])
     x = rows(200, 3)
     state, _ = refit_state(
-        views[0], plain, [one.state for one in views], Arrays(x), np.array([0.3, 0.7])
+        views[0],
+        plain,
+        EndPoints([one.state for one in views], np.array([0.3, 0.7])),
+        Samples(Arrays(x)),
     )
     torch.testing.assert_close(state["0.weight"], plain["0.weight"])
     hidden = torch.relu(x @ plain["0.weight"].T + plain["0.bias"])
@@ -152,7 +193,7 @@ def test_refitted_batch_norm_has_the_statistics_of_its_input():
     """So that training can go on from there."""
     (a, b), x = case("chain")
     plain = average_states([a.state, b.state], HALF)
-    state, _ = refit_state(a, plain, [a.state, b.state], Arrays(x), HALF)
+    state, _ = refit_state(a, plain, _ends([a, b]), Samples(Arrays(x)))
     block = activations(a, state, x, ["0", "3"])
     for layer, norm in (("0", "1"), ("3", "4")):
         torch.testing.assert_close(
@@ -170,7 +211,12 @@ def test_norm_behind_no_layer_is_estimated_again():
     views = [view(make(seed), caller="f") for seed in range(2)]
     x = rows(80, 3) * 3 + 1
     for method in (refit_state, renormalize_state):
-        state, _ = method(views[0], views[0].state, [one.state for one in views], Arrays(x), HALF)
+        state, _ = method(
+            views[0],
+            views[0].state,
+            _ends(views),
+            Samples(Arrays(x)),
+        )
         torch.testing.assert_close(state["0.running_mean"], x.mean(dim=0))
         torch.testing.assert_close(state["0.running_var"], x.var(dim=0))
 
@@ -180,7 +226,7 @@ def test_renormalised_units_have_the_mean_spread_of_the_end_points(kind):
     (a, b), x = case(kind)
     weights = np.array([0.3, 0.7])
     plain = average_states([a.state, b.state], weights)
-    state, _ = renormalize_state(a, plain, [a.state, b.state], Arrays(x), weights)
+    state, _ = renormalize_state(a, plain, _ends([a, b], weights), Samples(Arrays(x)))
     layers = {
         "chain": ["1", "4"],
         "double": ["1", "4"],
@@ -214,11 +260,11 @@ def test_constant_units_stay_and_nothing_is_nan():
         views = [view(net, caller="f") for net in pair]
         plain = average_states([one.state for one in views], HALF)
         for method in (refit_state, renormalize_state):
-            state, _ = method(views[0], plain, [one.state for one in views], Arrays(x), HALF)
+            state, _ = method(views[0], plain, _ends(views), Samples(Arrays(x)))
             assert all(torch.isfinite(tensor).all() for tensor in state.values())
     views = [view(net, caller="f") for net in nets]
     plain = average_states([one.state for one in views], HALF)
-    state, _ = renormalize_state(views[0], plain, [one.state for one in views], Arrays(x), HALF)
+    state, _ = renormalize_state(views[0], plain, _ends(views), Samples(Arrays(x)))
     assert torch.equal(state["0.weight"][1], plain["0.weight"][1])
     assert torch.equal(state["0.bias"][1], plain["0.bias"][1])
 
@@ -237,7 +283,7 @@ def test_tied_modules_are_written_under_all_names():
     states = [one.state for one in views]
     plain = average_states(states, HALF)
     for method in (refit_state, renormalize_state):
-        state, _ = method(views[0], plain, states, Arrays(rows(120, 3)), HALF)
+        state, _ = method(views[0], plain, EndPoints(states, HALF), Samples(Arrays(rows(120, 3))))
         assert torch.equal(state["again.weight"], state["body.3.weight"])
 
 

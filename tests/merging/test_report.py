@@ -14,7 +14,7 @@ from sklmc import (
     merge_models,
 )
 from sklmc.exceptions import MergeWarning
-from sklmc.merging._report import MergeReport
+from sklmc.merging._reports._report import MergeReport
 from sklmc.models import Arrays, fit_inverse_temperature, per_sample_loss, predict_outputs, view
 from sklmc.nets import MLP
 from tests.merging.averagers import CODES, VALUES, X, Y, averager, bits, net

@@ -5,7 +5,13 @@ import pytest
 import torch
 from sklearn.linear_model import Ridge
 
-from sklmc.merging._ridge_regression import RIDGE, RIDGES, RidgeRegression
+from sklmc.merging._repairs._layer_moments import LayerMoments
+from sklmc.merging._repairs._ridge_regression import (
+    N_FOLDS,
+    RIDGE,
+    RIDGES,
+    RidgeRegression,
+)
 
 
 def problem(n=200, groups=2, n_outputs=3, n_inputs=4, noise=0.1, seed=0):
@@ -17,10 +23,10 @@ def problem(n=200, groups=2, n_outputs=3, n_inputs=4, noise=0.1, seed=0):
 
 
 def fitted(x, t, start, intercept=True, by_folds=False, size=20):
-    solver = RidgeRegression(start, intercept, by_folds)
+    folds = [LayerMoments() for _ in range(N_FOLDS if by_folds else 1)]
     for block, rows in enumerate(range(0, len(x), size)):
-        solver.add(x[rows : rows + size], t[rows : rows + size], block)
-    return solver
+        folds[block % len(folds)].add(x[rows : rows + size], t[rows : rows + size])
+    return RidgeRegression(start, intercept, folds)
 
 
 @pytest.mark.parametrize("intercept", [True, False])

@@ -2,7 +2,7 @@
 
 import torch
 
-from sklmc.merging._ridge_regression import RIDGE, RIDGES, RidgeRegression
+from sklmc.merging._repairs._ridge_regression import RIDGE, RIDGES
 from tests.merging.test_ridge_regression import fitted, problem
 
 
@@ -49,17 +49,3 @@ def test_rank_below_rounding_is_solved_with_a_larger_ridge():
     given = [torch.einsum("ngi,goi->ngo", x, one) for one in (tiny, again)]
     centred = [one - one.mean(dim=0) for one in given]
     torch.testing.assert_close(centred[0], centred[1], rtol=1e-3, atol=1e-3)
-
-
-def test_blocks_are_dealt_out_to_folds_in_turn():
-    x, t, _ = problem(n=70)
-    solver = fitted(x, t, torch.zeros(2, 3, 4), by_folds=True, size=10)
-    assert [fold.count for fold in solver.folds] == [20, 20, 10, 10, 10]
-    assert len(RidgeRegression(torch.zeros(1, 1, 1), True, False).folds) == 1
-
-
-def test_small_inputs_are_fitted_like_large_ones():
-    x, t, _ = problem(noise=0.0)
-    large, _ = fitted(x, t, torch.zeros(2, 3, 4)).solve()
-    small, _ = fitted(1e-4 * x, t, torch.zeros(2, 3, 4)).solve()
-    torch.testing.assert_close(1e-4 * small, large)

@@ -24,7 +24,7 @@ from sklmc import (
     average_models,
 )
 from sklmc.exceptions import ArchitectureMismatchError
-from sklmc.merging._batch_norm import reestimate_statistics
+from sklmc.merging._repairs._batch_norm import reestimate_statistics
 from sklmc.merging._soup import greedy_selection
 from sklmc.models import view
 from sklmc.nets import MLP
@@ -223,8 +223,8 @@ def test_nets_of_different_architecture_are_refused_by_name():
         ((net(), 3), InvalidParameterError, "'param_grid' parameter of GreedySoup"),
         ((StandardScaler(), GRID), TypeError, "must be a skorch net, got StandardScaler"),
         ((NetClassifier(MLP(3, 2)), GRID), TypeError, "GreedySoup got a net whose 'module'"),
-        ((ModelGrid(net(), GRID), None), TypeError, "pass FrozenEstimator.grid. of a fitted one"),
-        ((FrozenEstimator(ModelGrid(net(), GRID)), None), TypeError, "of a fitted one"),
+        ((ModelGrid(net(), GRID), None), TypeError, "that is not fitted; pass a fitted one"),
+        ((FrozenEstimator(ModelGrid(net(), GRID)), None), TypeError, "pass a fitted one"),
         ((net(), {"nonsense": [1]}), ValueError, "nonsense"),
         ((net(), []), ValueError, "has no point"),
     ],

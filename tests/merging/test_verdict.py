@@ -11,8 +11,8 @@ from torch import nn
 
 from sklmc import NetClassifier, NetRegressor, WeightAverager
 from sklmc.exceptions import MergeWarning
-from sklmc.merging._report import MergeReport
-from sklmc.merging._verdict import Comparison, draw_resamples
+from sklmc.merging._reports._report import MergeReport
+from sklmc.merging._reports._verdict import Comparison, draw_resamples
 from sklmc.models import Arrays, view
 from tests.merging.averagers import VALUES, X, Y, averager
 
@@ -27,6 +27,7 @@ def report_of(*rights):
     for name, right in zip(("member_0", "member_1", "ensemble", "aligned"), rights, strict=True):
         logits = torch.stack([1.0 - torch.tensor(right), torch.tensor(right) * 1.0], dim=1)
         report._add(name, logits, 1)
+    report.n_members = 2
     return report.finish()
 
 

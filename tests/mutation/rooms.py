@@ -17,7 +17,7 @@ ROOMS = {
     "least squares": (
         "sklmc/merging/**/*refit*.py",
         "sklmc/merging/**/*ridge*.py",
-        "sklmc/merging/**/*site*.py",
+        "sklmc/merging/**/*layer*.py",
         "sklmc/models/_moments.py",
     ),
 }

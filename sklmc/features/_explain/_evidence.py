@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 import pandas as pd
 
 from sklmc.alignment import inner_product
+from sklmc.exceptions import StaleStatisticsWarning
 from sklmc.features._layers import choose_layers
 from sklmc.features._linear_connectivity import layerwise_linear_connectivity
 from sklmc.features._nets_on_samples import Nets
@@ -31,8 +33,10 @@ def layer_evidence(look: ModelView, given, aligned, data) -> pd.DataFrame:
 def _evidence(look: ModelView, states, data) -> pd.DataFrame:
     """Measure variance, linear connectivity and correlation halfway between two states."""
     a, b = (look.rebuild(state) for state in states)
-    frame = variance_ratio(a, b, data).rename(columns={"ratio": "variance_ratio"})
-    linear = layerwise_linear_connectivity(a, b, data, alphas=0.5, layers="weight")
+    with warnings.catch_warnings():  # the midpoint as it is: stale statistics are a cause to name
+        warnings.simplefilter("ignore", StaleStatisticsWarning)
+        frame = variance_ratio(a, b, data).rename(columns={"ratio": "variance_ratio"})
+        linear = layerwise_linear_connectivity(a, b, data, alphas=0.5, layers="weight")
     frame = frame.merge(linear, on=["layer", "alpha"])
     frame["correlation"] = frame.layer.map(unit_correlation(a, b, data))
     return frame[COLUMNS]

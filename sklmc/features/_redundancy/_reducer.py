@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from numbers import Real
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import nn
 from sklmc._sklearn import Interval, check_is_fitted
 from sklmc._torch import fixed_normal
 from sklmc._validation import TakesModels
-from sklmc.exceptions import ArchitectureMismatchError
+from sklmc.exceptions import ArchitectureMismatchError, SklmcWarning
 from sklmc.features._redundancy._plain_units import plain_units
 from sklmc.features._redundancy._unit_merger import UnitMerger
 from sklmc.models import Arrays, Inputs, ModelView, check_finite, predict_outputs, view
@@ -57,6 +58,11 @@ class RedundancyReducer(TakesModels, BaseEstimator):
         random samples).
     symmetry_ : PermutationSymmetry
         The groups of the net.
+
+    Warns
+    -----
+    SklmcWarning
+        If no group of units is plain, so that the net comes back as it is; it names the reasons.
 
     See Also
     --------
@@ -133,6 +139,14 @@ class RedundancyReducer(TakesModels, BaseEstimator):
         symmetry = cached_symmetry(look, X)
         inputs = _probe_inputs(look, X)
         groups, skipped = plain_units(look, symmetry, Arrays(*look.sample(X)))
+        if not groups and skipped:
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped.items())
+            warnings.warn(
+                f"{caller}: no group of this net's units can be reduced, and it comes back as it "
+                f"is ({reasons}).",
+                SklmcWarning,
+                stacklevel=2,
+            )
         merger = UnitMerger(look, inputs, self.tol, self.balance, X is not None)
         for units in groups:
             merger.reduce(units)

@@ -1,0 +1,1 @@
+"""Repairs of a merged net: each a file; ``_repair.py`` lists them and chooses."""

@@ -1,0 +1,1 @@
+"""What is told of a merge: samples kept for it, scores, intervals, the verdict."""
