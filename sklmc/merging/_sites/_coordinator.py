@@ -29,7 +29,7 @@ from sklmc.merging._repairs._repair import REPAIRS, needs_repair
 from sklmc.merging._sites._messages import MomentsRequest, SiteMoments
 from sklmc.merging._sites._progress import read_progress, write_progress
 from sklmc.merging._sites._site import MIN_SAMPLES, architecture_digest
-from sklmc.merging._sites._step_sums import check_sums, to_moments
+from sklmc.merging._sites._step_sums import check_sums, solved_tensors, to_moments
 from sklmc.models import (
     Arrays,
     describe,
@@ -94,9 +94,9 @@ class SiteCoordinator:
 
     Notes
     -----
-    A round sends the merged net to every site, and p (p + 1) / 2 + p q + p + q float64 numbers
-    back for a layer of p inputs and q outputs: see ``n_bytes`` of the messages. A coordinator is
-    used by one thread at a time. What it learns of samples is said under :func:`site_moments`.
+    A round sends what is solved so far to every site, and p (p + 1) / 2 + p q + p + q float64
+    numbers back for a layer of p inputs and q outputs: see ``n_bytes`` of the messages. One
+    thread at a time uses a coordinator. What it learns of samples: see :func:`site_moments`.
 
     Once a site is left out, the weights of the others are scaled to sum to one. Before the first
     request, its net then has no part in the result. Later, what was solved with its sums stays,
@@ -202,11 +202,13 @@ class SiteCoordinator:
         if self.round_ == self.n_rounds_:
             return None
         self._asked = True
+        # nothing that is to be solved yet lies before the open layer
+        later = solved_tensors(self._steps[self.round_ :])
         return MomentsRequest(
             task=self._task,
             round=self.round_,
             n_rounds=self.n_rounds_,
-            state=dict(self._state),
+            state={name: one for name, one in self._state.items() if name not in later},
             nets={site: self._nets[site] for site in self._present()},
             architecture=self._architecture,
             by_labels=self._target == "labels",

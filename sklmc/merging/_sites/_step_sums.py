@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 
@@ -30,6 +30,16 @@ def to_moments(tensors: Tensors) -> LayerMoments | Moments:
     found.count = float(tensors["count"])
     found.mean, found.squares = tensors["means"], tensors["squares"]
     return found
+
+
+def solved_tensors(steps: Iterable[Step]) -> set[str]:
+    """Return the names of the tensors that steps solve for."""
+    norms = [one for step in steps for one in (step.norm, *(part.norm for part in step.layers))]
+    names = {name for step in steps for part in step.layers for name in (part.weight, part.bias)}
+    for norm in norms:
+        if norm is not None:
+            names |= {norm.mean, norm.variance, norm.scale, norm.shift}
+    return names - {None}
 
 
 def are_finite(tensors: Tensors) -> bool:
