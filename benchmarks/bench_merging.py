@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from recipe import images, quality, trained
+from recipe import NETS, ensemble_quality, images, quality, trained
 from record import in_turn, publish
 
 from sklmc import merge_models
@@ -49,21 +49,11 @@ CASES = {  # name: data set, recipe, nets, aligner
 N_PAIRED = 3  # of these nets all pairs are merged
 
 
-def ensemble_accuracy(nets, data) -> float:
-    """Return the test accuracy of the mean prediction, in percent."""
-    total = 0.0
-    for net in nets:
-        seen = view(net, caller="bench")
-        outputs = predict_outputs(seen, seen.to_input(data.X_test))
-        total = total + torch.softmax(outputs.double(), dim=1)
-    return 100 * float((total.argmax(dim=1).numpy() == data.y_test).mean())
-
-
 def merge_rows(models, data, X, merges, aligner="weight", weights=None, **about) -> list[dict]:
     """Score some nets, and what each way of merging makes of them."""
     ends = np.mean([quality(net, data) for net in models], axis=0)
     common = {**about, "aligner": aligner, "single": ends[0]}
-    common["ensemble"] = ensemble_accuracy(models, data)
+    common["ensemble"] = ensemble_quality(models, data)[0]
     rows = []
     for name, settings in merges.items():
         start = time.perf_counter()
@@ -105,7 +95,7 @@ def cost_rows(case, nets, data) -> list[dict]:
 def main():
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--nets", type=Path, required=True, help="folder for trained nets")
+    parser.add_argument("--nets", type=Path, default=NETS, help="folder for trained nets")
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=CASES)
     parser.add_argument("--groups", nargs="+", default=["pairs", "all"], choices=["pairs", "all"])
     parser.add_argument("--into", default="merging", help="name of the file of results")

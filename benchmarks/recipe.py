@@ -9,6 +9,7 @@ test. "S5" and "S4" are the multilayer perceptrons of REPAIR's authors on MNIST,
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -32,6 +33,7 @@ from sklmc.models import (
 )
 from sklmc.nets import MLP
 
+NETS = Path(".cache/nets")  # where benchmarks keep trained nets unless told otherwise
 N_HELD = 5000
 N_CIFAR = 10_000  # how many of CIFAR-10's images train
 
@@ -148,10 +150,42 @@ def trained(
 
 def quality(model, data: Images) -> tuple[float, float]:
     """Return test accuracy in percent, and test loss after one held-out inverse temperature."""
-    seen = view(model, caller="quality")
-    held, test = (predict_outputs(seen, seen.to_input(X)) for X in (data.X_held, data.X_test))
-    targets = [seen.to_target(y) for y in (data.y_held, data.y_test)]
+    return score(*_outputs(model, data), data)
+
+
+def ensemble_quality(models, data: Images) -> tuple[float, float]:
+    """Return the same of the mean of the models' probabilities."""
+    return score(
+        *(_mean_log(outputs) for outputs in zip(*(_outputs(m, data) for m in models))), data
+    )
+
+
+def fidelity(model, models, data: Images) -> tuple[float, float]:
+    """Return how a model follows the mean of some: same predictions in percent, KL divergence."""
+    _, own = _outputs(model, data)
+    mean = _mean_log([_outputs(one, data)[1] for one in models])
+    own = torch.log_softmax(own.double(), dim=1)
+    same = (own.argmax(dim=1) == mean.argmax(dim=1)).double().mean()
+    divergence = (mean.exp() * (mean - own)).sum(dim=1).mean()
+    return 100 * float(same), float(divergence)
+
+
+def score(held: torch.Tensor, test: torch.Tensor, data: Images) -> tuple[float, float]:
+    """Return test accuracy in percent, and test loss after one inverse temperature, of logits."""
+    targets = [torch.as_tensor(y, dtype=torch.int64) for y in (data.y_held, data.y_test)]
     beta = fit_inverse_temperature(held, targets[0], held_out=True)
-    error = per_sample_error(test, targets[1], "quality").mean()
-    loss = per_sample_loss(test * beta, targets[1], "quality").mean()
+    error = per_sample_error(test, targets[1], "score").mean()
+    loss = per_sample_loss(test * beta, targets[1], "score").mean()
     return 100 * (1 - float(error)), float(loss)
+
+
+def _outputs(model, data: Images) -> list[torch.Tensor]:
+    """Return logits of held-out and test images."""
+    seen = view(model, caller="quality")
+    return [predict_outputs(seen, seen.to_input(X)) for X in (data.X_held, data.X_test)]
+
+
+def _mean_log(outputs) -> torch.Tensor:
+    """Return the log of the mean probability of several logits."""
+    logs = torch.stack([torch.log_softmax(one.double(), dim=1) for one in outputs])
+    return torch.logsumexp(logs, dim=0) - math.log(len(logs))

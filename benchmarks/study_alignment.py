@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from recipe import images, quality, trained
+from recipe import NETS, images, quality, trained
 from record import RESULTS, publish
 
 from sklmc import MultiAligner, PermutationAligner, average_models, interpolate_models
@@ -136,7 +136,7 @@ def page(table: pd.DataFrame, record: dict) -> str:
 def main():
     """Run the study."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--nets", type=Path, required=True, help="folder for trained nets")
+    parser.add_argument("--nets", type=Path, default=NETS, help="folder for trained nets")
     parser.add_argument("--shapes", nargs="+", default=["64x3", "128x7", "512x3"])
     parser.add_argument("--data", nargs="+", default=["mnist", "fashion_mnist"])
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)

@@ -4,6 +4,7 @@
 """
 
 from sklmc.merging._averager import WeightAverager
+from sklmc.merging._ema_callback import ExponentialMovingAverage
 from sklmc.merging._ensemble_merger import EnsembleMerger
 from sklmc.merging._merge import merge_models
 from sklmc.merging._repairs._batch_norm import reestimate_statistics as reestimate_statistics
@@ -19,6 +20,7 @@ from sklmc.models import average_models, interpolate_models
 
 __all__ = [
     "EnsembleMerger",
+    "ExponentialMovingAverage",
     "GreedySoup",
     "MomentsRequest",
     "SWAEnsembler",

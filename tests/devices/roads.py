@@ -17,6 +17,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from sklearn.datasets import make_blobs
+from skorch.dataset import ValidSplit
 from torch import nn
 
 import sklmc
@@ -140,6 +141,16 @@ def _swa(world):
     return sklmc.SWAEnsembler(world.net(), n_snapshots=2, random_state=0).fit(*world.data)
 
 
+def _moving_average(world):
+    net = world.net().set_params(
+        module__norm="batch",
+        train_split=ValidSplit(5),
+        callbacks=[("ema", sklmc.merging.ExponentialMovingAverage(0.9))],
+    )
+    halves = copy.deepcopy(net.fit(*world.data)).partial_fit(*world.data)
+    return [halves, np.array(halves.history[:, "valid_loss_avg"])]
+
+
 ROADS = {
     # training
     "fit": Road(lambda w: w.fitted(), 20, 1, 8),
@@ -175,6 +186,7 @@ ROADS = {
     "sites": Road(lambda w: _sites(w), 152, 146, 99),
     "averager": Road(lambda w: _averaged(w), 111, 101, 9),
     "averager, calibrated": Road(lambda w: _averaged(w, calibrate=True), 114, 103, 9),
+    "moving average": Road(lambda w: _moving_average(w), 147, 48, 120),
     "SWA": Road(lambda w: _swa(w).estimator_, 37, 6, 17),
     "soup": Road(lambda w: _soup(w), 48, 20, 16),
     # scoring

@@ -31,8 +31,9 @@ def test_few_rows_are_dealt_out_to_folds_block_by_block():
 
 
 def test_moments_are_those_of_the_rows():
-    x = torch.randn(30, 3, generator=torch.Generator().manual_seed(1))
-    look, steps = steps_of(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)), x)
+    x = torch.randn(30, 3, generator=torch.Generator().manual_seed(1)).double()
+    net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).double()
+    look, steps = steps_of(net, x)
     assert [step.number for step in steps] == [0, 1]
     assert steps[0].head is None
     assert steps[1].head.weight == "2.weight"

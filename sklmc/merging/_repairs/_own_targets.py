@@ -14,11 +14,13 @@ from torch.nn import functional
 from sklmc.merging._repairs._end_points import EndPoints
 from sklmc.merging._repairs._layer_moments import LayerMoments
 from sklmc.merging._repairs._layer_rows import fold_blocks, lone_moments, norm_changes
+from sklmc.merging._repairs._ridge_regression import ridge_for
 from sklmc.merging._repairs._samples import Samples
 from sklmc.merging._repairs._steps import (
     Rows,
     Step,
     draw_rows,
+    find_head,
     gather_moments,
     read_targets,
     solve_step,
@@ -61,7 +63,7 @@ def solve_own(
     def solve(chosen: Sequence[int]) -> dict[str, torch.Tensor]:
         weights = [float(ends.weights[index]) for index in chosen]
         mixture = LayerMoments.mixture([given[index] for index in chosen], weights)
-        return solve_step(state, step, ends, [mixture])
+        return solve_step(state, step, ends, [mixture], ridge_for(mixture))
 
     if ends.known is None or step.layers[0].weight not in ends.heads:
         return solve(list(given))
@@ -83,14 +85,13 @@ def _class_by_class(
     return changes
 
 
-def takes_labels(steps: Sequence[Step], samples: Samples) -> bool:
-    """Say whether a head can be fitted to the labels: one for each row of it."""
-    labels = samples.labels
-    if labels is None or isinstance(samples.inputs, Batches):
+def takes_labels(state: State, steps: Sequence[Step], samples: Samples) -> bool:
+    """Say whether the head can be fitted to the labels: one for each row of it."""
+    labels, step = samples.labels, find_head(steps)
+    if labels is None or step is None or isinstance(samples.inputs, Batches):
         return False
-    heads = [step.head for step in steps if step.head is not None]
-    plain = labels.ndim == 1 or not is_classification(labels)
-    return bool(heads) and plain and all(head.kind == "linear" for head in heads)
+    per_row = 1 if is_classification(labels) else len(state[step.head.weight])
+    return step.head.kind == "linear" and labels[0].numel() == per_row
 
 
 def label_goals(labels: torch.Tensor, n_outputs: int) -> torch.Tensor:

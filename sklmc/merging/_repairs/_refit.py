@@ -15,6 +15,7 @@ from sklmc.merging._repairs._samples import Samples
 from sklmc.merging._repairs._steps import (
     Rows,
     Step,
+    find_head,
     gather_moments,
     make_steps,
     read_targets,
@@ -45,10 +46,10 @@ def refit_state(
             }
             replace_tensors(look, new, solve_own(new, step, ends, given))
         return new, left
-    heads = [step for step in steps if target == "probability" and step.head is not None]
-    means = _mean_targets(look, ends, steps, heads, samples.inputs)
+    head = find_head(steps) if target == "probability" else None
+    means = _mean_targets(look, ends, steps, head, samples.inputs)
     for step in steps:
-        changes = _fit(look, new, step, ends, means.pop(step.number, None), samples, step in heads)
+        changes = _fit(look, new, step, ends, means.pop(step.number, None), samples, step is head)
         replace_tensors(look, new, changes)
     return new, left
 
@@ -75,7 +76,7 @@ def fitting_targets(
             "regressor; use 'mean' or 'auto'."
         )
     steps, _ = find_steps(look, state, samples.inputs)
-    can_use_labels = takes_labels(steps, samples)
+    can_use_labels = takes_labels(state, steps, samples)
     if target == "labels" and not can_use_labels:
         raise ValueError(
             f"{look.caller}: target='labels' needs 'y', one label for each sample, and a linear "
@@ -87,9 +88,8 @@ def fitting_targets(
         return ("own", "labels", "mean") if can_use_labels else ("own", "mean")
     labels = samples.labels
     coded = labels is not None and is_classification(labels)
-    has_head = any(step.head is not None for step in steps)
     is_classifier = look.task == "classifier" or (look.task is None and coded)
-    return ("mean", "probability") if is_classifier and has_head else ("mean",)
+    return ("mean", "probability") if is_classifier and find_head(steps) else ("mean",)
 
 
 def _fit(
@@ -114,12 +114,12 @@ def _mean_targets(
     look: ModelView,
     ends: EndPoints,
     steps: Sequence[Step],
-    heads: Sequence[Step],
+    head: Step | None,
     inputs: Inputs,
 ) -> dict[int, Rows]:
     """Return the goals of the steps, by number and block: what the end points give in the mean.
 
-    Of `heads`, mean probabilities; else mean outputs.
+    Of `head`, mean probabilities; else mean outputs.
     """
     fitted = [step for step in steps if step.layers]
     goals: dict[int, Rows] = {step.number: [] for step in fitted}
@@ -127,7 +127,7 @@ def _mean_targets(
     for passes in read_targets(look, states, fitted, inputs) if fitted else ():
         for step in fitted:
             rows = [one[step.number] for one in passes]
-            if step in heads:
+            if step is head:
                 goal = ends.mean_probability([as_logits(one) for one in rows])
             else:
                 by_class = any(layer.weight in ends.heads for layer in step.layers)

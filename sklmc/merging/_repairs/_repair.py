@@ -35,7 +35,8 @@ from sklmc.models import (
 
 MOST_SAMPLES = 10_000  # of refit and renormalize; more gain next to nothing
 LEAST_FOR_CHOICE = 50  # samples; with fewer, "auto" does what needs no choice
-Candidates = Mapping[tuple[str | None, str | None], Callable[[Samples], State]]
+Option = tuple[str | None, str | None]  # a repair and its target; None is the plain mean
+Candidates = Mapping[Option, Callable[[Samples], State]]
 TARGETS = ("auto", "labels", "logit", "mean", "own", "probability")  # of a refit
 
 
@@ -113,7 +114,8 @@ def repair(model, models, X, *, y=None, weights=None, method="auto", target="aut
         its pre-activation has the weighted mean of the end points' means and standard
         deviations (REPAIR [2]_), in data-flow order; batch norm included. Constant units stay.
 
-        "refit": every linear and convolution layer is fitted again, in data-flow order, by ridge
+        "refit": every linear and convolution layer (grouped, depthwise and transposed ones too)
+        and every projection of torch's attention is fitted again, in data-flow order, by ridge
         regression from what reaches it in the merged model to the mean of what it gives in the
         end points, the ridge pulling towards the mean of the weights. Batch norm behind a layer
         is part of it; a layer that ends a residual branch answers for the whole stream. Relatives
@@ -121,9 +123,9 @@ def repair(model, models, X, *, y=None, weights=None, method="auto", target="aut
 
         "auto": whichever of these, or none, does best on a fifth of X that is kept from the fit:
         by loss where `y` is given (of classifiers after one inverse temperature), else by how
-        near it comes to the end points' mean prediction. With fewer than 100 samples "refit" is
-        not tried; with fewer than 50 nothing is chosen, and "batch_norm" is done where there is
-        batch norm.
+        near it comes to the end points' mean prediction. What was chosen is then done with all of
+        X. With fewer than 100 samples "refit" is not tried; with fewer than 50 nothing is chosen,
+        and "batch_norm" is done where there is batch norm.
 
     target : {"auto", "labels", "logit", "mean", "own", "probability"}, default="auto"
         What "refit" fits the layers to. "mean" (of classifiers also called "logit"): what the end
@@ -160,8 +162,8 @@ def repair(model, models, X, *, y=None, weights=None, method="auto", target="aut
     -----
     SklmcWarning
         If "refit" was asked for on fewer than 500 samples; if "refit" or "renormalize" was asked
-        for and leaves weights as the average has them (recurrent layers, packed attention, tied
-        or re-parametrised weights), which it names.
+        for and leaves weights as the average has them (recurrent layers, tied or re-parametrised
+        weights), which it names.
 
     See Also
     --------
@@ -174,6 +176,9 @@ def repair(model, models, X, *, y=None, weights=None, method="auto", target="aut
     are exact means over all of X, whatever the batch size. "refit" and "renormalize" use at most
     10,000 samples, evenly spaced, and at most 64,000 positions of images; each layer costs a
     part of a forward pass, and "refit" a linear system of the size of the layer's inputs.
+    What a layer is fitted on depends on the layers before it alone: a second sweep of "refit"
+    would find nothing to do. Recurrent layers are left: what reaches their weights depends on
+    these weights themselves, which is no least squares.
 
     "refit" brings back the confidence of the end points, over-confidence included: calibrate
     after it. It hides a bad alignment from view; judge aligners without it.
@@ -229,6 +234,7 @@ def repair_state(
     """Return a repaired copy of a weighted mean of states, and what made it."""
     if not needs_repair(look, ends, method):
         return Repaired(state)
+    samples = samples.weighted(ends.weights)
     run = functools.partial(_run, look, state, ends)
     normed = bool(tracked_norms(look.module))
     targets: tuple[str, ...] = ()
@@ -238,8 +244,7 @@ def repair_state(
         options = _with_targets(REPAIRS[method], targets)
         if len(options) > 1 and len(samples) >= LEAST_FOR_CHOICE:
             candidates: Candidates = {one: functools.partial(run, *one) for one in options}
-            best = choose_state(look, candidates, ends, samples.spread(MOST_SAMPLES))
-            options = [(best.method, best.target)]
+            options = [choose_option(look, candidates, ends, samples.spread(MOST_SAMPLES))]
         return Repaired(run(*options[0], samples, explicit=True), *options[0])
     if len(samples) < LEAST_FOR_CHOICE:
         if not normed:
@@ -250,7 +255,8 @@ def repair_state(
         if len(samples) >= one.least_for_auto and (normed or not one.needs_batch_norm):
             for option in _with_targets(one, targets):
                 candidates[option] = functools.partial(run, *option)
-    return choose_state(look, candidates, ends, samples.spread(MOST_SAMPLES))
+    best = choose_option(look, candidates, ends, samples.spread(MOST_SAMPLES))
+    return Repaired(candidates[best](samples), *best)
 
 
 def _with_targets(repair: Repair, targets: tuple[str, ...]) -> list[tuple[str, str | None]]:
@@ -299,21 +305,19 @@ def _run(
     if explicit and left:
         text = ", ".join(repr(name) for name in left[:5]) + (", ..." if len(left) > 5 else "")
         warnings.warn(
-            f"{look.caller}: {method!r} repairs linear and convolution layers that are called once "
-            f"with a weight of their own; {len(left)} weights were left averaged: {text}.",
+            f"{look.caller}: {method!r} repairs linear, convolution and attention layers that are "
+            f"called once with a weight of their own; {len(left)} weights were left averaged: "
+            f"{text}.",
             SklmcWarning,
             stacklevel=4,
         )
     return repaired
 
 
-def choose_state(
-    look: ModelView,
-    candidates: Candidates,
-    ends: EndPoints,
-    samples: Samples,
-) -> Repaired:
-    """Return the candidate that does best on samples kept from its fit; the first among equals.
+def choose_option(
+    look: ModelView, candidates: Candidates, ends: EndPoints, samples: Samples
+) -> Option:
+    """Return which candidate does best on samples kept from its fit; the first among equals.
 
     With labels, by its loss (of classifiers after one inverse temperature, so that a mere
     change of scale decides nothing); without, by how near it comes to what the end points
@@ -322,13 +326,12 @@ def choose_state(
     fitted, kept = samples.split()
     known = kept.labels is not None
     wanted = kept.labels if known else own_predictions(look, ends, kept)
-    best, least = None, np.inf
-    for (method, target), make in candidates.items():
-        state = make(fitted)
-        badness = misfit(look, predict_outputs(look, kept.inputs, state), wanted, known)
-        if best is None or badness < least:
-            best, least = Repaired(state, method, target), badness
-    return best
+
+    def badness(option: Option) -> float:
+        outputs = predict_outputs(look, kept.inputs, candidates[option](fitted))
+        return misfit(look, outputs, wanted, known)
+
+    return min(candidates, key=badness)
 
 
 def misfit(

@@ -12,16 +12,29 @@ RIDGE = 1e-3  # of the mean squared input
 RIDGES = (1e-3, 1e-2, 1e-1, 1.0)  # tried by folds where rows are few
 FEW_ROWS = 5  # per input
 N_FOLDS = 5
+WORTH = 0.5  # rows per input that the ridge weighs as much as, where nothing can choose it
+
+
+def ridge_for(moments: LayerMoments) -> float:
+    """Return the ridge for rows that cannot be cut into folds: the fewer they are, the larger."""
+    return max(RIDGE, WORTH * moments.inputs.shape[-1] / max(moments.count, 1.0))
 
 
 class RidgeRegression:
     """Fits outputs by inputs, group by group, from moments in float64, one set per fold.
 
     Minimises ``|T - W X - b|^2 + ridge |W - W0|^2``, b free or absent. Where there are several
-    folds, they choose the ridge.
+    folds, they choose the ridge; a single one has the one given.
     """
 
-    def __init__(self, start: torch.Tensor, intercept: bool, folds: Sequence[LayerMoments]):
+    def __init__(
+        self,
+        start: torch.Tensor,
+        intercept: bool,
+        folds: Sequence[LayerMoments],
+        ridge: float = RIDGE,
+    ):
+        self.ridge = ridge
         self.start = start.double()  # (groups, n_outputs, n_inputs)
         self.intercept = intercept
         self.folds = folds
@@ -41,7 +54,7 @@ class RidgeRegression:
         """Return the ridge, in units of the mean squared input; by folds where there are any."""
         present = [fold for fold in self.folds if fold.count]
         if len(present) < 2:
-            return RIDGE
+            return self.ridge
 
         def error(ridge: float) -> float:
             others = [[other for other in present if other is not fold] for fold in present]

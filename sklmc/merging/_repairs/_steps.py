@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 
 from sklmc._torch import to_device
 from sklmc.merging._repairs._end_points import EndPoints
+from sklmc.merging._repairs._layer import Layer, Norm
 from sklmc.merging._repairs._layer_moments import LayerMoments
 from sklmc.merging._repairs._layer_rows import (
     Choice,
@@ -25,8 +26,7 @@ from sklmc.merging._repairs._layer_rows import (
     output_rows,
     read_calls,
 )
-from sklmc.merging._repairs._layers import Layer, Norm
-from sklmc.merging._repairs._ridge_regression import FEW_ROWS, N_FOLDS, RidgeRegression
+from sklmc.merging._repairs._ridge_regression import FEW_ROWS, N_FOLDS, RIDGE, RidgeRegression
 from sklmc.models import Arrays, Inputs, ModelView, State
 
 Rows = list[torch.Tensor]  # block by block
@@ -82,13 +82,19 @@ def make_steps(layers: Sequence[Layer | Norm]) -> list[Step]:
             found.append(((), layer))
             continue
         partners = meeting.get(layer.addition, [layer])
-        at_once = all(one.groups == 1 and one.kind == layer.kind for one in partners)
+        at_once = all(one.groups == 1 and one.units_axis == layer.units_axis for one in partners)
         if layer is partners[-1]:
             found.append((tuple(partners) if at_once else (layer,), None))
         elif not at_once:  # one after the other: the last answers for the stream
             found.append(((dataclasses.replace(layer, addition=None),), None))
     ordered = sorted(found, key=lambda one: _read(*one))
     return [Step(number, *one) for number, one in enumerate(ordered)]
+
+
+def find_head(steps: Sequence[Step]) -> Step | None:
+    """Return the step whose layer gives the net's output; None where no layer does, or several."""
+    found = [step for step in steps if step.head is not None]
+    return found[0] if len(found) == 1 else None
 
 
 # What is read
@@ -101,13 +107,18 @@ def read_targets(
     for index, args in fold_blocks(inputs):
         args = to_device(args, look.device)  # once for all end points
         readers = {
-            step.read: functools.partial(
-                output_rows, kind=step.layers[0].kind, choose=draw_rows(inputs, args, step, index)
+            step.number: (
+                step.read,
+                functools.partial(
+                    output_rows,
+                    layer=step.layers[0],
+                    call=step.read,
+                    choose=draw_rows(inputs, args, step, index),
+                ),
             )
             for step in steps
         }
-        passes = (read_calls(look, args, end, {}, readers) for end in endpoints)
-        yield [{step.number: rows[step.read] for step in steps} for rows in passes]
+        yield [read_calls(look, args, end, {}, readers) for end in endpoints]
 
 
 def read_rows(
@@ -120,18 +131,18 @@ def read_rows(
     """
     for index, args in fold_blocks(inputs):
         choose = draw_rows(inputs, args, step, index)
-        readers = {
-            layer.call: functools.partial(input_rows, layer=layer, choose=choose)
-            for layer in step.layers
+        readers: dict[Any, tuple] = {
+            number: (layer.call, functools.partial(input_rows, layer=layer, choose=choose))
+            for number, layer in enumerate(step.layers)
         }
         if step.operand is not None:
-            kind = step.layers[0].kind
-            readers[step.read] = functools.partial(
-                operand_rows, operand=step.operand, kind=kind, choose=choose
+            read = functools.partial(
+                operand_rows, layer=step.layers[0], operand=step.operand, choose=choose
             )
+            readers["operand"] = step.read, read
         rows = read_calls(look, args, state, readers, {})
-        x = torch.cat([rows[layer.call] for layer in step.layers], dim=2)
-        operand = None if step.operand is None else rows[step.read].double()
+        x = torch.cat([rows[number] for number in range(len(step.layers))], dim=2)
+        operand = rows["operand"].double() if "operand" in rows else None
         yield x, operand, len(x) / len(Arrays(*args))
 
 
@@ -165,11 +176,15 @@ def gather_moments(
 
 
 def solve_step(
-    state: State, step: Step, ends: EndPoints, moments: Sequence[LayerMoments]
+    state: State,
+    step: Step,
+    ends: EndPoints,
+    moments: Sequence[LayerMoments],
+    ridge: float = RIDGE,
 ) -> dict[str, torch.Tensor]:
     """Solve one regression from the moments of its folds; return the tensors that it changes."""
     start = torch.cat([mean_weights(layer, ends) for layer in step.layers], dim=2)
-    problem = RidgeRegression(start, step.intercept, moments)
+    problem = RidgeRegression(start, step.intercept, moments, ridge)
     weight, shift = problem.solve()
     return _changes(state, step, problem, weight, shift.reshape(-1))
 
@@ -177,18 +192,17 @@ def solve_step(
 def mean_weights(layer: Layer, ends: EndPoints) -> torch.Tensor:
     """Return the mean of the end points' weights (groups, n_outputs, n_inputs), norm included."""
     if layer.weight in ends.heads:
-        total = ends.mean()[layer.weight].double().cpu().flatten(1)
-        return total.reshape(layer.groups, -1, total.shape[1])
+        return layer.matrix(ends.mean())
     total = torch.zeros((), dtype=torch.float64)
     for _, state, share in ends.used():
-        weight = state[layer.weight].double().cpu().flatten(1)
+        weight = layer.matrix(state)
         if layer.norm is not None:
             scale = (state[layer.norm.variance].double().cpu() + layer.norm.eps).rsqrt()
             if layer.norm.scale is not None:
                 scale = scale * state[layer.norm.scale].double().cpu()
-            weight = weight * scale[:, None]
+            weight = weight * scale.reshape(*weight.shape[:2], 1)
         total = total + share * weight
-    return total.reshape(layer.groups, -1, total.shape[1])
+    return total
 
 
 def _changes(
@@ -202,7 +216,7 @@ def _changes(
     changes: dict[str, torch.Tensor] = {}
     position = 0
     for layer in step.layers:
-        width = math.prod(state[layer.weight].shape[1:])
+        width = layer.matrix(state).shape[2]
         own = torch.zeros_like(weight)
         own[..., position : position + width] = weight[..., position : position + width]
         part = own[..., position : position + width]
@@ -212,14 +226,10 @@ def _changes(
         if takes_shift:
             shift = torch.zeros_like(shift)
         if layer.norm is None:
-            changes[layer.weight] = part.reshape(state[layer.weight].shape)
-            if layer.bias is not None:
-                changes[layer.bias] = given
+            changes.update(layer.changes(state, part, given))
             continue
         mean, variance = (one.reshape(-1) for one in problem.moments(own))
         sign = torch.ones_like(given)
-        if layer.bias is not None:
-            changes[layer.bias] = torch.zeros_like(given)
         if layer.norm.scale is None:
             mean, variance = -given, torch.full_like(given, 1.0 - layer.norm.eps)
         else:
@@ -228,8 +238,7 @@ def _changes(
             changes[layer.norm.scale] = sign * (variance + layer.norm.eps).sqrt()
             changes[layer.norm.shift] = given + mean
             mean = sign * mean
-        changes[layer.weight] = (sign[:, None] * part.flatten(0, 1)).reshape(
-            state[layer.weight].shape
-        )
+        signed = sign.reshape(*part.shape[:2], 1) * part
+        changes.update(layer.changes(state, signed, torch.zeros_like(given)))
         changes[layer.norm.mean], changes[layer.norm.variance] = mean, variance
     return changes
