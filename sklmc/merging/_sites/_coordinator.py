@@ -26,6 +26,7 @@ from sklmc.merging._repairs._own_targets import solve_own
 from sklmc.merging._repairs._parts import BY_PART
 from sklmc.merging._repairs._refit import find_steps
 from sklmc.merging._repairs._repair import REPAIRS, needs_repair
+from sklmc.merging._repairs._steps import find_head
 from sklmc.merging._sites._messages import MomentsRequest, SiteMoments
 from sklmc.merging._sites._progress import read_progress, write_progress
 from sklmc.merging._sites._site import MIN_SAMPLES, architecture_digest
@@ -172,9 +173,8 @@ class SiteCoordinator:
         self.averaged_ = left if self.n_rounds_ else []
         if self.averaged_:
             warnings.warn(
-                f"{NAME}: rounds solve for linear and convolution layers that are called once with "
-                f"a weight of their own; {len(left)} weights stay averaged, see averaged_: "
-                f"{', '.join(left[:5])}.",
+                f"{NAME}: rounds solve for layers that are called once with a weight of their own; "
+                f"{len(left)} weights stay averaged, see averaged_: {', '.join(left[:5])}.",
                 SklmcWarning,
                 stacklevel=2,
             )
@@ -382,8 +382,8 @@ class SiteCoordinator:
             )
 
     def _check_labels(self) -> None:
-        kinds = [step.head.kind for step in self._all_steps if step.head is not None]
-        if self._target == "labels" and "linear" not in kinds:
+        step = find_head(self._all_steps)
+        if self._target == "labels" and (step is None or step.head.kind != "linear"):
             raise ValueError(
                 f"{NAME}: target='labels' needs a linear layer that gives the output; use "
                 "target='own'."

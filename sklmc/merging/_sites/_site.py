@@ -114,7 +114,7 @@ def site_moments(request, net, X, y=None, *, site, min_samples=MIN_SAMPLES):
     # drawn as merge_models draws of each net's own samples
     own = Samples(inputs, labels, torch.zeros(len(inputs), dtype=torch.long))
     own = own.spread(MOST_SAMPLES).own(0)
-    if request.by_labels and not takes_labels(steps, own):
+    if request.by_labels and not takes_labels(state, steps, own):
         raise ValueError(
             f"{caller}: the request is for labels; pass 'y', one label for each sample of X."
         )
