@@ -10,6 +10,7 @@ from sklmc.models._calibration import (
 )
 from sklmc.models._copying import (
     OF_EVERY_MODULE,
+    SpentState,
     State,
     batch_statistics_copy,
     module_with_state,

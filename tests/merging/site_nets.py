@@ -52,6 +52,19 @@ class Attending(nn.Module):
         return self.head(self.layer(x).mean(dim=1))
 
 
+class Repeated(nn.Module):
+    """A layer that is called twice, with another one between its calls."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.twice, self.between = nn.Linear(3, 4), nn.Linear(4, 4), nn.Linear(4, 4)
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x):
+        x = self.twice(self.first(x).relu()).relu()
+        return self.head(self.twice(self.between(x).relu()).relu())
+
+
 def tokens(n, seed):
     return np.random.default_rng(seed).normal(size=(n, 3, 4))
 
@@ -63,6 +76,7 @@ FAMILIES = {
     "batch norm": (dense, rows),
     "conv": (conv, images),
     "attention": (lambda seed: randomised(Attending(), seed), tokens),
+    "repeated": (lambda seed: randomised(Repeated(), seed), rows),
     "residual": (lambda seed: randomised(Residual(), seed), images),
 }
 

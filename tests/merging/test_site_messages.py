@@ -83,7 +83,7 @@ def test_request_brings_the_state_to_the_bit(dtype):
     assert all(getattr(request, name) == getattr(again, name) for name in plain)
 
 
-def test_request_holds_what_is_solved_and_what_no_round_solves_for():
+def test_request_leaves_out_what_is_solved_by_this_round_or_later():
     coordinator, X = start("layer norm")
     seen = []
     while (request := coordinator.next_request()) is not None:

@@ -53,6 +53,11 @@ class Layer:
         return self.call if self.norm is None else self.norm.call
 
     @property
+    def matrix_name(self) -> tuple:
+        """The tensor that holds the matrix, and which rows of it."""
+        return self.weight, self.weight_rows
+
+    @property
     def groups(self) -> int:
         """Number of groups of channels that do not see each other."""
         return self.options[3] if self.options else 1

@@ -37,12 +37,15 @@ _ARGUMENTS = {
 }
 
 
-def find_layers(look: ModelView, state: State, args: tuple) -> tuple[list[Layer | Norm], list[str]]:
+def find_layers(
+    look: ModelView, state: State, args: tuple, repeated: bool = False
+) -> tuple[list[Layer | Norm], list[str]]:
     """Return layers in the order of their calls, and the weights that belong to none of them.
 
-    Batch norm that follows no layer of its own stands in the list by itself.
+    Batch norm that follows no layer of its own stands in the list by itself. With `repeated`, a
+    layer that is called several times (messages of a graph net) stands there once for each call.
     """
-    flow = _Flow(look, state)
+    flow = _Flow(look, state, repeated)
     with Watcher(look, flow.before, flow.after, modules=(), functions=lambda _: True) as watcher:
         watcher.run(args, state)
     trained = {name for name, _ in look.module.named_parameters()}
@@ -100,7 +103,8 @@ class _Step:
 class _Flow:
     """Every call of a forward pass, which value went where, and the layers read off that."""
 
-    def __init__(self, look: ModelView, state: State):
+    def __init__(self, look: ModelView, state: State, repeated: bool):
+        self.repeated = repeated
         # the first name of each tensor that the module computes with, by identity
         self.names = {
             id(state[name]): same[0] for same in _all_names(look).values() for name in same
@@ -189,7 +193,12 @@ class _Flow:
         values = () if axes is None else [given.get(*option) for option in _OPTIONS]
         options = tuple(tuple(one) if isinstance(one, list) else one for one in values)
         owned = self._owned(given["weight"], given.get("bias"))
-        return [] if owned is None else [self._layer(step, kind, *owned, options, step.output)]
+        if owned is not None:
+            return [self._layer(step, kind, *owned, options, step.output)]
+        if not self.repeated or not self._is_repeated(step):
+            return []
+        names = self._name(given["weight"]), self._name(given.get("bias"))
+        return [self._layer(step, kind, *names, options, step.output, may_have_norm=False)]
 
     def _attention(self, step: _Step) -> list[Layer]:
         """Return the projections of queries, keys and values, and of what is attended to."""
@@ -213,7 +222,7 @@ class _Flow:
             reader = self._only_reader(step.output)
             swapped = reader is not None and reader.swaps
             output = reader.output if swapped else step.output
-            layer = self._layer(step, "attended", *owned, (), output)
+            layer = self._layer(step, "attended", *owned, (), output, may_have_norm=False)
             found.append(dataclasses.replace(layer, is_swapped=swapped))
         return found
 
@@ -224,11 +233,18 @@ class _Flow:
         return None if foreign else (names[0], names[1])
 
     def _layer(
-        self, step: _Step, kind: str, weight: str, bias: str | None, options: tuple, output: int
+        self,
+        step: _Step,
+        kind: str,
+        weight: str,
+        bias: str | None,
+        options: tuple,
+        output: int,
+        may_have_norm: bool = True,
     ) -> Layer:
         """Return a layer with what reads its output, a value by its number."""
         reader = self._only_reader(output)
-        norm = None if reader is None or kind == "attended" else self._norm(reader)
+        norm = self._norm(reader) if may_have_norm and reader is not None else None
         if norm is not None:
             output = reader.output
         addition = self._only_reader(output)
@@ -245,6 +261,18 @@ class _Flow:
             0 if addition is None else addition.inputs.index(output),
             not self.readers[output],
         )
+
+    def _is_repeated(self, step: _Step) -> bool:
+        """Say whether whatever uses the tensors of a layer is this layer, called again."""
+
+        def look_of(one: _Step) -> tuple:
+            tensors = (self._name(one.arguments.get(key)) for key in ("weight", "bias"))
+            return one.func, *tensors, *(str(one.arguments.get(*option)) for option in _OPTIONS)
+
+        names = {self._name(step.arguments.get(key)) for key in ("weight", "bias")} - {None}
+        users = [self.uses[name] for name in names]
+        alike = all(look_of(one) == look_of(step) for one in users[0]) if users else False
+        return alike and all(len(steps) == len(users[0]) for steps in users)
 
     def _norm(self, step: _Step) -> Norm | None:
         """Return the batch norm that a call is, if it owns its tensors and is in eval mode."""

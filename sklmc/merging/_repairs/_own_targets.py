@@ -40,11 +40,11 @@ def gather_own(
     if step.norm is not None:
         return lone_moments(look, state, step.norm, own.inputs)
     if by_labels and step.head is not None:
-        target = _label_rows(state, step, own)
+        targets = {step.number: _label_rows(state, step, own)}
     else:
-        passes = read_targets(look, [end], [step], own.inputs)
-        target = [only[step.number] for (only,) in passes]
-    (moments,) = gather_moments(look, state, step, target, own.inputs, by_folds=False)
+        passes = [only for (only,) in read_targets(look, [end], step.calls, own.inputs)]
+        targets = {call.number: [rows[call.number] for rows in passes] for call in step.calls}
+    (moments,) = gather_moments(look, state, step, targets, own.inputs, by_folds=False)
     return moments
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 
@@ -23,6 +23,10 @@ from sklmc.merging._repairs._steps import (
 )
 from sklmc.models import Inputs, ModelView, State, as_logits, is_classification
 
+# over a layer that is called several times: what its later calls read changes with it.
+# On five graph nets of admet-ai R2 to the ensemble is .913 / .929 / .930 after 1 / 2 / 4
+SWEEPS = 2
+
 
 def refit_state(
     look: ModelView, state: State, ends: EndPoints, samples: Samples, target: str = "mean"
@@ -32,12 +36,13 @@ def refit_state(
     In data-flow order, each layer is fitted by ridge regression from what reaches it in the
     merged net to its goal; batch norm behind a layer is part of it. A layer that ends a residual
     branch answers for the stream behind the addition; where the shortcut is a layer too, both are
-    fitted at once. `target` says which goal (see `TARGETS`).
+    fitted at once. A layer that is called several times is fitted to all of its calls. `target`
+    says which goal (see `TARGETS`).
     """
     steps, left = find_steps(look, state, samples.inputs)
     new = dict(state)
     if target in ("own", "labels"):
-        for step in steps:
+        for step in in_turn(steps):
             owned = {index: (end, samples.own(index)) for index, end, _ in ends.used()}
             given = {
                 index: gather_own(look, new, step, end, own, target == "labels")
@@ -48,16 +53,22 @@ def refit_state(
         return new, left
     head = find_head(steps) if target == "probability" else None
     means = _mean_targets(look, ends, steps, head, samples.inputs)
-    for step in steps:
-        changes = _fit(look, new, step, ends, means.pop(step.number, None), samples, step is head)
+    for step in in_turn(steps):
+        changes = _fit(look, new, step, ends, means, samples, step is head)
         replace_tensors(look, new, changes)
     return new, left
 
 
 def find_steps(look: ModelView, state: State, inputs: Inputs) -> tuple[list[Step], list[str]]:
     """Return the regressions of a refit in their order, and the weights that none of them fits."""
-    layers, left = find_layers(look, state, inputs.first(2))
+    layers, left = find_layers(look, state, inputs.first(2), repeated=True)
     return make_steps(layers), left
+
+
+def in_turn(steps: Sequence[Step]) -> Iterator[Step]:
+    """Yield the steps in the order in which they are fitted, some of them more than once."""
+    for step in steps:
+        yield from [step] * (SWEEPS if step.again else 1)
 
 
 def fitting_targets(
@@ -97,7 +108,7 @@ def _fit(
     state: State,
     step: Step,
     ends: EndPoints,
-    target: Rows | None,
+    targets: Mapping[int, Rows],
     samples: Samples,
     by_probability: bool,
 ) -> dict[str, torch.Tensor]:
@@ -105,8 +116,8 @@ def _fit(
     if step.norm is not None:
         return norm_changes(step.norm, lone_moments(look, state, step.norm, samples.inputs))
     if by_probability:
-        return fit_head(look, state, step, ends, target, samples.inputs)
-    folds = gather_moments(look, state, step, target, samples.inputs, by_folds=True)
+        return fit_head(look, state, step, ends, targets[step.number], samples.inputs)
+    folds = gather_moments(look, state, step, targets, samples.inputs, by_folds=True)
     return solve_step(state, step, ends, folds)
 
 
@@ -121,7 +132,7 @@ def _mean_targets(
 
     Of `head`, mean probabilities; else mean outputs.
     """
-    fitted = [step for step in steps if step.layers]
+    fitted = [call for step in steps if step.layers for call in step.calls]
     goals: dict[int, Rows] = {step.number: [] for step in fitted}
     states = [state for _, state, _ in ends.used()]
     for passes in read_targets(look, states, fitted, inputs) if fitted else ():

@@ -305,9 +305,8 @@ def _run(
     if explicit and left:
         text = ", ".join(repr(name) for name in left[:5]) + (", ..." if len(left) > 5 else "")
         warnings.warn(
-            f"{look.caller}: {method!r} repairs linear, convolution and attention layers that are "
-            f"called once with a weight of their own; {len(left)} weights were left averaged: "
-            f"{text}.",
+            f"{look.caller}: {method!r} repairs linear, convolution and attention layers with a "
+            f"weight of their own; {len(left)} weights were left averaged: {text}.",
             SklmcWarning,
             stacklevel=4,
         )

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -34,11 +34,20 @@ Rows = list[torch.Tensor]  # block by block
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """One regression: a layer, or the two that meet in an addition; or a lone batch norm."""
+    """One regression: a layer, or the two that meet in an addition; or a lone batch norm.
+
+    A layer that is called several times is fitted to all of its calls at once.
+    """
 
     number: int
     layers: tuple[Layer, ...]
     norm: Norm | None = None
+    again: tuple[Step, ...] = ()
+
+    @property
+    def calls(self) -> tuple[Step, ...]:
+        """This call and the later ones of the same layer."""
+        return (self, *self.again)
 
     @property
     def read(self) -> int:
@@ -56,6 +65,7 @@ class Step:
         """The layer that gives the net's output as it is, where the step fits it alone."""
         first = self.layers[0] if len(self.layers) == 1 else None
         plain = first is not None and first.norm is None and first.addition is None
+        plain = plain and not self.again
         return first if plain and first.is_output and first.groups == 1 else None
 
     @property
@@ -73,6 +83,7 @@ def _read(layers: tuple[Layer, ...], norm: Norm | None) -> int:
 def make_steps(layers: Sequence[Layer | Norm]) -> list[Step]:
     """Put layers in the order in which they are fitted: each after all that its rows need."""
     meeting: dict[int, list[Layer]] = defaultdict(list)
+    n_calls = Counter(layer.matrix_name for layer in layers if isinstance(layer, Layer))
     for layer in layers:
         if isinstance(layer, Layer) and layer.addition is not None:
             meeting[layer.addition].append(layer)
@@ -82,13 +93,20 @@ def make_steps(layers: Sequence[Layer | Norm]) -> list[Step]:
             found.append(((), layer))
             continue
         partners = meeting.get(layer.addition, [layer])
-        at_once = all(one.groups == 1 and one.units_axis == layer.units_axis for one in partners)
+        at_once = all(
+            one.groups == 1 and one.units_axis == layer.units_axis and n_calls[one.matrix_name] == 1
+            for one in partners
+        )
         if layer is partners[-1]:
             found.append((tuple(partners) if at_once else (layer,), None))
         elif not at_once:  # one after the other: the last answers for the stream
             found.append(((dataclasses.replace(layer, addition=None),), None))
     ordered = sorted(found, key=lambda one: _read(*one))
-    return [Step(number, *one) for number, one in enumerate(ordered)]
+    steps = [Step(number, *one) for number, one in enumerate(ordered)]
+    by_weight: dict[tuple | int, list[Step]] = defaultdict(list)
+    for step in steps:
+        by_weight[step.layers[0].matrix_name if step.layers else step.number].append(step)
+    return [dataclasses.replace(one, again=tuple(more)) for one, *more in by_weight.values()]
 
 
 def find_head(steps: Sequence[Step]) -> Step | None:
@@ -157,18 +175,27 @@ def draw_rows(inputs: Inputs, args: tuple, step: Step, index: int) -> Choice:
 
 
 def gather_moments(
-    look: ModelView, state: State, step: Step, target: Rows, inputs: Inputs, by_folds: bool
+    look: ModelView,
+    state: State,
+    step: Step,
+    targets: Mapping[int, Rows],
+    inputs: Inputs,
+    by_folds: bool,
 ) -> list[LayerMoments]:
-    """Return the moments of a step's rows on the merged net: in folds where the rows are few."""
-    folds = [LayerMoments()]
-    for index, (x, operand, per_sample) in enumerate(read_rows(look, state, step, inputs)):
-        t = target[index].double()
-        if operand is not None:
-            t = t - operand
-        few = per_sample * len(inputs) < FEW_ROWS * x.shape[2]
-        if index == 0 and by_folds and few:
-            folds = [LayerMoments() for _ in range(N_FOLDS)]
-        folds[index % len(folds)].add(x, t.reshape(len(t), x.shape[1], -1))
+    """Return the moments of a step's rows on the merged net: in folds where the rows are few.
+
+    `targets` are those of all calls of the step, by their numbers.
+    """
+    folds: list[LayerMoments] = []
+    for call in step.calls:
+        for index, (x, operand, per_sample) in enumerate(read_rows(look, state, call, inputs)):
+            t = targets[call.number][index].double()
+            if operand is not None:
+                t = t - operand
+            if not folds:
+                few = per_sample * len(inputs) < FEW_ROWS * x.shape[2]
+                folds = [LayerMoments() for _ in range(N_FOLDS if by_folds and few else 1)]
+            folds[index % len(folds)].add(x, t.reshape(len(t), x.shape[1], -1))
     return folds
 
 

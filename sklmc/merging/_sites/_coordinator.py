@@ -24,13 +24,13 @@ from sklmc.merging._repairs._end_points import EndPoints
 from sklmc.merging._repairs._layers import replace_tensors
 from sklmc.merging._repairs._own_targets import solve_own
 from sklmc.merging._repairs._parts import BY_PART
-from sklmc.merging._repairs._refit import find_steps
+from sklmc.merging._repairs._refit import find_steps, in_turn
 from sklmc.merging._repairs._repair import REPAIRS, needs_repair
 from sklmc.merging._repairs._steps import find_head
 from sklmc.merging._sites._messages import MomentsRequest, SiteMoments
 from sklmc.merging._sites._progress import read_progress, write_progress
 from sklmc.merging._sites._site import MIN_SAMPLES, architecture_digest
-from sklmc.merging._sites._step_sums import check_sums, solved_tensors, to_moments
+from sklmc.merging._sites._step_sums import check_sums, to_moments, unreached_tensors
 from sklmc.models import (
     Arrays,
     describe,
@@ -162,7 +162,8 @@ class SiteCoordinator:
         self._nets = {site: state_fingerprint(one.state) for site, one in zip(self.sites, looks)}
         self._ends = EndPoints([one.state for one in looks], weights, known, heads)
         sample = Arrays(*self._look.sample(X))
-        self._all_steps, left = find_steps(self._look, self._ends.mean(), sample)
+        steps, left = find_steps(self._look, self._ends.mean(), sample)
+        self._all_steps = list(in_turn(steps))
         self._check_labels()
         self._architecture = architecture_digest(self._look.state, self._all_steps)
         self._task = self._digest()
@@ -202,13 +203,12 @@ class SiteCoordinator:
         if self.round_ == self.n_rounds_:
             return None
         self._asked = True
-        # nothing that is to be solved yet lies before the open layer
-        later = solved_tensors(self._steps[self.round_ :])
+        unreached = unreached_tensors(self._steps[self.round_ :])
         return MomentsRequest(
             task=self._task,
             round=self.round_,
             n_rounds=self.n_rounds_,
-            state={name: one for name, one in self._state.items() if name not in later},
+            state={name: one for name, one in self._state.items() if name not in unreached},
             nets={site: self._nets[site] for site in self._present()},
             architecture=self._architecture,
             by_labels=self._target == "labels",

@@ -10,7 +10,7 @@ import torch
 from sklmc._validation import check_integer
 from sklmc.exceptions import NonFiniteError
 from sklmc.merging._repairs._own_targets import gather_own, takes_labels
-from sklmc.merging._repairs._refit import find_steps
+from sklmc.merging._repairs._refit import find_steps, in_turn
 from sklmc.merging._repairs._repair import MOST_SAMPLES
 from sklmc.merging._repairs._samples import Samples
 from sklmc.merging._repairs._steps import Step
@@ -104,8 +104,8 @@ def site_moments(request, net, X, y=None, *, site, min_samples=MIN_SAMPLES):
             "or of the request); sums over so few would tell too much, and nothing was sent."
         )
     merged = {name: tensor.to(look.device) for name, tensor in request.state.items()}
-    state = {**look.state, **merged}  # what is not solved yet has no say in this round's inputs
-    steps, _ = find_steps(look, state, inputs)
+    state = {**look.state, **merged}  # what the request leaves out is not reached
+    steps = list(in_turn(find_steps(look, state, inputs)[0]))
     if architecture_digest(state, steps) != request.architecture:
         raise ValueError(
             f"{caller}: 'net' runs other layers than the coordinator's; use the same code and the "
