@@ -159,6 +159,9 @@ class EnsembleMerger(NetWrapper):
     never seen gets no goal from it, no share in the average of that class's weights and none in the
     ensemble's probability of it.
 
+    Batches that must stay whole (graphs) go whole through every fit: the labels of samples kept
+    back have no part in it, what stands beside others in a batch has.
+
     References
     ----------
     .. [1] Ainsworth, Hayase, Srinivasa, "Git Re-Basin: merging models modulo permutation
