@@ -191,6 +191,19 @@ def fold_tables(table: pd.DataFrame) -> list[str]:
     return lines
 
 
+def recommended(table: pd.DataFrame) -> str:
+    """Return how often the verdict kept the merged net, and how often it should have."""
+    keys = ["dataset", "sites", "division"]
+    judged = table[table["what"] == "EnsembleMerger, merged"].set_index(keys)
+    best = table[table["what"] == "best site"].set_index(keys)["accuracy"].loc[judged.index]
+    kept = judged["recommends"] == "merged"
+    right = kept == (judged["accuracy"] >= best)
+    return (
+        f"Of {len(judged)} divisions EnsembleMerger recommended the merged net in {kept.sum()}; on "
+        f"the test images the net that it recommended was the better of the two in {right.sum()}."
+    )
+
+
 def site_tables(table: pd.DataFrame) -> list[str]:
     """Return what each division of the data gives, what is sent, and what a refit needs."""
     keys = ["dataset", "sites"]
@@ -200,6 +213,7 @@ def site_tables(table: pd.DataFrame) -> list[str]:
     rounds = [what for what in table["what"].unique() if what.startswith("federated")]
     whats = [what for what in full["what"].unique() if what not in rounds[:-1]]
     lines = spread_table(full, keys, whats, "accuracy")
+    lines += [recommended(full), ""]
     lines += ["*Cross entropy after one inverse temperature*", ""]
     lines += spread_table(full, keys, whats, "loss", 3)
     skewed = full[full["sites"] == "skewed.5"]
@@ -260,14 +274,14 @@ def main():
         mark = "all" if name == "merging_many" else ","
         shown = table[table["nets"].astype(str).str.contains(mark)]
         lines += [text, "", *merge_tables(shown)]
-    for name, text, tables in (
-        ("seeds", SEEDS, seed_tables),
-        ("folds", FOLDS, fold_tables),
-        ("sites", SITES, site_tables),
+    for names, text, tables in (
+        (["seeds"], SEEDS, seed_tables),
+        (["folds"], FOLDS, fold_tables),
+        (["sites", "sites_merger"], SITES, site_tables),
     ):
-        table, record = load(name)
-        records.append(record)
-        lines += [text, "", *tables(table)]
+        loaded = [load(name) for name in names]
+        records += [record for _, record in loaded]
+        lines += [text, "", *tables(pd.concat([table for table, _ in loaded]))]
     lines += [COST, "", *cost_table(load("merging_many")[0])]
     lines += [FINDINGS, "", "How it was made", "---------------", "", *map(origin, records), ""]
     PAGE.write_text("\n".join(lines), encoding="utf-8")
