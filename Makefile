@@ -83,7 +83,12 @@ lint: $(READY)-lint
 	$(BIN)/lint-imports
 	$(BIN)/python -m numpydoc.hooks.validate_docstrings $$(find sklmc -name '*.py' | sort)
 
-bench: $(READY)-bench
+# What some benchmarks look at but nobody needs: in a folder, never in an environment.
+.cache/real_nets/.ready: benchmarks/real_nets.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --no-input --upgrade --no-deps --target $(@D) -r $<
+	@touch $@
+
+bench: $(READY)-bench .cache/real_nets/.ready
 	@set -e; for script in $(sort $(wildcard benchmarks/bench_*.py)); do \
 		echo "$$script"; $(BIN)/python "$$script"; done
 

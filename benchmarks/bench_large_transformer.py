@@ -28,7 +28,7 @@ from sklmc import LMCScorer, PermutationAligner, discover_symmetry, merge_models
 VOCABULARY, WIDTH, HEADS, HIDDEN, TOKENS = 50_000, 1024, 16, 4096, 8
 N = 4  # samples
 NOISE = 1e-3  # of B's weights, beside weights of about .03
-STEPS = ("discover", "align", "merge", "path")
+STEPS = ("discover", "align", "merge", "align and merge", "path")
 
 
 class Transformer(nn.Module):
@@ -87,7 +87,7 @@ def run_step(step: str, n_layers: int) -> dict:
         b = make_b(a, n_layers)
         symmetry = discover_symmetry(a, X, verify=False)
         permutation = symmetry.random_permutation(1)
-        if step == "align":
+        if "align" in step:
             b = symmetry.apply(b, permutation)
     made = resident_mib()
     start, cpu = time.perf_counter(), time.process_time()
@@ -102,6 +102,9 @@ def run_step(step: str, n_layers: int) -> dict:
             for name, group in ((g.name, g) for g in symmetry.groups if not g.within)
         ]
         row["recovered"] = float(np.mean(np.concatenate(together)))
+    elif step == "align and merge":
+        aligner = PermutationAligner("weight", symmetry=symmetry, random_state=0)
+        merge_models([a, b], aligner=aligner, repair=None)
     elif step == "merge":
         merge_models([a, b], aligner=None, repair=None)
     else:

@@ -31,6 +31,7 @@ accuracy = {
     "best net": best.score(data.X_test, data.y_test),
     "soup": soup.score(data.X_test, data.y_test),
 }
+print(soup.verdict_)
 {name: round(value, 3) for name, value in accuracy.items()}
 
 # %%

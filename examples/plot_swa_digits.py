@@ -38,6 +38,23 @@ alone.set_params(random_state=0).fit(data.X_train, data.y_train)
 round(alone.score(data.X_test, data.y_test), 3)
 
 # %%
+# Validating with the average
+# ---------------------------
+# An exponential moving average smooths the whole training. Each epoch is validated with it, and
+# callbacks behind it may stop by that score.
+
+from skorch.callbacks import EarlyStopping
+from skorch.dataset import ValidSplit
+
+from sklmc.merging import ExponentialMovingAverage
+
+smooth = NetClassifier(module__width=64, max_epochs=60, lr=0.02, train_split=ValidSplit(5))
+ema = ("ema", ExponentialMovingAverage(decay=0.99))
+stop = ("stop", EarlyStopping(monitor="valid_loss_avg", patience=5, load_best=True))
+smooth.set_params(callbacks=[ema, stop], random_state=0).fit(data.X_train, data.y_train)
+len(smooth.history), round(smooth.score(data.X_test, data.y_test), 3)
+
+# %%
 # Snapshots and their mean
 # ------------------------
 
@@ -45,8 +62,12 @@ import matplotlib.pyplot as plt
 
 X_test = pipeline[0].transform(data.X_test)
 single = [snapshot.score(X_test, data.y_test) for snapshot in swa.snapshots_]
-fig, ax = plt.subplots()
-ax.plot(range(1, 11), single, "o-", label="snapshot")
-ax.axhline(swa.score(X_test, data.y_test), color="C1", label="mean of the snapshots")
-ax.set(xlabel="epoch after the training", ylabel="test accuracy")
-ax.legend()
+fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
+left.plot(range(1, 11), single, "o-", label="snapshot")
+left.axhline(swa.score(X_test, data.y_test), color="C1", label="mean of the snapshots")
+left.set(xlabel="epoch after the training", ylabel="test accuracy")
+left.legend()
+for name, label in (("valid_loss", "weights in training"), ("valid_loss_avg", "moving average")):
+    right.semilogy(smooth.history[:, name], label=label)
+right.set(xlabel="epoch", ylabel="validation loss")
+right.legend()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import random
 import threading
@@ -101,9 +102,8 @@ def torch_defaults(dtype: torch.dtype | None = torch.float32) -> Iterator[None]:
 
 def module_device(module: nn.Module) -> torch.device:
     """Return the device of the first parameter or buffer; the CPU where there is none."""
-    for tensor in (*module.parameters(), *module.buffers()):
-        return tensor.device
-    return torch.device("cpu")
+    first = next(itertools.chain(module.parameters(), module.buffers()), None)
+    return torch.device("cpu") if first is None else first.device
 
 
 def usable_device(name) -> torch.device:

@@ -233,6 +233,26 @@ def check_path(path, caller: str, name: str = "path") -> Path:
     return Path(path)
 
 
+def check_written_path(path, caller: str) -> Path:
+    """Return the path of a file that is to be written, in a folder that is there."""
+    path = check_path(path, caller)
+    if path.is_dir() or not path.parent.is_dir():
+        raise FileNotFoundError(
+            f"{caller}: 'path' must name a file in a folder that exists, got {str(path)!r}."
+        )
+    return path
+
+
+def check_read_path(path, caller: str) -> Path:
+    """Return the path of a file that is there."""
+    path = check_path(path, caller)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{caller}: 'path' must name a file that exists, got {str(path)!r}."
+        )
+    return path
+
+
 def check_names(names, caller: str, name: str) -> list[str]:
     """Return one name, or several, as a list of str."""
     if isinstance(names, str):

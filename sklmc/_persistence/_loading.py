@@ -16,7 +16,7 @@ from sklmc._persistence._saving import CONTENT, FORMAT, VERSION, WITNESS
 from sklmc._persistence._witness import disagree
 from sklmc._persistence._writer import code_of
 from sklmc._torch import torch_defaults, usable_device
-from sklmc._validation import check_path
+from sklmc._validation import check_read_path
 from sklmc.exceptions import ArchitectureMismatchError, SklmcWarning
 from sklmc.models import content_digest, read_state
 
@@ -90,11 +90,7 @@ def load_model(path, module=None):
     True
     """
     caller = "load_model"
-    path = check_path(path, caller)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{caller}: 'path' must name a file that exists, got {str(path)!r}."
-        )
+    path = check_read_path(path, caller)
     return _load(path, _given(module, caller), caller)
 
 

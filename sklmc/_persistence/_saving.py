@@ -17,7 +17,7 @@ from sklmc._persistence._witness import witnesses
 from sklmc._persistence._writer import Unsaveable, Writer
 from sklmc._sklearn import check_is_fitted
 from sklmc._torch import torch_defaults
-from sklmc._validation import check_path
+from sklmc._validation import check_written_path
 from sklmc.models import provenance_of, versions, write_record
 
 FORMAT = "sklmc.model"
@@ -76,11 +76,7 @@ def save_model(model, path) -> None:
     True
     """
     caller = "save_model"
-    path = check_path(path, caller)
-    if path.is_dir() or not path.parent.is_dir():
-        raise FileNotFoundError(
-            f"{caller}: 'path' must name a file in a folder that exists, got {str(path)!r}."
-        )
+    path = check_written_path(path, caller)
     _check_model(model, caller)
     _write(model, path, caller)
 

@@ -114,10 +114,12 @@ class PermutationAligner(TakesModels, BaseEstimator):
     tensors whose other axes are matched already. A sweep costs, for each group of n units, the
     products of A's and B's weights over the other axes (2 n^2 K operations for tensors of n x K
     entries) and one assignment of size n; in later sweeps, where few units move, only the
-    products over those. Memory is that of both models and one n x n matrix for each tensor and
-    group. Groups within others (heads and what lies within them) are solved together with them; a
-    group on both axes of a tensor (recurrent weights) moves only where the objective rises. There
-    are local optima: compare several starts with `n_init`.
+    products over those. Beside the two models a search holds B's weights once more and, for speed,
+    at most half as much of these products (256 MiB where that is more): with what one group takes
+    while it is solved, less than three times both models. Copies of A and of the moved
+    B stay until `similarity_` is read. Groups within others (heads and what lies within them) are
+    solved together with them; a group on both axes of a tensor (recurrent weights) moves only where
+    the objective rises. There are local optima: compare several starts with `n_init`.
 
     Activation matching passes once over X and keeps an n x n matrix for each place where units are
     watched, whatever the number of samples.
@@ -234,22 +236,7 @@ class PermutationAligner(TakesModels, BaseEstimator):
             symmetry = cached_symmetry(a, X)
         for one in (a, b):
             symmetry.check(one)
-        start = symmetry.permutation({} if self.init is None else dict(self.init))
-        if callable(self.method):
-            found = self.method(a.model, b.model, symmetry, X, y)
-            permutation = symmetry.permutation(dict(found))
-            match = Match({}, [np.nan], getattr(self.method, "__name__", "callable"))
-        else:
-            problem = self._problem(a, b, symmetry, start, inputs, target)
-            with tqdm(desc=caller, disable=self.verbose < 1, unit="gain") as bar:
-
-                def show(what: str, value: float) -> None:
-                    bar.set_description(what, refresh=False)
-                    bar.set_postfix(objective=f"{value:.6g}", refresh=False)
-                    bar.update()
-
-                match = METHODS[self.method].match(replace(problem, progress=show))
-            permutation = symmetry.permutation(match.perms).compose(start)
+        match = self._match(a, b, symmetry, X, y, inputs, target)
         record = {
             "method": match.method,
             "objective": float(match.objective_path[-1]),
@@ -259,7 +246,7 @@ class PermutationAligner(TakesModels, BaseEstimator):
             "equivalence_error": (symmetry.evidence or {}).get("error"),
         }
         self.symmetry_ = symmetry
-        self.permutation_ = symmetry.permutation(permutation, record)
+        self.permutation_ = symmetry.permutation(match.perms, record)
         self.method_ = match.method
         self.objective_path_ = np.asarray(match.objective_path)
         self.objective_ = match.objective_path[-1]
@@ -267,7 +254,7 @@ class PermutationAligner(TakesModels, BaseEstimator):
         self._similarity = None
         self._states = (
             {name: tensor.clone() for name, tensor in a.state.items()},
-            symmetry.apply_state(b.state, permutation),
+            symmetry.apply_state(b.state, self.permutation_),
         )
         return self
 
@@ -284,6 +271,25 @@ class PermutationAligner(TakesModels, BaseEstimator):
         if hasattr(self, "_states"):
             self.similarity_  # noqa: B018  the frame travels, the weights do not
         return super().__getstate__()
+
+    def _match(self, a, b, symmetry, X, y, inputs, target) -> Match:
+        """Return what the method finds, as permutations of B; what it worked on is gone then."""
+        start = symmetry.permutation({} if self.init is None else dict(self.init))
+        if callable(self.method):
+            found = symmetry.permutation(dict(self.method(a.model, b.model, symmetry, X, y)))
+            return Match(dict(found), [np.nan], getattr(self.method, "__name__", "callable"))
+        problem = self._problem(a, b, symmetry, start, inputs, target)
+        caller = type(self).__name__
+        with tqdm(desc=caller, disable=self.verbose < 1, unit="gain") as bar:
+
+            def show(what: str, value: float) -> None:
+                bar.set_description(what, refresh=False)
+                bar.set_postfix(objective=f"{value:.6g}", refresh=False)
+                bar.update()
+
+            match = METHODS[self.method].match(replace(problem, progress=show))
+        on_top = symmetry.permutation(match.perms)
+        return replace(match, perms=dict(on_top.compose(start)))
 
     def _data(self, a: ModelView, X, y):
         """Return X and y as the methods take them, or say which is missing."""

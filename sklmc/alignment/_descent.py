@@ -16,6 +16,7 @@ from sklmc.alignment._tensor_pairs import TensorPair, permute_dim
 # it the objective itself decides, and must rise by more than the second.
 TRUSTED_GAIN = {torch.float32: 1e-5, torch.float64: 1e-11}
 SMALLEST_GAIN = 1e-13
+ROOM = 2**28  # bytes of Gram matrices kept at most; half of what B holds where that is more
 FEW = 0.5  # up to this share of moved units a Gram matrix is corrected, not computed again
 ALONE = -1  # in place of a block's index: the sum over blocks that one group alone moves
 
@@ -54,11 +55,11 @@ class CoordinateDescent:
                         b[name] = b[name].take(perm, axis=dim)
                     moved = True
 
-    What follows does the same in less time and for more nets. Gram matrices are kept; when a
-    permutation moves few entries of another dim of their block, only the products over those are
-    added. Where a group carries inner groups (heads), it is solved together with them; where it
-    acts on two dims of a tensor, the assignment is only proposed. Proposals are accepted when the
-    objective rises.
+    What follows does the same in less time and for more nets. Gram matrices are kept, as many as
+    there is room for; when a permutation moves few entries of another dim of their block, only the
+    products over those are added. Where a group carries inner groups (heads), it is solved together
+    with them; where it acts on two dims of a tensor, the assignment is only proposed. Proposals are
+    accepted when the objective rises.
     """
 
     def __init__(self, pairs: Sequence[TensorPair], groups: Sequence):
@@ -83,6 +84,7 @@ class CoordinateDescent:
             for group in self.groups
         }
         self._grams: dict[tuple[str, int], np.ndarray] = {}
+        self._room = max(ROOM, sum(pair.b.nbytes for pair in self.pairs) // 2)
         self._stale = {group.name for group in self.groups}
         dtype = self.pairs[0].dtype if self.pairs else torch.float64
         scale = sum(pair.scale() for pair in self.pairs)
@@ -125,6 +127,7 @@ class CoordinateDescent:
             sweeps += 1
             if not record():
                 self._restore(before)
+            del before  # a copy of B, where B was moved before the pass
         while sweeps < max_iter and self._stale:
             order = list(self.groups)
             if rng is not None:
@@ -235,25 +238,36 @@ class CoordinateDescent:
         """
         alone = [i for i in blocks if i in self._alone[name]]
         kept = [i for i in blocks if i not in alone]
-        if len(alone) > 1 and len(alone) == len(self._alone[name]):
-            key = (name, ALONE)
-            if key not in self._grams:
-                self._grams[key] = reduce(np.add, (self._compute_gram(name, i) for i in alone))
-            grams = [*(self._gram(name, i) for i in kept), self._grams[key]]
-        else:
-            grams = [self._gram(name, i) for i in kept + alone]
         size = self.perms[name].shape[-1]
         total = np.zeros((*self.perms[name].shape[:-1], size, size))
-        for gram in grams:
-            total += gram
+        if len(alone) > 1 and len(alone) == len(self._alone[name]):
+            for index in kept:
+                total += self._gram(name, index)
+            total += self._kept(
+                (name, ALONE),
+                lambda: reduce(np.add, (self._compute_gram(name, index) for index in alone)),
+            )
+        else:
+            for index in kept + alone:
+                total += self._gram(name, index)
         return total
 
     def _gram(self, name: str, index: int) -> np.ndarray:
-        """Return the Gram matrix of one block for one group, from the cache where it is fresh."""
-        key = (name, index)
-        if key not in self._grams:
-            self._grams[key] = self._compute_gram(name, index)
-        return self._grams[key]
+        """Return the Gram matrix of one block for one group."""
+        return self._kept((name, index), lambda: self._compute_gram(name, index))
+
+    def _kept(self, key: tuple[str, int], compute: Callable[[], np.ndarray]) -> np.ndarray:
+        """Return a Gram matrix from the cache where it is fresh; keep it while there is room.
+
+        What found no room is computed at every visit. To push out another for it would serve
+        nothing: visits go round in circles, and the next would miss that one.
+        """
+        if key in self._grams:
+            return self._grams[key]
+        gram = compute()
+        if sum(other.nbytes for other in self._grams.values()) + gram.nbytes <= self._room:
+            self._grams[key] = gram
+        return gram
 
     def _compute_gram(self, name: str, index: int) -> np.ndarray:
         """Compute the Gram matrix of one block for one group."""

@@ -101,8 +101,12 @@ def similarity_frame(a, moved, symmetry, permutation) -> pd.DataFrame:
                 continue
             within = tuple(group.within)
             linear = [pair for pair in mine if len(pair.dims(group.name)) == 1]
-            grams = [pair.gram(group.name, within).double().cpu().numpy() for pair in linear]
-            total = sum(grams, start=np.zeros((*permutation[group.name].shape, group.size)))
+            shape = (*permutation[group.name].shape, group.size)
+            total, bound = np.zeros(shape), 0.0
+            for pair in linear:  # one at a time: they are n x n each, and there may be hundreds
+                gram = pair.gram(group.name, within).double().cpu().numpy()
+                total += gram
+                bound += _value(gram, assign(gram))
             fixed = sum(pair.inner_product() for pair in mine if pair not in linear)
             back = np.argsort(permutation[group.name], axis=-1)
             draws = [_value(total, group.draw(rng)) for _ in range(N_RANDOM)]
@@ -111,7 +115,7 @@ def similarity_frame(a, moved, symmetry, permutation) -> pd.DataFrame:
                 _value(total, back),
                 np.mean(draws),
                 np.std(draws),
-                sum(_value(gram, assign(gram)) for gram in grams),
+                bound,
             ]
             values = [(value + fixed) / scale for value in values]
             values[3] = np.std(draws) / scale

@@ -176,11 +176,11 @@ def make_plan(job: PathJob) -> Plan:
     layers: tuple[str, ...] = ()
     norms = job.repair is not None and tracked_norms(skeleton.module)
     with single_thread():
+        wanted = _run_between(PathEvaluator(skeleton, (a, b), [PROBE_ALPHA], job.classify), args)
         first = first_weight_layer(skeleton, a, args)
         chain = chain_layers(skeleton, a, args, first) if first is not None else None
         candidates = [("chain", tuple(chain))] if chain and not norms else []
         candidates += [("split", (first,))] if first is not None else []
-        wanted = _run_between(PathEvaluator(skeleton, (a, b), [PROBE_ALPHA], job.classify), args)
         for candidate in candidates:
             if _agrees(*candidate, skeleton, (a, b), args, wanted, job.classify):
                 name, layers = candidate

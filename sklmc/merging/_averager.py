@@ -23,7 +23,8 @@ from sklmc.estimators._wrapper import NetWrapper, check_net
 from sklmc.exceptions import MergeWarning
 from sklmc.merging._merge import align_models, merge_views
 from sklmc.merging._repairs._end_points import EndPoints
-from sklmc.merging._repairs._layers import Layer, find_layers, replace_tensors
+from sklmc.merging._repairs._layer import Layer
+from sklmc.merging._repairs._layers import find_layers, replace_tensors
 from sklmc.merging._repairs._parts import BY_PART
 from sklmc.merging._repairs._repair import METHODS, TARGETS, misfit, repair_state
 from sklmc.merging._repairs._samples import Samples

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from sklmc.exceptions import ArchitectureMismatchError
-from sklmc.merging._repairs._layers import Layer, find_layers
+from sklmc.merging._repairs._layer import Layer
+from sklmc.merging._repairs._layers import find_layers
 from sklmc.models import ModelView, view
 
 NEVER = -30.0  # the logit of a class that a net has not seen: a probability of 1e-13
@@ -52,6 +53,7 @@ def _widened(look: ModelView, places: np.ndarray, union: np.ndarray) -> tuple:
     heads = [layer for layer in layers if isinstance(layer, Layer) and layer.is_output]
     weight = look.state[heads[0].weight] if len(heads) == 1 else None
     plain = weight is not None and heads[0].bias is not None and heads[0].norm is None
+    plain = plain and heads[0].kind in ("linear", "conv")  # of which an output is a row
     if not plain or len(weight) != len(places) or look.net is None:
         raise ArchitectureMismatchError(
             f"{look.caller}: {look.name} knows the classes {look.classes.tolist()!r} of "

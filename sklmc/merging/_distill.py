@@ -47,7 +47,7 @@ def distill(
     A fifth of the samples is kept back: it says when to stop, and a start that gains nothing there
     comes back as it was. Running statistics and dropout are as for predictions.
     """
-    fitted, kept = samples.split()
+    fitted, kept = samples.weighted(ends.weights).split()
     goals = [own_predictions(look, ends, part) for part in (fitted, kept)]
     taught = {}
     for name, state in starts.items():

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import html
 import warnings
-from collections.abc import Mapping
 from numbers import Real
 
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.base import clone
 from torch import nn
 from torch.utils.data import DataLoader
 
-from sklmc._sklearn import HasMethods, Interval, StrOptions, check_random_state
+from sklmc._sklearn import HasMethods, Interval, StrOptions, available_if, check_random_state
 from sklmc._validation import check_weights
 from sklmc.alignment import ALIGNER_NAMES, check_aligner
+from sklmc.estimators._cell import Cell
 from sklmc.estimators._members import Data
 from sklmc.estimators._seeds import resolve_seed
-from sklmc.estimators._wrapper import NetWrapper
+from sklmc.estimators._wrapper import NetWrapper, has_probabilities
 from sklmc.exceptions import MergeWarning
 from sklmc.merging._classes import widen_classes
 from sklmc.merging._distill import distill
 from sklmc.merging._merge import Merged, align_models, merge_views
+from sklmc.merging._nets_in_hand import clone_around_nets, read_nets
 from sklmc.merging._repairs._end_points import EndPoints
 from sklmc.merging._repairs._parts import BY_PART, is_by_part, join_parts
 from sklmc.merging._repairs._repair import (
@@ -38,14 +38,13 @@ from sklmc.merging._reports._fidelity import fidelity_frame
 from sklmc.merging._reports._holdout import split_rows, take_rows
 from sklmc.merging._reports._report import MergeReport, mean_prediction
 from sklmc.merging._reports._scoring import read_scoring
-from sklmc.merging._reports._stages import add_stages
+from sklmc.merging._reports._stages import STAGES, add_stages
 from sklmc.models import (
     Inputs,
     ModelView,
     State,
     describe,
     is_classification,
-    list_models,
     predict_outputs,
     read_data,
     view,
@@ -183,7 +182,7 @@ class EnsembleMerger(NetWrapper):
     """
 
     _parameter_constraints: dict = {
-        "estimators": [HasMethods(["__len__"]), HasMethods(["fit"])],
+        "estimators": [HasMethods(["__len__"]), HasMethods(["fit"]), Cell],
         "aligner": [StrOptions(set(ALIGNER_NAMES)), HasMethods(["fit", "transform"]), None],
         "target": [StrOptions(set(TARGETS))],
         "repair": [StrOptions(set(METHODS)), None],
@@ -225,9 +224,7 @@ class EnsembleMerger(NetWrapper):
 
     def __sklearn_clone__(self):
         """Return an unfitted merger of the same fitted nets."""
-        params = self.get_params(deep=False)
-        nets = params.pop("estimators")
-        return type(self)(nets, **{key: clone(one, safe=False) for key, one in params.items()})
+        return clone_around_nets(self, "estimators")
 
     def get_params(self, deep=True) -> dict:
         """Return the parameters; those of the fitted nets are none of the merger's.
@@ -253,7 +250,7 @@ class EnsembleMerger(NetWrapper):
         return tags
 
     def _template(self):
-        return _read_parts(self.estimators)[1][0]
+        return read_nets(self.estimators, NAME, "estimators", STAGES)[1][0]
 
     def _fitted_net(self):
         return getattr(self, "recommended_", None)
@@ -286,7 +283,7 @@ class EnsembleMerger(NetWrapper):
         self._validate_params()
         check_aligner(self.aligner, NAME)
         scoring = None if self.scoring is None else read_scoring(self.scoring, NAME)
-        names, models = _read_parts(self.estimators)
+        names, models = read_nets(self.estimators, NAME, "estimators", STAGES)
         seed = resolve_seed(self.random_state)
         X, y, part = self._by_part(X, y, len(models))
         models, known, heads = widen_classes(models, NAME, names)
@@ -294,7 +291,7 @@ class EnsembleMerger(NetWrapper):
         first = looks[0]
         inputs, target = read_data(first, X, y)
         self.weights_ = self._weights(part, len(models))
-        self.class_counts_ = _count_classes(first, names, known, target, part)
+        self._class_counts = _count_classes(first, names, known, target, part)
         train, held = self._split(first, target, part, len(inputs), seed)
         judged = held if len(held) else train
         samples = Samples(inputs, target, part)
@@ -319,7 +316,7 @@ class EnsembleMerger(NetWrapper):
             target=self.target_, polish=self.polish, weights=self.weights_.tolist(),
         )  # fmt: skip
 
-        given = (X, y, judged)
+        given = (X, judged)
         self._judge(first, names, before, ends, merged, taught, judging, scoring, given)
         self._remember_features()
         return self
@@ -357,7 +354,7 @@ class EnsembleMerger(NetWrapper):
         seed: int,
     ) -> dict[str, State]:
         """Return the best part and the merged net after the same steps, by name."""
-        _, kept = fitting.split()
+        _, kept = fitting.weighted(ends.weights).split()
         wanted = own_predictions(look, ends, kept)
         badness = [
             misfit(look, predict_outputs(look, kept.inputs, state), wanted, known=False)
@@ -397,7 +394,8 @@ class EnsembleMerger(NetWrapper):
 
         data, members = None, None
         if scoring is not None:
-            data, members = self._scored_data(given, labels), GivenEnsemble(self.estimators_)
+            data = self._scored_data(look, given, labels)
+            members = GivenEnsemble(self.estimators_, alike.class_shares())
         target = labels
         if labels is None:
             target = ensemble.argmax(dim=-1) if classifier else ensemble
@@ -420,20 +418,32 @@ class EnsembleMerger(NetWrapper):
 
     def _original(self, index: int):
         """Return a net as it was given, with outputs for the classes of all."""
-        names, models = _read_parts(self.estimators)
+        names, models = read_nets(self.estimators, NAME, "estimators", STAGES)
         return widen_classes(models, NAME, names)[0][index]
 
-    def _scored_data(self, given: tuple, labels) -> Data:
+    def _scored_data(self, look: ModelView, given: tuple, labels: torch.Tensor | None) -> Data:
         """Return what scorers are called with."""
-        X, y, rows = given
+        X, rows = given
         if labels is None:
             raise ValueError(f"{NAME}: 'scoring' needs labels; pass 'y'.")
-        if isinstance(X, (DataLoader, Inputs)):
+        if not hasattr(look.model, "predict"):
+            raise TypeError(
+                f"{NAME}: 'scoring' calls predict, which a {type(look.model).__name__} has not; "
+                "give skorch nets, or scoring=None."
+            )
+        if isinstance(X, (tuple, DataLoader, Inputs)):
             raise TypeError(
                 f"{NAME}: 'scoring' calls predict on some of the samples, and 'X' is a "
-                f"{type(X).__name__}; pass the Dataset itself, or arrays."
+                f"{type(X).__name__}; pass the Dataset itself, an array or a dict of arrays."
             )
-        return take_rows(Data(X, y, None), rows)
+        return Data(take_rows(Data(X, None, None), rows).X, _labels(look, labels), None)
+
+    @property
+    def class_counts_(self) -> pd.DataFrame | None:
+        """Which net has seen which class, or how many samples of it."""
+        if not hasattr(self, "_class_counts"):
+            raise AttributeError(f"{NAME} has no 'class_counts_' before it is fitted.")
+        return None if self._class_counts is None else pd.DataFrame(*self._class_counts)
 
     @property
     def merge_report_(self) -> pd.DataFrame:
@@ -449,10 +459,14 @@ class EnsembleMerger(NetWrapper):
 
 
 class GivenEnsemble(NetWrapper):
-    """Fitted nets that predict with their mean, as scorers see them."""
+    """Fitted nets that predict with their mean, as scorers see them.
 
-    def __init__(self, nets):
+    `shares` says how much each has to say of each class, (n_nets, n_classes); None: all as much.
+    """
+
+    def __init__(self, nets, shares=None):
         self.nets = nets
+        self.shares = shares
 
     def fit(self, X, y=None):
         """Do nothing: the nets are fitted."""
@@ -470,27 +484,21 @@ class GivenEnsemble(NetWrapper):
     def _predicting_nets(self) -> list:
         return self.nets
 
-
-def _read_parts(estimators) -> tuple[list[str], list]:
-    """Return the names and the fitted nets, whatever holds them."""
-    if isinstance(estimators, Mapping):
-        estimators = estimators.get("estimator", estimators)
-    pairs = isinstance(estimators, (list, tuple)) and all(
-        isinstance(one, (list, tuple)) and len(one) == 2 and isinstance(one[0], str)
-        for one in estimators
-    )
-    if pairs and estimators:
-        names = [name for name, _ in estimators]
-        if len(set(names)) < len(names):
-            raise ValueError(f"{NAME}: 'estimators' has a name twice, got {names!r}.")
-        return names, list_models([net for _, net in estimators], NAME)
-    models = list_models(estimators, NAME)
-    return [f"member_{k}" for k in range(len(models))], models
+    @available_if(has_probabilities)
+    def predict_proba(self, X) -> np.ndarray:
+        """Return the mean probabilities; of each class, of the nets that have seen it."""
+        if self.shares is None:
+            return super().predict_proba(X)
+        found = np.stack([net.predict_proba(X) for net in self.nets])
+        mean = np.sum(found * self.shares.numpy()[:, None], axis=0)
+        return mean / mean.sum(axis=1, keepdims=True)
 
 
 def _labels(look: ModelView, target: torch.Tensor) -> np.ndarray:
-    """Return labels as users write them."""
+    """Return labels or values as users write them."""
     codes = target.numpy()
+    if hasattr(look.net, "_decode_target"):  # also the shape that the net was fitted on
+        return look.net._decode_target(codes)
     coded = look.classes is not None and is_classification(target)
     return look.classes[codes] if coded else codes
 
@@ -501,12 +509,15 @@ def _count_classes(
     known: torch.Tensor | None,
     target: torch.Tensor | None,
     part: torch.Tensor | None,
-) -> pd.DataFrame | None:
-    """Return how many samples of each class each part holds, or which it has seen."""
+) -> tuple[np.ndarray, list[str], np.ndarray] | None:
+    """Return how many samples of each class each part holds, or which it has seen.
+
+    Counts (n_nets, n_classes), the names of the nets, the classes.
+    """
     if part is not None and target is not None and look.classes is not None:
         n_classes = len(look.classes)
         cells = torch.bincount(part * n_classes + target, minlength=len(names) * n_classes)
-        return pd.DataFrame(cells.reshape(len(names), -1).numpy(), names, look.classes)
+        return cells.reshape(len(names), -1).numpy(), names, look.classes
     if known is None:
         return None
-    return pd.DataFrame(known.long().numpy(), names, look.classes)
+    return known.long().numpy(), names, look.classes

@@ -8,7 +8,6 @@ from numbers import Integral, Real
 
 from sklearn.base import clone
 from skorch.callbacks import LRScheduler
-from torch.optim.swa_utils import AveragedModel
 from tqdm.auto import tqdm
 
 from sklmc._sklearn import FrozenEstimator, HasMethods, Interval, StrOptions, _num_samples
@@ -20,6 +19,7 @@ from sklmc.estimators._seeds import resolve_seed
 from sklmc.estimators._wrapper import NetWrapper, check_net
 from sklmc.merging._repairs._batch_norm import reestimate_statistics, tracked_norms
 from sklmc.merging._reports._holdout import check_rows, leave_unweighted
+from sklmc.merging._running_average import RunningAverage
 from sklmc.merging._swa_callback import learning_rate_groups
 from sklmc.models import view, with_provenance
 
@@ -70,8 +70,8 @@ class SWAEnsembler(NetWrapper):
 
     Notes
     -----
-    The mean of the weights is that of :class:`torch.optim.swa_utils.AveragedModel`, bit for bit.
-    Batch-norm statistics are exact over X.
+    The mean of the weights is that of :class:`torch.optim.swa_utils.AveragedModel`, on the CPU to
+    the bit. Batch-norm statistics are exact over X.
 
     References
     ----------
@@ -156,7 +156,7 @@ class SWAEnsembler(NetWrapper):
                 net.fit(X, y, **weights)
             average, self.snapshots_ = self._go_on(net, X, y, weights)
         first = view(net, caller="SWAEnsembler", name="estimator")
-        state = view(average.module, caller="SWAEnsembler").state
+        state = average.state_for(first.original)
         if tracked_norms(first.module):
             counted = leave_unweighted(Data(X, y, sample_weight))
             state = reestimate_statistics(first, state, first.to_input(counted.X))
@@ -165,7 +165,7 @@ class SWAEnsembler(NetWrapper):
         self._remember_features()
         return self
 
-    def _go_on(self, net, X, y, weights: dict) -> tuple[AveragedModel, list]:
+    def _go_on(self, net, X, y, weights: dict) -> tuple[RunningAverage, list]:
         """Train the second part; return the mean of the weights and the snapshots."""
         n_epochs, verbose = net.max_epochs, net.verbose
         groups = learning_rate_groups(net, "SWAEnsembler")
@@ -173,14 +173,14 @@ class SWAEnsembler(NetWrapper):
         schedulers = [pair for pair in net.callbacks_ if isinstance(pair[1], LRScheduler)]
         net.callbacks_ = [pair for pair in net.callbacks_ if pair not in schedulers]
         net.max_epochs, net.verbose = 1, 0
-        average = AveragedModel(net.module_)
+        average = RunningAverage()
         snapshots = []
         with tqdm(total=self.n_snapshots, desc="SWAEnsembler", disable=self.verbose < 1) as bar:
             for _ in range(self.n_snapshots):
                 for group, rate in zip(groups, rates, strict=True):
                     group["lr"] = rate
                 net.partial_fit(X, y, **weights)
-                average.update_parameters(net.module_)
+                average.update(net.module_)
                 look = view(net, caller="SWAEnsembler")
                 snapshot = look.rebuild(look.state)
                 snapshot.max_epochs, snapshot.verbose = n_epochs, verbose

@@ -10,6 +10,7 @@ from sklmc.models._calibration import (
 )
 from sklmc.models._copying import (
     OF_EVERY_MODULE,
+    SpentState,
     State,
     batch_statistics_copy,
     module_with_state,
@@ -63,6 +64,7 @@ from sklmc.models._states import (
     view_compatible,
 )
 from sklmc.models._storage import (
+    METADATA_KEY,
     STAYS_GOOD,
     Record,
     content_digest,

@@ -19,6 +19,16 @@ State = Mapping[str, torch.Tensor]
 OF_EVERY_MODULE = frozenset(vars(nn.Module()))  # names of what torch itself keeps in a module
 
 
+class SpentState(dict[str, torch.Tensor]):
+    """A state that is read for the last time: a tensor that was read is gone from it.
+
+    Where a model is made of one, there are never two copies of all tensors beside the model's.
+    """
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        return self.pop(name)
+
+
 def tensors_in(value) -> Iterator[torch.Tensor]:
     """Yield a tensor, or the tensors inside nested tuples, lists and dicts."""
     if isinstance(value, torch.Tensor):

@@ -145,7 +145,7 @@ def _try(look: ModelView, memory: Memory, run, args: tuple, state):
     handles = _install(look, memory)
     try:
         return run(look, args, state)
-    except ERRORS:
+    except (*ERRORS, AttributeError):  # None has no shape
         for handle in handles:
             handle.remove()
         return None

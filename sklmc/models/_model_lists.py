@@ -10,16 +10,18 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 from torch.nn.modules.module import _EXTRA_STATE_KEY_SUFFIX
 
+from sklmc._sklearn import check_is_fitted
 from sklmc._validation import check_models
 from sklmc.exceptions import ArchitectureMismatchError
 from sklmc.models._copying import named_tensors
 from sklmc.models._view import ModelView, view
 
 
-def list_models(models, caller: str, minimum: int = 1) -> list:
+def list_models(models, caller: str, minimum: int = 1, name: str = "models") -> list:
     """Return at least `minimum` models, whatever stands for them.
 
     A list of them; an ensemble (its ``estimators_``), also at the end of a Pipeline; or a pair of
@@ -27,19 +29,21 @@ def list_models(models, caller: str, minimum: int = 1) -> list:
     """
     if _is_with_states(models):
         model, states = models
-        look = view(model, caller=caller, name="models[0]")
-        names = [f"models[1][{k}]" for k in range(len(states))]
-        models = [_with_state(look, state, name) for state, name in zip(states, names)]
-    elif members := ensemble_members(models, caller):
+        look = view(model, caller=caller, name=f"{name}[0]")
+        names = [f"{name}[1][{k}]" for k in range(len(states))]
+        models = [_with_state(look, state, one) for state, one in zip(states, names)]
+    elif members := ensemble_members(models, caller, name):
         models = members
-    return check_models(models, caller, minimum)
+    elif isinstance(models, BaseEstimator) and hasattr(models, "estimator"):
+        check_is_fitted(models, msg=f"{caller}: '{name}' is a %(name)s that is not fitted; fit it.")
+    return check_models(models, caller, minimum, name)
 
 
-def ensemble_members(model, caller: str) -> list | None:
+def ensemble_members(model, caller: str, given: str = "models") -> list | None:
     """Return the models that an ensemble holds, each as it is used there; None for no ensemble."""
     if isinstance(model, Pipeline):
         name, last = model.steps[-1]
-        members = ensemble_members(last, caller)
+        members = ensemble_members(last, caller, given)
         return members and [Pipeline([*model.steps[:-1], (name, one)]) for one in members]
     members = getattr(model, "estimators_", None)
     if members is None:
@@ -47,12 +51,12 @@ def ensemble_members(model, caller: str) -> list | None:
     for features in getattr(model, "estimators_features_", []):
         if not np.array_equal(features, np.arange(model.n_features_in_)):
             raise ValueError(
-                f"{caller}: 'models' is a {type(model).__name__} whose members see different "
+                f"{caller}: '{given}' is a {type(model).__name__} whose members see different "
                 "features, so that no net between them has an input; fit it with max_features=1.0 "
                 "and bootstrap_features=False."
             )
     labels = getattr(model, "classes_", None)
-    return [_with_labels(one, labels, caller, f"models[{k}]") for k, one in enumerate(members)]
+    return [_with_labels(one, labels, caller, f"{given}[{k}]") for k, one in enumerate(members)]
 
 
 def _with_labels(member, labels, caller: str, name: str):

@@ -89,8 +89,13 @@ def read_state(path, caller: str = "read_state") -> tuple[dict[str, torch.Tensor
 
 def raw_bytes(tensor: torch.Tensor) -> memoryview:
     """Return the bytes of a dense tensor, in the order of its elements."""
-    plain = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
-    return plain.reshape(-1).view(torch.uint8).numpy().data
+    return _as_bytes(tensor.detach().cpu().resolve_conj().resolve_neg()).numpy().data
+
+
+def _as_bytes(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the bytes of a tensor; a single number counts as contiguous whatever its stride."""
+    plain = tensor.contiguous()
+    return plain.as_strided((plain.numel(),), (1,)).view(torch.uint8)
 
 
 def state_fingerprint(state: Mapping[str, torch.Tensor]) -> str:
@@ -108,7 +113,7 @@ def _bytes_of_all(tensors: Iterable[torch.Tensor]) -> Iterator[memoryview]:
     if any(t.device.type == "cpu" or t.device != tensors[0].device for t in tensors):
         yield from map(raw_bytes, tensors)
         return
-    parts = [t.detach().contiguous().reshape(-1).view(torch.uint8) for t in tensors]
+    parts = [_as_bytes(t.detach()) for t in tensors]
     joined, start = torch.cat(parts).cpu().numpy().data if parts else memoryview(b""), 0
     for part in parts:
         yield joined[start : start + len(part)]

@@ -192,8 +192,8 @@ def _axis_from_dict(entry: Mapping, length: int) -> BlockAxis:
         positions = _evenly(entry["start"], entry["steps"], shape)
     once = len(np.unique(positions)) == positions.size
     require(once, "a block holds a position twice")
-    inside = positions.size == 0 or (positions.min() >= 0 and positions.max() < length)
-    require(inside, "a block reaches beyond its tensor")
+    inside = (positions >= 0) & (positions < length)
+    require(inside.all(), "a block reaches beyond its tensor")
     return BlockAxis(positions, factors)
 
 

@@ -9,7 +9,7 @@ import torch
 
 from sklmc._validation import check_mapping, check_seed
 from sklmc.exceptions import SymmetryError
-from sklmc.models import ModelView, check_state, view
+from sklmc.models import ModelView, SpentState, check_state, view
 from sklmc.symmetry._axes_to_perm import axes_to_perm, claim_from_axes
 from sklmc.symmetry._groups._blocks import Block, FrozenAxis, Structure
 from sklmc.symmetry._groups._group import PermutationGroup
@@ -194,7 +194,7 @@ class PermutationSymmetry:
         """
         seen = view(model, caller="PermutationSymmetry.apply")
         self.check(seen)
-        return seen.rebuild(self.apply_state(seen.state, permutation))
+        return seen.rebuild(SpentState(self.apply_state(seen.state, permutation)))
 
     def apply_state(self, state: Mapping[str, torch.Tensor], permutation: Mapping) -> dict:
         """Return a state dict with the units in another order.

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from sklmc.alignment._descent import CoordinateDescent, assign, assigned_value
+from sklmc.alignment._descent import CoordinateDescent, _columns, assign, assigned_value
 from sklmc.alignment._tensor_pairs import block_pairs
 
 
@@ -290,3 +290,24 @@ def test_units_within_two_groups_are_matched_with_them(nested, within):
         a = random_state_of({"w": (60, 9)}, seed)
         found = CoordinateDescent(block_pairs(a, dict(a), sym), groups).run(start, 100)
         assert found.objective == pytest.approx(float(a["w"].square().sum()))
+
+
+def test_units_that_may_as_well_change_places_stay():
+    """Two units of A are equal: which of two of B's stands where gains nothing."""
+    sym = symmetry({"w": (axis(5, "h"), axis(3, None))}, [("h", 5, ())])
+    for seed in range(20):
+        a, b = random_state_of({"w": (5, 3)}, seed), random_state_of({"w": (5, 3)}, 50 + seed)
+        a["w"][4] = a["w"][0]
+        first = descend(a, b, sym, one_sided=False)
+        swapped = first.perms["h"][[4, 1, 2, 3, 0]]
+        for start in (first.perms["h"], swapped):
+            again = descend(a, b, sym, start={"h": start}, one_sided=False)
+            np.testing.assert_array_equal(again.perms["h"], start)
+
+
+def test_columns_of_a_gram_matrix_follow_each_copy():
+    gram = np.random.RandomState(0).normal(size=(2, 3, 3))
+    perms = np.array([[1, 2, 0], [0, 2, 1]])
+    wanted = [matrix[:, perm] for matrix, perm in zip(gram, perms, strict=True)]
+    np.testing.assert_array_equal(_columns(gram, perms), wanted)
+    np.testing.assert_array_equal(_columns(gram, perms[0]), gram[..., perms[0]])

@@ -78,3 +78,21 @@ def test_batch_norm_uses_each_batch_and_the_model_is_left_alone(data):
         wanted = float(F.cross_entropy(net[2](hidden), y))
     assert found == pytest.approx(wanted, rel=1e-5)
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+
+
+def test_a_tied_tensor_is_halfway_as_well(data):
+    nets = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        net = nn.Sequential(nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 3))
+        net[2].weight = net[0].weight
+        nets.append(net.eval())
+    found = midpoint_from(nets[0])
+    between = found.between(view(nets[1], caller="test").state)
+    middle = (nets[0][0].weight + nets[1][0].weight).detach() / 2
+    assert set(between) == {"0.weight", "0.bias", "2.weight", "2.bias"}
+    torch.testing.assert_close(between["2.weight"], middle)
+    outputs = found.outputs(between, (data[0],)).detach()
+    bias = [(nets[0][k].bias + nets[1][k].bias).detach() / 2 for k in (0, 2)]
+    hidden = F.linear(data[0], middle, bias[0]).tanh()
+    torch.testing.assert_close(outputs, F.linear(hidden, middle, bias[1]))

@@ -28,8 +28,18 @@ def test_chain_begins_at_the_first_weight_layer():
         (nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)), torch.randn(5, 2, 3), "0"),
         (nn.Sequential(nn.LayerNorm(6), nn.Linear(6, 2)), torch.randn(5, 6), "0"),
         (nn.Sequential(nn.BatchNorm1d(6), nn.Linear(6, 2)).eval(), torch.randn(5, 6), "1"),
+        (nn.Sequential(nn.Linear(6, 4), nn.Softmax(1), nn.Linear(4, 2)), torch.randn(5, 6), "0"),
+        (nn.Sequential(nn.Linear(6, 4), nn.RMSNorm(4), nn.Linear(4, 2)), torch.randn(5, 6), "0"),
+        (
+            nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4, track_running_stats=False)),
+            torch.randn(5, 6),
+            "0",
+        ),
     ],
-    ids=["no such layer", "positions", "begins with a norm", "weights before it"],
+    ids=[
+        *("no such layer", "positions", "begins with a norm", "weights before it"),
+        *("units read each other", "another norm", "statistics of each batch"),
+    ],
 )
 def test_what_is_no_such_chain_is_left_to_others(net, x, first):
     assert layers_of(net, x, first) is None

@@ -17,10 +17,12 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from sklearn.datasets import make_blobs
+from skorch.dataset import ValidSplit
 from torch import nn
 
 import sklmc
 from sklmc import features
+from sklmc.merging import SiteCoordinator, site_moments
 from sklmc.nets import MLP
 
 N_SAMPLES = 200
@@ -99,6 +101,14 @@ def _merge_convs(world, repair: str):
     return sklmc.merge_models(world.convs, world.images, world.y, repair=repair)
 
 
+def _sites(world):
+    coordinator = SiteCoordinator(world.convs, world.images)
+    while (request := coordinator.next_request()) is not None:
+        for site, net in zip(coordinator.sites, coordinator.models_):
+            coordinator.add(site_moments(request, net, world.images, site=site))
+    return coordinator.merge()
+
+
 def _curves(score) -> list:
     return [score.loss, score.error]
 
@@ -129,6 +139,16 @@ def _averaged(world, **settings):
 
 def _swa(world):
     return sklmc.SWAEnsembler(world.net(), n_snapshots=2, random_state=0).fit(*world.data)
+
+
+def _moving_average(world):
+    net = world.net().set_params(
+        module__norm="batch",
+        train_split=ValidSplit(5),
+        callbacks=[("ema", sklmc.merging.ExponentialMovingAverage(0.9))],
+    )
+    halves = copy.deepcopy(net.fit(*world.data)).partial_fit(*world.data)
+    return [halves, np.array(halves.history[:, "valid_loss_avg"])]
 
 
 ROADS = {
@@ -163,8 +183,10 @@ ROADS = {
     "merge, renormalize": Road(lambda w: _merge_convs(w, "renormalize"), 42, 30, 15),
     "merge, refit": Road(lambda w: _merge_convs(w, "refit"), 50, 99, 15),
     "merge, auto of convolutions": Road(lambda w: _merge_convs(w, "auto"), 85, 103, 15),
+    "sites": Road(lambda w: _sites(w), 152, 146, 99),
     "averager": Road(lambda w: _averaged(w), 111, 101, 9),
     "averager, calibrated": Road(lambda w: _averaged(w, calibrate=True), 114, 103, 9),
+    "moving average": Road(lambda w: _moving_average(w), 147, 48, 120),
     "SWA": Road(lambda w: _swa(w).estimator_, 37, 6, 17),
     "soup": Road(lambda w: _soup(w), 48, 20, 16),
     # scoring

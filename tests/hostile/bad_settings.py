@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 
 import numpy as np
 import pandas as pd
@@ -195,6 +196,14 @@ RESULT = {  # what another callable of sklmc returns
     "a model": lambda w: w.a,
     "an empty list": lambda w: [],
     **NOT_A_THING,
+}
+BYTES = {  # of a message
+    **RESULT,
+    "no bytes": lambda w: b"",
+    "a zero": lambda w: b"\0",
+    "a page": lambda w: b"HTTP/1.1 200 OK\r\n\r\n<html>",
+    "a pickle": lambda w: pickle.dumps({"a": 1}),
+    "zeros": lambda w: bytes(200),
 }
 ARRAYS = {  # index arrays by group
     **RESULT,

@@ -36,11 +36,14 @@ KIND_OF = {  # what a parameter of this name usually is
     "verbose": "verbose",
     **dict.fromkeys(["method", "metric", "baseline", "linkage", "on", "quantity"], "option"),
     **dict.fromkeys(["measure", "output", "repair", "average", "norm", "init"], "option"),
+    **dict.fromkeys(["unit", "target"], "option"),
     **dict.fromkeys(["dtype", "statistic", "calibration", "error_score", "vectorize"], "option"),
     **dict.fromkeys(
         ["verify", "absolute", "shrink", "balance", "lossy", "refine", "regions"], "flag"
     ),
-    **dict.fromkeys(["bias", "log_x", "annotate", "calibrate", "update_batch_norm"], "flag"),
+    **dict.fromkeys(
+        ["bias", "log_x", "annotate", "calibrate", "update_batch_norm", "warmup"], "flag"
+    ),
     **dict.fromkeys(
         ["warm_start", "iterator_train__shuffle", "compile", "return_train_score"], "flag"
     ),

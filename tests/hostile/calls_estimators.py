@@ -6,7 +6,7 @@ import torch
 
 import sklmc
 from sklmc import datasets, nets
-from sklmc.merging import StochasticWeightAveraging
+from sklmc.merging import ExponentialMovingAverage, StochasticWeightAveraging
 from tests.hostile.calls import add
 from tests.hostile.world import net
 
@@ -198,16 +198,36 @@ add(
     lambda w: {"world": w},
     signature=sklmc.ModelGrid.to_frame,
 )
-add(
-    "sklmc.merging.StochasticWeightAveraging",
-    lambda world, **options: net(
-        callbacks=[StochasticWeightAveraging(**options)], max_epochs=2
-    ).fit(world.X, world.y),
-    lambda w: {"world": w, "start": 0.5},
-    signature=StochasticWeightAveraging,
-    start="real",
-    may_pass={"start": {"zero"}, "swa_lr": {"zero", "two"}, "decay": {"zero"}},
-)
+LEAST = {StochasticWeightAveraging: {"start": 0.5}, ExponentialMovingAverage: {}}
+for averaging, least in LEAST.items():
+    path = f"sklmc.merging.{averaging.__name__}"
+    add(
+        path,
+        lambda world, cls=averaging, **options: net(callbacks=[cls(**options)], max_epochs=2).fit(
+            world.X, world.y
+        ),
+        lambda w, least=least: {"world": w, **least},
+        signature=averaging,
+        start="real",
+        may_pass={
+            "start": {"zero", *([] if least else ["two"])},
+            "swa_lr": {"zero", "two"},
+            "decay": {"zero"},
+        },
+    )
+    add(
+        f"{path}.state_dict",
+        lambda world, cls=averaging: cls().state_dict(),
+        lambda w: {"world": w},
+        signature=lambda: None,
+    )
+    add(
+        f"{path}.load_state_dict",
+        lambda world, state, cls=averaging: cls().load_state_dict(state),
+        lambda w, cls=averaging: {"world": w, "state": cls().state_dict()},
+        signature=lambda state: None,
+        state="arrays",
+    )
 
 # -- data sets and modules --------------------------------------------------------------------
 

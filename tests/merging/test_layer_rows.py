@@ -27,7 +27,32 @@ LAYERS = {
     "depthwise": (nn.Conv2d(4, 4, 3, groups=4, padding=1), (5, 4, 6, 7)),
     "circular": (nn.Conv2d(2, 4, 3, padding=1, padding_mode="circular"), (5, 2, 6, 7)),
     "conv3d": (nn.Conv3d(2, 4, 2), (3, 2, 4, 4, 4)),
+    "transposed": (nn.ConvTranspose2d(2, 4, 3), (5, 2, 4, 3)),
+    "strided transposed": (
+        nn.ConvTranspose2d(2, 4, (3, 2), stride=(2, 3), padding=(1, 0), output_padding=(1, 2)),
+        (5, 2, 4, 3),
+    ),
+    "dilated transposed": (nn.ConvTranspose1d(2, 4, 3, stride=2, dilation=2, padding=3), (5, 2, 9)),
+    "cropped transposed": (nn.ConvTranspose1d(2, 4, 2, padding=3), (5, 2, 9)),
+    "grouped transposed": (nn.ConvTranspose2d(4, 6, 3, stride=2, groups=2), (5, 4, 3, 4)),
+    "transposed 3d": (nn.ConvTranspose3d(2, 3, 2, stride=2), (3, 2, 2, 3, 2)),
 }
+
+
+def read_both(look, layer, x, choose=lambda _: None, inputs=None):
+    """What goes into a layer and what comes out, as rows."""
+    args = (x,) if inputs is None else inputs
+    call = layer.call
+    before = {"x": (call, lambda given: input_rows(given, layer, choose))}
+    after = {"t": (call, lambda given, output: output_rows(given, output, layer, call, choose))}
+    found = read_calls(look, args, look.state, before, after)
+    return found["x"], found["t"]
+
+
+def times_weights(look, layer, rows):
+    given = torch.einsum("ngi,goi->ngo", rows.double(), layer.matrix(look.state)).flatten(1)
+    biases = layer.biases(look.state)
+    return (given if biases is None else given + biases).to(rows.dtype)
 
 
 @pytest.mark.parametrize("some", [False, True])
@@ -37,9 +62,7 @@ def test_rows_times_weights_are_the_outputs(kind, some):
     look = view(module, caller="f")
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     (layer,), _ = find_layers(look, look.state, (x,))
-    given = read_calls(look, (x,), look.state, {layer.call: dict}, {})[layer.call]
-    output = read_calls(look, (x,), look.state, {}, {layer.call: torch.clone})[layer.call]
-    n_rows = output.numel() // output.shape[1 if layer.kind == "conv" else -1]
+    n_rows = module(x).numel() // module(x).shape[layer.units_axis]
     chosen = torch.randperm(n_rows)[: n_rows // 2] if some else None
     asked = []
 
@@ -47,19 +70,18 @@ def test_rows_times_weights_are_the_outputs(kind, some):
         asked.append(n)
         return chosen
 
-    rows = input_rows(given, layer, choose)
-    wanted = output_rows(output, layer.kind, choose)
+    rows, wanted = read_both(look, layer, x, choose)
     assert asked == [n_rows, n_rows]
     assert len(rows) == len(wanted) == (n_rows // 2 if some else n_rows)
-    weight = module.weight.detach().flatten(1).reshape(layer.groups, -1, rows.shape[2])
-    given = torch.einsum("ngi,goi->ngo", rows, weight).flatten(1) + module.bias.detach()
-    torch.testing.assert_close(given, wanted, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(times_weights(look, layer, rows), wanted, atol=1e-5, rtol=1e-5)
 
 
 def test_rows_are_copies():
     """An activation that works in place would otherwise change them."""
-    x = torch.ones(3, 2)
-    rows = output_rows(x, "linear", lambda _: None)
+    x, module = torch.ones(3, 2), nn.Linear(2, 2)
+    look = view(module, caller="f")
+    (layer,), _ = find_layers(look, look.state, (x,))
+    rows = output_rows({}, x, layer, layer.call + 1, lambda _: None)
     x.zero_()
     assert (rows == 1).all()
 
@@ -82,8 +104,9 @@ def test_readers_see_arguments_and_output_and_end_the_pass():
     call = layers[0].call
     reached.clear()
     x = torch.randn(4, 3)
-    assert torch.equal(read_calls(look, (x,), look.state, {call: dict}, {})[call]["input"], x)
-    found = read_calls(look, (x,), look.state, {}, {call: torch.clone})
-    assert found.keys() == {call}
-    torch.testing.assert_close(found[call], module[0](x))
+    found = read_calls(look, (x,), look.state, {"x": (call, dict)}, {})
+    assert torch.equal(found["x"]["input"], x)
+    found = read_calls(look, (x,), look.state, {}, {"t": (call, lambda _, output: output.clone())})
+    assert found.keys() == {"t"}
+    torch.testing.assert_close(found["t"], module[0](x))
     assert not reached

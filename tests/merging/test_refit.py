@@ -86,6 +86,26 @@ NETS = {
         (120, 3),
     ),
     "grouped": (lambda seed: randomised(Grouped(), seed), (40, 2, 4, 4)),
+    "depthwise": (
+        lambda seed: randomised(
+            nn.Sequential(
+                *(nn.Conv2d(2, 4, 3, groups=2, padding=1), nn.BatchNorm2d(4), nn.ReLU()),
+                *(nn.Conv2d(4, 4, 3, groups=4), nn.ReLU(), nn.Conv2d(4, 2, 1)),
+            ),
+            seed,
+        ),
+        (40, 2, 4, 4),
+    ),
+    "transposed": (
+        lambda seed: randomised(
+            nn.Sequential(
+                *(nn.ConvTranspose2d(2, 4, 3, stride=2, groups=2), nn.BatchNorm2d(4), nn.ReLU()),
+                nn.ConvTranspose2d(4, 2, 2, padding=1),
+            ),
+            seed,
+        ),
+        (40, 2, 4, 4),
+    ),
     "double": (lambda seed: dense(seed).double(), (120, 3)),
 }
 
@@ -122,6 +142,18 @@ def test_refit_comes_nearer_to_the_mean_than_the_average(kind):
     assert (predict_outputs(a, Arrays(x), state) - mean).square().mean() < 0.5 * before
     assert list(state) == list(plain)
     assert all(state[name].dtype == tensor.dtype for name, tensor in plain.items())
+
+
+@pytest.mark.parametrize(
+    "kind, target", [*((kind, "mean") for kind in NETS), ("plain", "probability")]
+)
+def test_second_sweep_over_the_layers_finds_nothing_to_do(kind, target):
+    """What a layer is fitted on depends on the layers before it alone: one sweep settles it."""
+    (a, b), x = case(kind)
+    plain = average_states([a.state, b.state], HALF)
+    once, _ = refit_state(a, plain, _ends([a, b]), Samples(Arrays(x)), target)
+    again, _ = refit_state(a, once, _ends([a, b]), Samples(Arrays(x)), target)
+    torch.testing.assert_close(again, once, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("method", ["auto", "batch_norm", "refit", "renormalize"])

@@ -76,13 +76,6 @@ def test_mean_is_that_of_swa_utils_bit_for_bit(start, cycle, taken):
     assert last == bits(pages[-1][0])
 
 
-def test_decay_gives_the_exponential_average():
-    fitted, _, pages = run(StochasticWeightAveraging(start=4, decay=0.9))
-    modules = [page[0] for page in pages[4:]]
-    wanted = reference(modules, lambda mean, new, _: 0.9 * mean + (1 - 0.9) * new)
-    assert bits(fitted) == bits(wanted)
-
-
 def test_statistics_are_those_of_all_training_samples():
     fitted, _, _ = run(StochasticWeightAveraging(start=5), module__norm="batch")
     look = view(fitted, caller="test")
@@ -168,7 +161,8 @@ def test_callback_inside_pipeline_search_and_pickle():
         ({"start": True}, "'start' must be .*got True"),
         ({"cycle": 0}, "'cycle' must be a number of epochs from 1 on, got 0"),
         ({"swa_lr": -1.0}, "'swa_lr' must be finite and at least 0, got -1.0"),
-        ({"decay": 1.0}, r"'decay' must be None or a number in \[0, 1\), got 1.0"),
+        ({"unit": "batch"}, "'unit' must be one of 'epoch', 'step', got 'batch'"),
+        ({"cycle": 0, "unit": "step"}, "'cycle' must be a number of steps from 1 on, got 0"),
     ],
 )
 def test_bad_parameters_of_the_callback(parameters, said):

@@ -10,7 +10,7 @@ from skorch.callbacks import LRScheduler
 from torch import nn
 from torch.nn.utils import parametrizations
 
-from sklmc.models import average_models, interpolate_models, named_tensors, view
+from sklmc.models import SpentState, average_models, interpolate_models, named_tensors, view
 from tests.models.conftest import X, Y, chain, skorch_net, snapshot
 
 
@@ -259,3 +259,15 @@ def test_extra_state_is_no_obstacle():
             pass
 
     assert isinstance(average_models([Extra(2, 2), Extra(2, 2)]), Extra)
+
+
+@pytest.mark.parametrize("build", [Tied, lambda: chain(0)], ids=["tied", "chain"])
+def test_model_made_of_a_spent_state_leaves_no_second_copy(build):
+    look = view(build(), caller="test")
+    state = SpentState({name: tensor + 1 for name, tensor in look.state.items()})
+    wanted = {name: tensor.clone() for name, tensor in state.items()}
+    new = dict(named_tensors(look.rebuild(state)))
+    assert new.keys() == wanted.keys()
+    assert all(torch.equal(tensor, wanted[name]) for name, tensor in new.items())
+    unread = {"second.weight", "again.weight", "again.bias"}  # tied: read under their first name
+    assert set(state) == unread & set(wanted)

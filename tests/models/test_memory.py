@@ -115,3 +115,21 @@ def test_symmetry_alignment_merge_and_path(net):
     score = LMCScorer(aligner="weight").path(net, Keeps(net.how, seed=1), X, Y)
     loss = nn.functional.cross_entropy(first_output(net), torch.from_numpy(Y))
     assert score.loss[0] == pytest.approx(float(loss), rel=1e-5)
+
+
+def test_a_state_of_two_parts_that_must_be_tensors_begins_as_it_was_handed_in():
+    class Pair(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lstm, self.out = nn.LSTM(3, 4, batch_first=True), nn.Linear(4, 2)
+            self.h, self.c = torch.zeros(1, 1, 4), torch.zeros(1, 1, 4)
+
+        def forward(self, x):
+            x, (self.h, self.c) = self.lstm(x, (self.h, self.c))
+            return self.out(x)[0]
+
+    songs = [(torch.randn(1, 5, 3),), (torch.randn(1, 7, 3),)]
+    symmetry = discover_symmetry(Pair(), songs)
+    assert [group.size for group in symmetry.groups] == [4]
+    merged = merge_models([Pair(), Pair()], songs, aligner="activation", repair=None)
+    assert merged(songs[1][0]).shape == (7, 2)

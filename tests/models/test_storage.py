@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sklmc.models import read_state, write_state
+from sklmc.models import raw_bytes, read_state, state_fingerprint, write_state
 from tests.disks import full_disk
 
 STATE = {
@@ -85,3 +85,11 @@ def test_foreign_file_is_named(tmp_path):
 def test_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"there is no file '.*gone'"):
         read_state(tmp_path / "gone")
+
+
+def test_single_number_has_bytes_whatever_its_stride():
+    column = torch.arange(10.0)[None, :][:, 3]
+    assert column.is_contiguous()
+    assert column.stride() == (10,)
+    assert bytes(raw_bytes(column)) == torch.tensor([3.0]).numpy().tobytes()
+    assert state_fingerprint({"b": column}) == state_fingerprint({"b": column.clone()})

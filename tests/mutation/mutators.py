@@ -1,8 +1,16 @@
 """Every small change of a source text that its tests ought to notice, found with `ast`.
 
 A `Mutant` replaces one piece of the text, so that the rest stays as it is written. Left alone is
-what no test should hold in place: docstrings, messages, annotations, decorators, what only a type
-checker runs, and representations.
+what no test should hold in place:
+
+* docstrings, messages and representations, which are for people; `__all__`, imports and decorators,
+  which the linter and the tests of public names hold;
+* annotations, unions with None among them, and what only a type checker runs;
+* `assert` and `strict=True` of `zip`, invariants of ours whose other side nothing can reach;
+* `raise NotImplementedError`, the body of a method that every subclass has of its own;
+* progress: what is done to a `bar`, and `verbose`, a number that says how much is printed;
+* the constants of `BLOCK_SIZES`, by which work is cut into blocks: with any value the same numbers
+  come out, and only memory and time change.
 """
 
 from __future__ import annotations
@@ -48,7 +56,24 @@ EXTREMES |= {second: first for first, second in EXTREMES.items()}
 
 NOT_TESTED = {"__repr__", "__str__", "_repr_html_"}
 SPEAKS = {"warn", "warning", "info", "debug", "cast", "TypeVar"}  # calls whose words are for people
-WORDS = {"stacklevel", "desc", "disable"}  # keywords likewise
+WORDS = {"stacklevel", "desc", "disable", "verbose"}  # keywords and parameters likewise
+BLOCK_SIZES = {
+    "sklmc/alignment/_activation.py": {"INPUT_ROWS", "ROWS_AT_ONCE"},  # samples of a block
+    "sklmc/alignment/_tensor_pairs.py": {"CACHED_NUMBERS"},  # terms of a sum
+    "sklmc/connectivity/_chain_evaluator.py": {
+        *("CACHE_BYTES", "MIN_ROWS", "MAX_ROWS", "WEIGHT_SHARE"),  # samples of a block
+        "GROUP_OUTPUTS",  # outputs whose losses are summed together
+    },
+    "sklmc/connectivity/_pair_scoring.py": {"TASKS_PER_JOB"},  # pairs of a task
+    "sklmc/connectivity/_path_evaluator.py": {"WORKSPACE"},  # samples of a block
+    "sklmc/connectivity/_path_job.py": {
+        "LOGIT_BYTES",
+        "STATE_BYTES",
+        "MAX_SIDE",
+    },  # pairs of a task
+    "sklmc/symmetry/_discovery.py": {"_LARGEST"},  # architectures that are remembered
+    "sklmc/symmetry/_groups/_mover.py": {"LARGE", "CACHED"},  # entries that are moved together
+}
 
 
 @dataclass(frozen=True)
@@ -112,7 +137,7 @@ class _Finder(ast.NodeVisitor):
         outer, self.scope = self.scope, (*self.scope, node.name)
         body = range(node.body[0].lineno, node.end_lineno + 1)
         self.lines = tuple(body)  # a default shows where the function runs
-        for default in [*node.args.defaults, *node.args.kw_defaults]:
+        for default in _defaults(node.args):
             if isinstance(default, ast.Constant):
                 self._constant(default, "default")
             elif default is not None:
@@ -146,7 +171,9 @@ class _Finder(ast.NodeVisitor):
             self.visit(node.value)
 
     def visit_Assign(self, node: ast.Assign) -> None:
-        if any(isinstance(target, ast.Name) and target.id == "__all__" for target in node.targets):
+        if not self.scope and _names(node) & {"__all__", *BLOCK_SIZES.get(self.path, ())}:
+            return
+        if any(_is_of_a_bar(target) for target in node.targets):
             return
         if self._in_function() and all(
             isinstance(target, ast.Attribute | ast.Subscript) for target in node.targets
@@ -168,11 +195,13 @@ class _Finder(ast.NodeVisitor):
     # -- what is changed ----------------------------------------------------------------------
 
     def visit_Raise(self, node: ast.Raise) -> None:
-        if self._in_function():
+        if self._in_function() and ast.unparse(node) != "raise NotImplementedError":
             self._remove(node)
 
     def visit_Expr(self, node: ast.Expr) -> None:
         if isinstance(node.value, ast.Call):
+            if _is_of_a_bar(node.value.func):
+                return
             if self._in_function():
                 self._remove(node)
             self.generic_visit(node)
@@ -214,9 +243,11 @@ class _Finder(ast.NodeVisitor):
         self.generic_visit(node)
 
     def visit_BinOp(self, node: ast.BinOp) -> None:
-        texts = (ast.JoinedStr, ast.Constant)
-        if any(isinstance(side, texts) and _is_text(side) for side in (node.left, node.right)):
+        texts, (left, right) = (ast.JoinedStr, ast.Constant), (node.left, node.right)
+        if any(isinstance(side, texts) and _is_text(side) for side in (left, right)):
             return
+        if any(isinstance(side, ast.Constant) and side.value is None for side in (left, right)):
+            return  # a union of types
         other = ARITHMETIC.get(type(node.op))
         if other is not None:
             self._replace(node, "arithmetic", ast.BinOp(node.left, other(), node.right))
@@ -247,7 +278,8 @@ class _Finder(ast.NodeVisitor):
         for argument in node.args:
             self.visit(argument)
         for keyword in node.keywords:
-            if keyword.arg not in WORDS:
+            strict = keyword.arg == "strict" and ast.unparse(keyword.value) == "True"
+            if keyword.arg not in WORDS and not strict:
                 self.visit(keyword.value)
 
     def visit_Slice(self, node: ast.Slice) -> None:
@@ -314,6 +346,27 @@ def _own_lines(statement: ast.stmt) -> Iterator[int]:
     body = getattr(statement, "body", None)
     last = statement.end_lineno if not body else max(statement.lineno, body[0].lineno - 1)
     yield from range(statement.lineno, last + 1)
+
+
+def _defaults(arguments: ast.arguments) -> Iterator[ast.expr | None]:
+    """Yield the defaults of parameters, without those that are for people."""
+    plain = [*arguments.posonlyargs, *arguments.args]
+    with_default = plain[len(plain) - len(arguments.defaults) :] + arguments.kwonlyargs
+    defaults = [*arguments.defaults, *arguments.kw_defaults]
+    for argument, default in zip(with_default, defaults, strict=True):
+        if argument.arg not in WORDS:
+            yield default
+
+
+def _names(node: ast.Assign) -> set[str]:
+    """Return the names that an assignment gives, those of a tuple among them."""
+    targets = [part for target in node.targets for part in getattr(target, "elts", [target])]
+    return {part.id for part in targets if isinstance(part, ast.Name)}
+
+
+def _is_of_a_bar(node: ast.expr) -> bool:
+    """Tell what belongs to a progress bar: `bar.update`, `bar.n`."""
+    return isinstance(node, ast.Attribute) and ast.unparse(node.value) == "bar"
 
 
 def _is_text(node: ast.expr) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mutation.mutators import find_mutants
+from tests.mutation.mutators import BLOCK_SIZES, find_mutants
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -93,10 +93,38 @@ def test_header_of_a_block_does_not_hold_the_lines_below():
         "__all__ = ['a'][0:1]\n",
         "assert a + 1\n",
         "from a import b\n",
+        "def f(a, b):\n    return zip(a, b, strict=True)\n",
+        "def f():\n    raise NotImplementedError\n",
+        "def f(bar):\n    bar.update(a + 1)\n    bar.n = bar.total\n",
+        "def f(self, verbose=0):\n    return g(verbose=0)\n",
+        "A = Callable[[int], B] | None\n",
     ],
 )
 def test_no_mutant_of_words_types_and_representations(text):
     assert find_mutants(text, "toy.py") == []
+
+
+def test_sizes_of_blocks_are_left_alone_in_their_own_file_only():
+    text = "MIN_ROWS, MAX_ROWS = 128, 2048\nAGREEMENT = 3\n"
+    found = find_mutants(text, "sklmc/connectivity/_chain_evaluator.py")
+    assert [mutant.before for mutant in found] == ["3"]
+    assert [mutant.before for mutant in find_mutants(text, "toy.py")] == ["128", "2048", "3"]
+
+
+@pytest.mark.parametrize("path, names", BLOCK_SIZES.items())
+def test_every_size_of_a_block_that_is_left_alone_is_there(path, names):
+    tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+    found = {part.id for part in ast.walk(tree) if isinstance(part, ast.Name)}
+    assert set(names) <= found
+
+
+def test_what_may_end_early_or_say_nothing_is_changed():
+    text = "def f(a, b):\n    return zip(a, b, strict=False)\n"
+    assert changes(text) == [("constant", "return zip(a, b, strict=True)")]
+    text = "def f(a):\n    raise NotImplementedError(a)\n"
+    assert changes(text) == [("removed statement", "pass")]
+    text = "def f(a, verbose=0, b=1):\n    return a | b\n"
+    assert changes(text, "default") == [("default", "def f(a, verbose=0, b=2):")]
 
 
 def test_words_of_a_message_stay_and_the_message_may_go():

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.mutation import sample as sampler
-from tests.mutation.covering import MOST_SECONDS, MOST_TESTS, chosen
+from tests.mutation.covering import MOST_SECONDS, MOST_TESTS, Covering, chosen
 from tests.mutation.mutators import find_mutants
 from tests.mutation.rooms import ROOMS, files_of
 from tests.mutation.workers import Worker
@@ -87,6 +89,18 @@ def test_a_module_s_own_tests_come_first():
 def test_chosen_tests_are_few():
     seconds = {f"tests/symmetry/test_a.py::{i}": 0.001 for i in range(5 * MOST_TESTS)}
     assert len(chosen(seconds, seconds, "sklmc/symmetry/_spec.py")) == MOST_TESTS
+
+
+def test_what_only_import_runs_is_tried_with_the_tests_of_its_room(tmp_path):
+    seconds = {"tests/alignment/test_a.py::one": 0.1, "tests/symmetry/test_b.py::two": 0.1}
+    (tmp_path / "times.json").write_text(json.dumps(seconds))
+    text, path = "TABLE = (1,)\n\n\ndef f():\n    return 2\n", "sklmc/alignment/_toy.py"
+    (tmp_path / path).parent.mkdir(parents=True)
+    (tmp_path / path).write_text(text)
+    at_import, in_function = find_mutants(text, path)
+    covering = Covering(tmp_path, tmp_path)
+    assert covering.tests_of(at_import) == ["tests/alignment/test_a.py::one"]
+    assert covering.tests_of(in_function) == []
 
 
 def test_every_room_has_files_and_no_file_is_in_two_rooms():

@@ -25,6 +25,7 @@ from sklmc import (
     WidthSearchCV,
 )
 from sklmc._sklearn import FrozenEstimator
+from sklmc.merging import ExponentialMovingAverage
 from sklmc.nets import MLP
 
 _random = np.random.default_rng(0)
@@ -55,6 +56,7 @@ def with_callbacks():
         LRScheduler("StepLR", step_size=1),
         EarlyStopping(monitor="train_loss"),
         Freezer("layers.0.*"),
+        ExponentialMovingAverage(0.5),
     ]
     return net(callbacks=callbacks, train_split=ValidSplit(3)).fit(X, y)
 

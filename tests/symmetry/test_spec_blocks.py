@@ -11,8 +11,9 @@ from torch import nn
 
 from sklmc.exceptions import SymmetryError
 from sklmc.symmetry import PermutationSymmetry, discover_symmetry
+from sklmc.symmetry._groups._blocks import BlockAxis
 from sklmc.symmetry._groups._group import checksum
-from sklmc.symmetry._spec import _is_covered
+from sklmc.symmetry._spec import _axis_from_dict, _axis_to_dict, _is_covered
 
 
 def block(*axes):
@@ -44,3 +45,44 @@ def test_digest_of_the_forward_pass_is_text_or_not_known(graph_hash, taken):
     else:
         with pytest.raises(SymmetryError, match="graph_hash"):
             PermutationSymmetry.from_dict(spec)
+
+
+@pytest.mark.parametrize(
+    "positions, entry",
+    [
+        ([[4, 5, 6], [7, 8, 9]], {"start": 4, "steps": [3, 1]}),
+        ([[9, 8]], {"start": 9, "steps": [0, -1]}),
+        ([0, 1, 3], {"positions": [0, 1, 3]}),
+    ],
+)
+def test_evenly_spaced_positions_are_told_by_start_and_steps(positions, entry):
+    positions = np.array(positions)
+    axis = BlockAxis(positions, ("h", None)[-positions.ndim :])
+    written = _axis_to_dict(axis)
+    assert written == {"factors": list(axis.factors), "shape": list(positions.shape), **entry}
+    read = _axis_from_dict(written, 10)
+    np.testing.assert_array_equal(read.positions, positions)
+    assert read.factors == axis.factors
+
+
+@pytest.mark.parametrize(
+    "entry, what",
+    [
+        ({"shape": [4], "start": 0, "steps": [1]}, "larger than its tensor"),
+        ({"shape": [2, 1], "start": 0, "steps": [1, 0]}, "a factor without a size"),
+        ({"shape": [2], "start": 0, "steps": [0]}, "holds a position twice"),
+        ({"shape": [1], "start": 3, "steps": [0]}, "reaches beyond"),
+        ({"shape": [1], "start": -1, "steps": [0]}, "reaches beyond"),
+        ({"shape": [2], "start": 2, "steps": [1]}, "reaches beyond"),
+        ({"shape": [2], "start": 0, "steps": [1], "factors": [3]}, "a factor is no name"),
+        ({"shape": [2, 1], "start": 0, "steps": [1, 0], "factors": ["h", 3]}, "is no name"),
+    ],
+)
+def test_positions_that_no_tensor_of_three_has_are_refused(entry, what):
+    with pytest.raises(ValueError, match=what):
+        _axis_from_dict({"factors": ["h"], **entry}, 3)
+
+
+def test_positions_up_to_both_ends_are_taken():
+    read = _axis_from_dict({"factors": ["h"], "shape": [3], "start": 2, "steps": [-1]}, 3)
+    assert read.positions.tolist() == [2, 1, 0]

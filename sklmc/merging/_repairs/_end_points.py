@@ -34,8 +34,11 @@ class EndPoints:
         """Return each net's share in each class, (n_nets, n_classes); None where all know all."""
         if self.known is None:
             return None
-        shares = torch.from_numpy(self.weights)[:, None] * self.known
-        return shares / shares.sum(dim=0).clamp_min(torch.finfo(shares.dtype).tiny)
+        weights = torch.from_numpy(self.weights)[:, None]
+        shares = weights * self.known
+        total = shares.sum(dim=0)
+        # nobody with weight knows the class: the mean of placeholders, which nobody predicts
+        return torch.where(total > 0, shares / total, weights)
 
     def mean(self) -> State:
         """Return the weighted mean; of the head, class by class, over those that have seen it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from scipy.linalg import solve_triangular
 from scipy.optimize import minimize
 
 from sklmc.merging._repairs._end_points import EndPoints
@@ -12,6 +13,7 @@ from sklmc.models import Inputs, ModelView, State, as_logits
 
 RIDGE = 1e-3  # of the mean squared input, as in least squares
 MOST_STEPS = 200
+FLAT = 1e-7  # largest slope at the end, in nats per step of a standard deviation
 MOST_VALUES = 2**27  # of the rows kept, in float64
 
 
@@ -28,17 +30,14 @@ def fit_head(
         ps.append(p.reshape(len(x), -1))
         kept += len(x)
     (start,) = mean_weights(head, ends)
-    shift = None
-    if head.bias is not None:
-        shift = ends.mean()[head.bias].double().cpu()
+    shift = head.biases(ends.mean())
     weight, shift = fit_probabilities(
         torch.cat(xs).double().numpy(), torch.cat(ps).double().numpy(), start.numpy(),
         None if shift is None else shift.numpy(),
     )  # fmt: skip
-    changes = {head.weight: torch.from_numpy(weight).reshape(state[head.weight].shape)}
-    if head.bias is not None:
-        changes[head.bias] = torch.from_numpy(shift)
-    return changes
+    return head.changes(
+        state, torch.from_numpy(weight), None if shift is None else torch.from_numpy(shift)
+    )
 
 
 def fit_probabilities(
@@ -51,25 +50,39 @@ def fit_probabilities(
     (n_rows, n_classes), `start` (n_logits, n_inputs); one logit z stands for the two [0, z].
     """
     n_rows, n_logits = len(h), len(start)
+    if not np.isfinite(h).all():
+        return start, shift
     strength = ridge * float(np.mean(h * h))
     first = start if shift is None else np.concatenate([start, shift[:, None]], axis=1)
     h = h if shift is None else np.concatenate([h, np.ones((n_rows, 1))], axis=1)
-    held = np.zeros_like(first)
-    held[:, : start.shape[1]] = 1.0  # the shift is free
+    held = np.zeros(first.shape[1])
+    held[: start.shape[1]] = 1.0  # the shift is free
+    back = _rounding(h, strength)
+    rounded, logits = h @ back, h @ first.T
 
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        weight = flat.reshape(first.shape)
-        logits = as_logits(torch.from_numpy(h @ weight.T))
-        logs = torch.log_softmax(logits, dim=1).numpy()
-        away = held * (weight - first)
+        step = flat.reshape(first.shape)
+        given = as_logits(torch.from_numpy(logits + rounded @ step.T))
+        logs = torch.log_softmax(given, dim=1).numpy()
+        away = held * (step @ back.T)
         value = -np.sum(p * logs) / n_rows + 0.5 * strength * np.sum(away * away)
         gap = np.exp(logs) - p  # of all logits, the last n_logits of which are free
-        gradient = gap[:, -n_logits:].T @ h / n_rows + strength * away
+        gradient = gap[:, -n_logits:].T @ rounded / n_rows + strength * (away @ back)
         return float(value), gradient.ravel()
 
-    found = minimize(
-        objective, first.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": MOST_STEPS}
-    ).x.reshape(first.shape)
+    options = {"maxiter": MOST_STEPS, "ftol": 0.0, "gtol": FLAT}
+    nothing = np.zeros(first.size)
+    found = minimize(objective, nothing, jac=True, method="L-BFGS-B", options=options)
+    found = first + found.x.reshape(first.shape) @ back.T
     if not np.isfinite(found).all():
         return start, shift
-    return (found, None) if shift is None else (found[:, :-1], found[:, -1])
+    return (found, None) if shift is None else (found[:, :-1].copy(), found[:, -1].copy())
+
+
+def _rounding(h: np.ndarray, strength: float) -> np.ndarray:
+    """Return the matrix that makes inputs uncorrelated, so that all directions are as steep."""
+    gram = h.T @ h / len(h)
+    limits = np.finfo(np.float64)
+    size = max(strength, limits.eps * np.trace(gram), limits.tiny)
+    factor = np.linalg.cholesky(gram + size * np.eye(len(gram)))
+    return solve_triangular(factor, np.eye(len(gram)), lower=True).T

@@ -82,20 +82,31 @@ class LayerMoments:
         )
 
     def to_tensors(self) -> dict[str, torch.Tensor]:
-        """Return count, means and products as tensors."""
-        joint = self._joint
-        count = torch.tensor(float(joint.count), dtype=torch.float64)
-        both = {"x_mean": joint.x_mean, "y_mean": joint.y_mean, "products": joint.products}
-        return {"count": count, **both}
+        """Return count, means and products as tensors: of the symmetric ones, a triangle."""
+        n_inputs = self.inputs.shape[-1]
+        rows, columns = torch.triu_indices(n_inputs, n_inputs)
+        return {
+            "count": torch.tensor(float(self.count), dtype=torch.float64),
+            "input_means": self.inputs,
+            "output_means": self.outputs,
+            "input_products": self.gram()[:, rows, columns],
+            "output_products": self.cross(),
+        }
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, torch.Tensor]) -> LayerMoments:
         """Return what `to_tensors` was made of."""
         found = cls()
-        joint = found._joint
+        joint, inputs = found._joint, tensors["input_means"]
+        n_groups, n_inputs = inputs.shape
+        rows, columns = torch.triu_indices(n_inputs, n_inputs)
+        gram = inputs.new_zeros(n_groups, n_inputs, n_inputs)
+        gram[:, rows, columns] = tensors["input_products"]
+        gram[:, columns, rows] = tensors["input_products"]
         joint.count = float(tensors["count"])
-        joint.x_mean, joint.y_mean = tensors["x_mean"], tensors["y_mean"]
-        joint.products = tensors["products"]
+        joint.x_mean = inputs
+        joint.y_mean = torch.cat([inputs, tensors["output_means"]], dim=-1)
+        joint.products = torch.cat([gram, tensors["output_products"].mT], dim=-1)
         return found
 
     def _scaled(self, factor: float) -> LayerMoments:

@@ -3,69 +3,49 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 
 import torch
 from torch.nn import functional
 
+from sklmc.merging._repairs._layer import PROJECTIONS, Layer, Norm
 from sklmc.models import Call, ModelView, State, Watcher, named_tensors, tensors_in
 
 CONVOLUTIONS = {functional.conv1d: 1, functional.conv2d: 2, functional.conv3d: 3}
+TRANSPOSED = {
+    functional.conv_transpose1d: 1,
+    functional.conv_transpose2d: 2,
+    functional.conv_transpose3d: 3,
+}
+ATTENTION = functional.multi_head_attention_forward
 ADDITIONS = {"add", "add_", "__add__", "__radd__", "__iadd__"}
 IDENTITIES = {functional.dropout, functional.dropout1d, functional.dropout2d, functional.dropout3d}
 
 _LAYER_ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+_TRANSPOSED_ARGUMENTS = (
+    *("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation"),
+)
+_OPTIONS = (("stride", 1), ("padding", 0), ("dilation", 1), ("groups", 1), ("output_padding", 0))
 _NORM_TENSORS = ("running_mean", "running_var", "weight", "bias")
 _ARGUMENTS = {
     **dict.fromkeys((functional.linear, *CONVOLUTIONS), _LAYER_ARGUMENTS),
+    **dict.fromkeys(TRANSPOSED, _TRANSPOSED_ARGUMENTS),
+    ATTENTION: tuple(inspect.signature(ATTENTION).parameters),
     functional.batch_norm: ("input", *_NORM_TENSORS, "training", "momentum", "eps"),
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Norm:
-    """Batch norm in eval mode: which call it is, and its tensors (None where it has none)."""
-
-    call: int
-    mean: str
-    variance: str
-    scale: str | None
-    shift: str | None
-    eps: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Layer:
-    """A linear or convolution layer: which call it is, its tensors, and what reads its output."""
-
-    call: int
-    kind: str  # "linear" or "conv"
-    weight: str
-    bias: str | None
-    options: tuple  # stride, padding, dilation, groups of a convolution
-    norm: Norm | None  # batch norm that alone reads the output
-    addition: int | None  # residual addition that alone reads what comes out of layer and norm
-    operand: int  # which operand of that addition it is
-    is_output: bool  # nothing reads it
-
-    @property
-    def target(self) -> int:
-        """The call whose output the layer answers for, before any addition."""
-        return self.call if self.norm is None else self.norm.call
-
-    @property
-    def groups(self) -> int:
-        """Number of groups of channels that do not see each other."""
-        return self.options[3] if self.options else 1
-
-
-def find_layers(look: ModelView, state: State, args: tuple) -> tuple[list[Layer | Norm], list[str]]:
+def find_layers(
+    look: ModelView, state: State, args: tuple, repeated: bool = False
+) -> tuple[list[Layer | Norm], list[str]]:
     """Return layers in the order of their calls, and the weights that belong to none of them.
 
-    Batch norm that follows no layer of its own stands in the list by itself.
+    Batch norm that follows no layer of its own stands in the list by itself. With `repeated`, a
+    layer that is called several times (messages of a graph net) stands there once for each call.
     """
-    flow = _Flow(look, state)
+    flow = _Flow(look, state, repeated)
     with Watcher(look, flow.before, flow.after, modules=(), functions=lambda _: True) as watcher:
         watcher.run(args, state)
     trained = {name for name, _ in look.module.named_parameters()}
@@ -96,6 +76,12 @@ def takes_part(func) -> bool:
     return func in _ARGUMENTS or getattr(func, "__name__", "") in ADDITIONS
 
 
+def _swaps(call: Call) -> bool:
+    """Say whether a call exchanges the first two axes of a tensor, and no more."""
+    is_transpose = getattr(call.function, "__name__", "") == "transpose"
+    return is_transpose and {*call.args[1:], *call.kwargs.values()} == {0, 1}
+
+
 def name_arguments(call: Call) -> dict:
     """Return the arguments of a call by name; defaults are left out."""
     order = _ARGUMENTS.get(call.function, ("input", "other"))
@@ -111,12 +97,14 @@ class _Step:
     inputs: list[int]  # numbers of the values that it reads
     output: int
     arguments: dict
+    swaps: bool  # it exchanges the first two axes, and no more
 
 
 class _Flow:
     """Every call of a forward pass, which value went where, and the layers read off that."""
 
-    def __init__(self, look: ModelView, state: State):
+    def __init__(self, look: ModelView, state: State, repeated: bool):
+        self.repeated = repeated
         # the first name of each tensor that the module computes with, by identity
         self.names = {
             id(state[name]): same[0] for same in _all_names(look).values() for name in same
@@ -147,7 +135,8 @@ class _Flow:
         elif outputs:
             for one in outputs:
                 self._renumber(one)  # in-place calls too: the object holds a new value
-            step = _Step(index, call.function, inputs, self._number(outputs[0]), arguments)
+            output = self._number(outputs[0])
+            step = _Step(index, call.function, inputs, output, arguments, _swaps(call))
             self.steps.append(step)
             for number in set(inputs):
                 self.readers[number].append(step)
@@ -168,7 +157,7 @@ class _Flow:
 
     def layers(self) -> list[Layer | Norm]:
         """Return layers, and the batch norm that is no layer's own, in the order of the calls."""
-        layers = [layer for layer in map(self._layer, self.steps) if layer is not None]
+        layers = [layer for step in self.steps for layer in self._layers(step)]
         owned = {layer.target for layer in layers}
         norms = [self._norm(step) for step in self.steps if step.index not in owned]
         lone = [norm for norm in norms if norm is not None]
@@ -191,35 +180,99 @@ class _Flow:
         name = self._name(value)
         return name if name is not None and len(self.uses[name]) == 1 else None
 
-    def _layer(self, step: _Step) -> Layer | None:
-        """Return the layer that a call is, if it is one and owns its tensors."""
-        conv, given = step.func in CONVOLUTIONS, step.arguments
-        if not conv and step.func is not functional.linear:
-            return None
-        weight, bias = self._own_name(given["weight"]), self._own_name(given.get("bias"))
-        if weight is None or (bias is None and given.get("bias") is not None):
-            return None
-        if conv and given["input"].ndim != CONVOLUTIONS[step.func] + 2:
-            return None
-        output, reader = step.output, self._only_reader(step.output)
-        norm = None if reader is None else self._norm(reader)
+    def _layers(self, step: _Step) -> list[Layer]:
+        """Return the layers that a call is: those that own their tensors."""
+        if step.func is ATTENTION:
+            return self._attention(step)
+        axes, given = {**CONVOLUTIONS, **TRANSPOSED}.get(step.func), step.arguments
+        if axes is None and step.func is not functional.linear:
+            return []
+        if axes is not None and given["input"].ndim != axes + 2:
+            return []
+        kind = "linear" if axes is None else "conv" if step.func in CONVOLUTIONS else "transposed"
+        values = () if axes is None else [given.get(*option) for option in _OPTIONS]
+        options = tuple(tuple(one) if isinstance(one, list) else one for one in values)
+        owned = self._owned(given["weight"], given.get("bias"))
+        if owned is not None:
+            return [self._layer(step, kind, *owned, options, step.output)]
+        if not self.repeated or not self._is_repeated(step):
+            return []
+        names = self._name(given["weight"]), self._name(given.get("bias"))
+        return [self._layer(step, kind, *names, options, step.output, may_have_norm=False)]
+
+    def _attention(self, step: _Step) -> list[Layer]:
+        """Return the projections of queries, keys and values, and of what is attended to."""
+        given, found = step.arguments, []
+        width = given["query"].shape[-1]
+        for place, kind in enumerate(PROJECTIONS):
+            rows = (place * width, (place + 1) * width)
+            weight, weight_rows = given["in_proj_weight"], rows
+            if given.get("use_separate_proj_weight"):
+                weight, weight_rows = given[f"{kind[0]}_proj_weight"], None
+            owned = self._owned(weight, given["in_proj_bias"])
+            if owned is not None and given.get(f"static_{kind[0]}") is None:
+                found.append(
+                    Layer(
+                        step.index, kind, *owned, (), None, None, 0, False,
+                        weight_rows=weight_rows, bias_rows=rows,
+                    )
+                )  # fmt: skip
+        owned = self._owned(given["out_proj_weight"], given["out_proj_bias"])
+        if owned is not None:
+            reader = self._only_reader(step.output)
+            swapped = reader is not None and reader.swaps
+            output = reader.output if swapped else step.output
+            layer = self._layer(step, "attended", *owned, (), output, may_have_norm=False)
+            found.append(dataclasses.replace(layer, is_swapped=swapped))
+        return found
+
+    def _owned(self, weight, bias) -> tuple[str, str | None] | None:
+        """Return the names of a layer's tensors, if they are its own."""
+        names = self._own_name(weight), self._own_name(bias)
+        foreign = names[0] is None or (names[1] is None and bias is not None)
+        return None if foreign else (names[0], names[1])
+
+    def _layer(
+        self,
+        step: _Step,
+        kind: str,
+        weight: str,
+        bias: str | None,
+        options: tuple,
+        output: int,
+        may_have_norm: bool = True,
+    ) -> Layer:
+        """Return a layer with what reads its output, a value by its number."""
+        reader = self._only_reader(output)
+        norm = self._norm(reader) if may_have_norm and reader is not None else None
         if norm is not None:
             output = reader.output
         addition = self._only_reader(output)
         if addition is not None and not self._is_residual(addition):
             addition = None
-        defaults = (("stride", 1), ("padding", 0), ("dilation", 1), ("groups", 1))
         return Layer(
             step.index,
-            "conv" if conv else "linear",
+            kind,
             weight,
             bias,
-            tuple(given.get(key, default) for key, default in defaults) if conv else (),
+            options,
             norm,
             None if addition is None else addition.index,
             0 if addition is None else addition.inputs.index(output),
             not self.readers[output],
         )
+
+    def _is_repeated(self, step: _Step) -> bool:
+        """Say whether whatever uses the tensors of a layer is this layer, called again."""
+
+        def look_of(one: _Step) -> tuple:
+            tensors = (self._name(one.arguments.get(key)) for key in ("weight", "bias"))
+            return one.func, *tensors, *(str(one.arguments.get(*option)) for option in _OPTIONS)
+
+        names = {self._name(step.arguments.get(key)) for key in ("weight", "bias")} - {None}
+        users = [self.uses[name] for name in names]
+        alike = all(look_of(one) == look_of(step) for one in users[0]) if users else False
+        return alike and all(len(steps) == len(users[0]) for steps in users)
 
     def _norm(self, step: _Step) -> Norm | None:
         """Return the batch norm that a call is, if it owns its tensors and is in eval mode."""

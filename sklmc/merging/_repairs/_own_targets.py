@@ -20,6 +20,7 @@ from sklmc.merging._repairs._steps import (
     Rows,
     Step,
     draw_rows,
+    find_head,
     gather_moments,
     read_targets,
     solve_step,
@@ -39,11 +40,11 @@ def gather_own(
     if step.norm is not None:
         return lone_moments(look, state, step.norm, own.inputs)
     if by_labels and step.head is not None:
-        target = _label_rows(state, step, own)
+        targets = {step.number: _label_rows(state, step, own)}
     else:
-        passes = read_targets(look, [end], [step], own.inputs)
-        target = [only[step.number] for (only,) in passes]
-    (moments,) = gather_moments(look, state, step, target, own.inputs, by_folds=False)
+        passes = [only for (only,) in read_targets(look, [end], step.calls, own.inputs)]
+        targets = {call.number: [rows[call.number] for rows in passes] for call in step.calls}
+    (moments,) = gather_moments(look, state, step, targets, own.inputs, by_folds=False)
     return moments
 
 
@@ -84,14 +85,13 @@ def _class_by_class(
     return changes
 
 
-def takes_labels(steps: Sequence[Step], samples: Samples) -> bool:
-    """Say whether a head can be fitted to the labels: one for each row of it."""
-    labels = samples.labels
-    if labels is None or isinstance(samples.inputs, Batches):
+def takes_labels(state: State, steps: Sequence[Step], samples: Samples) -> bool:
+    """Say whether the head can be fitted to the labels: one for each row of it."""
+    labels, step = samples.labels, find_head(steps)
+    if labels is None or step is None or isinstance(samples.inputs, Batches):
         return False
-    heads = [step.head for step in steps if step.head is not None]
-    plain = labels.ndim == 1 or not is_classification(labels)
-    return bool(heads) and plain and all(head.kind == "linear" for head in heads)
+    per_row = 1 if is_classification(labels) else len(state[step.head.weight])
+    return step.head.kind == "linear" and labels[0].numel() == per_row
 
 
 def label_goals(labels: torch.Tensor, n_outputs: int) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 
@@ -15,12 +15,17 @@ from sklmc.merging._repairs._samples import Samples
 from sklmc.merging._repairs._steps import (
     Rows,
     Step,
+    find_head,
     gather_moments,
     make_steps,
     read_targets,
     solve_step,
 )
 from sklmc.models import Inputs, ModelView, State, as_logits, is_classification
+
+# over a layer that is called several times: what its later calls read changes with it.
+# On five graph nets of admet-ai R2 to the ensemble is .913 / .929 / .930 after 1 / 2 / 4
+SWEEPS = 2
 
 
 def refit_state(
@@ -31,12 +36,13 @@ def refit_state(
     In data-flow order, each layer is fitted by ridge regression from what reaches it in the
     merged net to its goal; batch norm behind a layer is part of it. A layer that ends a residual
     branch answers for the stream behind the addition; where the shortcut is a layer too, both are
-    fitted at once. `target` says which goal (see `TARGETS`).
+    fitted at once. A layer that is called several times is fitted to all of its calls. `target`
+    says which goal (see `TARGETS`).
     """
     steps, left = find_steps(look, state, samples.inputs)
     new = dict(state)
     if target in ("own", "labels"):
-        for step in steps:
+        for step in in_turn(steps):
             owned = {index: (end, samples.own(index)) for index, end, _ in ends.used()}
             given = {
                 index: gather_own(look, new, step, end, own, target == "labels")
@@ -45,18 +51,24 @@ def refit_state(
             }
             replace_tensors(look, new, solve_own(new, step, ends, given))
         return new, left
-    heads = [step for step in steps if target == "probability" and step.head is not None]
-    means = _mean_targets(look, ends, steps, heads, samples.inputs)
-    for step in steps:
-        changes = _fit(look, new, step, ends, means.pop(step.number, None), samples, step in heads)
+    head = find_head(steps) if target == "probability" else None
+    means = _mean_targets(look, ends, steps, head, samples.inputs)
+    for step in in_turn(steps):
+        changes = _fit(look, new, step, ends, means, samples, step is head)
         replace_tensors(look, new, changes)
     return new, left
 
 
 def find_steps(look: ModelView, state: State, inputs: Inputs) -> tuple[list[Step], list[str]]:
     """Return the regressions of a refit in their order, and the weights that none of them fits."""
-    layers, left = find_layers(look, state, inputs.first(2))
+    layers, left = find_layers(look, state, inputs.first(2), repeated=True)
     return make_steps(layers), left
+
+
+def in_turn(steps: Sequence[Step]) -> Iterator[Step]:
+    """Yield the steps in the order in which they are fitted, some of them more than once."""
+    for step in steps:
+        yield from [step] * (SWEEPS if step.again else 1)
 
 
 def fitting_targets(
@@ -75,7 +87,7 @@ def fitting_targets(
             "regressor; use 'mean' or 'auto'."
         )
     steps, _ = find_steps(look, state, samples.inputs)
-    can_use_labels = takes_labels(steps, samples)
+    can_use_labels = takes_labels(state, steps, samples)
     if target == "labels" and not can_use_labels:
         raise ValueError(
             f"{look.caller}: target='labels' needs 'y', one label for each sample, and a linear "
@@ -87,9 +99,8 @@ def fitting_targets(
         return ("own", "labels", "mean") if can_use_labels else ("own", "mean")
     labels = samples.labels
     coded = labels is not None and is_classification(labels)
-    has_head = any(step.head is not None for step in steps)
     is_classifier = look.task == "classifier" or (look.task is None and coded)
-    return ("mean", "probability") if is_classifier and has_head else ("mean",)
+    return ("mean", "probability") if is_classifier and find_head(steps) else ("mean",)
 
 
 def _fit(
@@ -97,7 +108,7 @@ def _fit(
     state: State,
     step: Step,
     ends: EndPoints,
-    target: Rows | None,
+    targets: Mapping[int, Rows],
     samples: Samples,
     by_probability: bool,
 ) -> dict[str, torch.Tensor]:
@@ -105,8 +116,8 @@ def _fit(
     if step.norm is not None:
         return norm_changes(step.norm, lone_moments(look, state, step.norm, samples.inputs))
     if by_probability:
-        return fit_head(look, state, step, ends, target, samples.inputs)
-    folds = gather_moments(look, state, step, target, samples.inputs, by_folds=True)
+        return fit_head(look, state, step, ends, targets[step.number], samples.inputs)
+    folds = gather_moments(look, state, step, targets, samples.inputs, by_folds=True)
     return solve_step(state, step, ends, folds)
 
 
@@ -114,20 +125,20 @@ def _mean_targets(
     look: ModelView,
     ends: EndPoints,
     steps: Sequence[Step],
-    heads: Sequence[Step],
+    head: Step | None,
     inputs: Inputs,
 ) -> dict[int, Rows]:
     """Return the goals of the steps, by number and block: what the end points give in the mean.
 
-    Of `heads`, mean probabilities; else mean outputs.
+    Of `head`, mean probabilities; else mean outputs.
     """
-    fitted = [step for step in steps if step.layers]
+    fitted = [call for step in steps if step.layers for call in step.calls]
     goals: dict[int, Rows] = {step.number: [] for step in fitted}
     states = [state for _, state, _ in ends.used()]
     for passes in read_targets(look, states, fitted, inputs) if fitted else ():
         for step in fitted:
             rows = [one[step.number] for one in passes]
-            if step in heads:
+            if step is head:
                 goal = ends.mean_probability([as_logits(one) for one in rows])
             else:
                 by_class = any(layer.weight in ends.heads for layer in step.layers)

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import torch
 
 from sklmc.merging._repairs._end_points import EndPoints
+from sklmc.merging._repairs._layer import Layer, Norm
 from sklmc.merging._repairs._layer_rows import lone_moments, norm_changes, output_moments
-from sklmc.merging._repairs._layers import Layer, Norm, find_layers, replace_tensors
+from sklmc.merging._repairs._layers import find_layers, replace_tensors
 from sklmc.merging._repairs._samples import Samples
 from sklmc.models import Inputs, ModelView, Moments, State
 
@@ -33,8 +34,8 @@ def renormalize_state(
         if isinstance(layer, Norm):
             changes = norm_changes(layer, lone_moments(look, new, layer, inputs))
         else:
-            moments = output_moments(look, new, inputs, {layer.call: layer.kind})[layer.call]
-            changes = _rescale(new, layer, moments, *goals[layer.target])
+            (moments,) = output_moments(look, new, inputs, [(layer, layer.call)])
+            changes = _rescale(new, layer, moments, *goals[layer])
         replace_tensors(look, new, changes)
     return new, left
 
@@ -44,14 +45,15 @@ def _goals(
     ends: EndPoints,
     hidden: Sequence[Layer | Norm],
     inputs: Inputs,
-) -> dict[int, tuple[torch.Tensor, torch.Tensor]]:
+) -> dict[Layer, tuple[torch.Tensor, torch.Tensor]]:
     """Return mean and standard deviation of each layer's units: the end points' weighted mean."""
-    kinds = {layer.target: layer.kind for layer in hidden if isinstance(layer, Layer)}
-    goals: dict[int, tuple] = dict.fromkeys(kinds, (0.0, 0.0))
-    for _, state, weight in ends.used() if kinds else ():
-        for call, own in output_moments(look, state, inputs, kinds).items():
-            mean, std = goals[call]
-            goals[call] = mean + weight * own.mean, std + weight * own.variance(1).sqrt()
+    layers = [layer for layer in hidden if isinstance(layer, Layer)]
+    goals: dict[Layer, tuple] = dict.fromkeys(layers, (0.0, 0.0))
+    places = [(layer, layer.target) for layer in layers]
+    for _, state, weight in ends.used() if layers else ():
+        for layer, own in zip(layers, output_moments(look, state, inputs, places)):
+            mean, std = goals[layer]
+            goals[layer] = mean + weight * own.mean, std + weight * own.variance(1).sqrt()
     return goals
 
 
@@ -72,9 +74,8 @@ def _rescale(
             changes[layer.norm.shift] = torch.where(varies, mean, state[layer.norm.shift].double())
         return changes
     ratio = torch.where(varies, std / own.clamp_min(1e-300), 1.0)
-    weight = state[layer.weight].double()
-    changes = {layer.weight: weight * ratio.reshape(-1, *[1] * (weight.ndim - 1))}
-    if layer.bias is not None:
-        bias = state[layer.bias].double()
-        changes[layer.bias] = torch.where(varies, mean - ratio * (moments.mean - bias), bias)
-    return changes
+    varies, ratio, mean, own_mean = (one.cpu() for one in (varies, ratio, mean, moments.mean))
+    matrix, bias = layer.matrix(state), layer.biases(state)
+    if bias is not None:
+        bias = torch.where(varies, mean - ratio * (own_mean - bias), bias)
+    return layer.changes(state, matrix * ratio.reshape(*matrix.shape[:2], 1), bias)

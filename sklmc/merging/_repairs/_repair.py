@@ -114,7 +114,8 @@ def repair(model, models, X, *, y=None, weights=None, method="auto", target="aut
         its pre-activation has the weighted mean of the end points' means and standard
         deviations (REPAIR [2]_), in data-flow order; batch norm included. Constant units stay.
 
-        "refit": every linear and convolution layer is fitted again, in data-flow order, by ridge
+        "refit": every linear and convolution layer (grouped, depthwise and transposed ones too)
+        and every projection of torch's attention is fitted again, in data-flow order, by ridge
         regression from what reaches it in the merged model to the mean of what it gives in the
         end points, the ridge pulling towards the mean of the weights. Batch norm behind a layer
         is part of it; a layer that ends a residual branch answers for the whole stream. Relatives
@@ -161,8 +162,8 @@ def repair(model, models, X, *, y=None, weights=None, method="auto", target="aut
     -----
     SklmcWarning
         If "refit" was asked for on fewer than 500 samples; if "refit" or "renormalize" was asked
-        for and leaves weights as the average has them (recurrent layers, packed attention, tied
-        or re-parametrised weights), which it names.
+        for and leaves weights as the average has them (recurrent layers, tied or re-parametrised
+        weights), which it names.
 
     See Also
     --------
@@ -175,6 +176,9 @@ def repair(model, models, X, *, y=None, weights=None, method="auto", target="aut
     are exact means over all of X, whatever the batch size. "refit" and "renormalize" use at most
     10,000 samples, evenly spaced, and at most 64,000 positions of images; each layer costs a
     part of a forward pass, and "refit" a linear system of the size of the layer's inputs.
+    What a layer is fitted on depends on the layers before it alone: a second sweep of "refit"
+    would find nothing to do. Recurrent layers are left: what reaches their weights depends on
+    these weights themselves, which is no least squares.
 
     "refit" brings back the confidence of the end points, over-confidence included: calibrate
     after it. It hides a bad alignment from view; judge aligners without it.
@@ -230,6 +234,7 @@ def repair_state(
     """Return a repaired copy of a weighted mean of states, and what made it."""
     if not needs_repair(look, ends, method):
         return Repaired(state)
+    samples = samples.weighted(ends.weights)
     run = functools.partial(_run, look, state, ends)
     normed = bool(tracked_norms(look.module))
     targets: tuple[str, ...] = ()
@@ -300,8 +305,8 @@ def _run(
     if explicit and left:
         text = ", ".join(repr(name) for name in left[:5]) + (", ..." if len(left) > 5 else "")
         warnings.warn(
-            f"{look.caller}: {method!r} repairs linear and convolution layers that are called once "
-            f"with a weight of their own; {len(left)} weights were left averaged: {text}.",
+            f"{look.caller}: {method!r} repairs linear, convolution and attention layers with a "
+            f"weight of their own; {len(left)} weights were left averaged: {text}.",
             SklmcWarning,
             stacklevel=4,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import torch
 
 from sklmc.models import Inputs
@@ -32,6 +33,12 @@ class Samples:
             return self
         one = self[torch.nonzero(self.part == end)[:, 0]]
         return Samples(one.inputs, one.labels)
+
+    def weighted(self, weights: np.ndarray) -> Samples:
+        """Return the samples of those end points that have weight."""
+        if self.part is None or bool((weights > 0).all()):
+            return self
+        return self[torch.nonzero(torch.from_numpy(weights > 0)[self.part])[:, 0]]
 
     def spread(self, most: int) -> Samples:
         """Return at most so many samples, of every end point's own, at even distances."""

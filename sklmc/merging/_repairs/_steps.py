@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 
 from sklmc._torch import to_device
 from sklmc.merging._repairs._end_points import EndPoints
+from sklmc.merging._repairs._layer import Layer, Norm
 from sklmc.merging._repairs._layer_moments import LayerMoments
 from sklmc.merging._repairs._layer_rows import (
     Choice,
@@ -25,7 +26,6 @@ from sklmc.merging._repairs._layer_rows import (
     output_rows,
     read_calls,
 )
-from sklmc.merging._repairs._layers import Layer, Norm
 from sklmc.merging._repairs._ridge_regression import FEW_ROWS, N_FOLDS, RIDGE, RidgeRegression
 from sklmc.models import Arrays, Inputs, ModelView, State
 
@@ -34,11 +34,20 @@ Rows = list[torch.Tensor]  # block by block
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """One regression: a layer, or the two that meet in an addition; or a lone batch norm."""
+    """One regression: a layer, or the two that meet in an addition; or a lone batch norm.
+
+    A layer that is called several times is fitted to all of its calls at once.
+    """
 
     number: int
     layers: tuple[Layer, ...]
     norm: Norm | None = None
+    again: tuple[Step, ...] = ()
+
+    @property
+    def calls(self) -> tuple[Step, ...]:
+        """This call and the later ones of the same layer."""
+        return (self, *self.again)
 
     @property
     def read(self) -> int:
@@ -56,6 +65,7 @@ class Step:
         """The layer that gives the net's output as it is, where the step fits it alone."""
         first = self.layers[0] if len(self.layers) == 1 else None
         plain = first is not None and first.norm is None and first.addition is None
+        plain = plain and not self.again
         return first if plain and first.is_output and first.groups == 1 else None
 
     @property
@@ -73,6 +83,7 @@ def _read(layers: tuple[Layer, ...], norm: Norm | None) -> int:
 def make_steps(layers: Sequence[Layer | Norm]) -> list[Step]:
     """Put layers in the order in which they are fitted: each after all that its rows need."""
     meeting: dict[int, list[Layer]] = defaultdict(list)
+    n_calls = Counter(layer.matrix_name for layer in layers if isinstance(layer, Layer))
     for layer in layers:
         if isinstance(layer, Layer) and layer.addition is not None:
             meeting[layer.addition].append(layer)
@@ -82,13 +93,26 @@ def make_steps(layers: Sequence[Layer | Norm]) -> list[Step]:
             found.append(((), layer))
             continue
         partners = meeting.get(layer.addition, [layer])
-        at_once = all(one.groups == 1 and one.kind == layer.kind for one in partners)
+        at_once = all(
+            one.groups == 1 and one.units_axis == layer.units_axis and n_calls[one.matrix_name] == 1
+            for one in partners
+        )
         if layer is partners[-1]:
             found.append((tuple(partners) if at_once else (layer,), None))
         elif not at_once:  # one after the other: the last answers for the stream
             found.append(((dataclasses.replace(layer, addition=None),), None))
     ordered = sorted(found, key=lambda one: _read(*one))
-    return [Step(number, *one) for number, one in enumerate(ordered)]
+    steps = [Step(number, *one) for number, one in enumerate(ordered)]
+    by_weight: dict[tuple | int, list[Step]] = defaultdict(list)
+    for step in steps:
+        by_weight[step.layers[0].matrix_name if step.layers else step.number].append(step)
+    return [dataclasses.replace(one, again=tuple(more)) for one, *more in by_weight.values()]
+
+
+def find_head(steps: Sequence[Step]) -> Step | None:
+    """Return the step whose layer gives the net's output; None where no layer does, or several."""
+    found = [step for step in steps if step.head is not None]
+    return found[0] if len(found) == 1 else None
 
 
 # What is read
@@ -101,13 +125,18 @@ def read_targets(
     for index, args in fold_blocks(inputs):
         args = to_device(args, look.device)  # once for all end points
         readers = {
-            step.read: functools.partial(
-                output_rows, kind=step.layers[0].kind, choose=draw_rows(inputs, args, step, index)
+            step.number: (
+                step.read,
+                functools.partial(
+                    output_rows,
+                    layer=step.layers[0],
+                    call=step.read,
+                    choose=draw_rows(inputs, args, step, index),
+                ),
             )
             for step in steps
         }
-        passes = (read_calls(look, args, end, {}, readers) for end in endpoints)
-        yield [{step.number: rows[step.read] for step in steps} for rows in passes]
+        yield [read_calls(look, args, end, {}, readers) for end in endpoints]
 
 
 def read_rows(
@@ -120,18 +149,18 @@ def read_rows(
     """
     for index, args in fold_blocks(inputs):
         choose = draw_rows(inputs, args, step, index)
-        readers = {
-            layer.call: functools.partial(input_rows, layer=layer, choose=choose)
-            for layer in step.layers
+        readers: dict[Any, tuple] = {
+            number: (layer.call, functools.partial(input_rows, layer=layer, choose=choose))
+            for number, layer in enumerate(step.layers)
         }
         if step.operand is not None:
-            kind = step.layers[0].kind
-            readers[step.read] = functools.partial(
-                operand_rows, operand=step.operand, kind=kind, choose=choose
+            read = functools.partial(
+                operand_rows, layer=step.layers[0], operand=step.operand, choose=choose
             )
+            readers["operand"] = step.read, read
         rows = read_calls(look, args, state, readers, {})
-        x = torch.cat([rows[layer.call] for layer in step.layers], dim=2)
-        operand = None if step.operand is None else rows[step.read].double()
+        x = torch.cat([rows[number] for number in range(len(step.layers))], dim=2)
+        operand = rows["operand"].double() if "operand" in rows else None
         yield x, operand, len(x) / len(Arrays(*args))
 
 
@@ -146,18 +175,27 @@ def draw_rows(inputs: Inputs, args: tuple, step: Step, index: int) -> Choice:
 
 
 def gather_moments(
-    look: ModelView, state: State, step: Step, target: Rows, inputs: Inputs, by_folds: bool
+    look: ModelView,
+    state: State,
+    step: Step,
+    targets: Mapping[int, Rows],
+    inputs: Inputs,
+    by_folds: bool,
 ) -> list[LayerMoments]:
-    """Return the moments of a step's rows on the merged net: in folds where the rows are few."""
-    folds = [LayerMoments()]
-    for index, (x, operand, per_sample) in enumerate(read_rows(look, state, step, inputs)):
-        t = target[index].double()
-        if operand is not None:
-            t = t - operand
-        few = per_sample * len(inputs) < FEW_ROWS * x.shape[2]
-        if index == 0 and by_folds and few:
-            folds = [LayerMoments() for _ in range(N_FOLDS)]
-        folds[index % len(folds)].add(x, t.reshape(len(t), x.shape[1], -1))
+    """Return the moments of a step's rows on the merged net: in folds where the rows are few.
+
+    `targets` are those of all calls of the step, by their numbers.
+    """
+    folds: list[LayerMoments] = []
+    for call in step.calls:
+        for index, (x, operand, per_sample) in enumerate(read_rows(look, state, call, inputs)):
+            t = targets[call.number][index].double()
+            if operand is not None:
+                t = t - operand
+            if not folds:
+                few = per_sample * len(inputs) < FEW_ROWS * x.shape[2]
+                folds = [LayerMoments() for _ in range(N_FOLDS if by_folds and few else 1)]
+            folds[index % len(folds)].add(x, t.reshape(len(t), x.shape[1], -1))
     return folds
 
 
@@ -181,18 +219,17 @@ def solve_step(
 def mean_weights(layer: Layer, ends: EndPoints) -> torch.Tensor:
     """Return the mean of the end points' weights (groups, n_outputs, n_inputs), norm included."""
     if layer.weight in ends.heads:
-        total = ends.mean()[layer.weight].double().cpu().flatten(1)
-        return total.reshape(layer.groups, -1, total.shape[1])
+        return layer.matrix(ends.mean())
     total = torch.zeros((), dtype=torch.float64)
     for _, state, share in ends.used():
-        weight = state[layer.weight].double().cpu().flatten(1)
+        weight = layer.matrix(state)
         if layer.norm is not None:
             scale = (state[layer.norm.variance].double().cpu() + layer.norm.eps).rsqrt()
             if layer.norm.scale is not None:
                 scale = scale * state[layer.norm.scale].double().cpu()
-            weight = weight * scale[:, None]
+            weight = weight * scale.reshape(*weight.shape[:2], 1)
         total = total + share * weight
-    return total.reshape(layer.groups, -1, total.shape[1])
+    return total
 
 
 def _changes(
@@ -206,7 +243,7 @@ def _changes(
     changes: dict[str, torch.Tensor] = {}
     position = 0
     for layer in step.layers:
-        width = math.prod(state[layer.weight].shape[1:])
+        width = layer.matrix(state).shape[2]
         own = torch.zeros_like(weight)
         own[..., position : position + width] = weight[..., position : position + width]
         part = own[..., position : position + width]
@@ -216,14 +253,10 @@ def _changes(
         if takes_shift:
             shift = torch.zeros_like(shift)
         if layer.norm is None:
-            changes[layer.weight] = part.reshape(state[layer.weight].shape)
-            if layer.bias is not None:
-                changes[layer.bias] = given
+            changes.update(layer.changes(state, part, given))
             continue
         mean, variance = (one.reshape(-1) for one in problem.moments(own))
         sign = torch.ones_like(given)
-        if layer.bias is not None:
-            changes[layer.bias] = torch.zeros_like(given)
         if layer.norm.scale is None:
             mean, variance = -given, torch.full_like(given, 1.0 - layer.norm.eps)
         else:
@@ -232,8 +265,7 @@ def _changes(
             changes[layer.norm.scale] = sign * (variance + layer.norm.eps).sqrt()
             changes[layer.norm.shift] = given + mean
             mean = sign * mean
-        changes[layer.weight] = (sign[:, None] * part.flatten(0, 1)).reshape(
-            state[layer.weight].shape
-        )
+        signed = sign.reshape(*part.shape[:2], 1) * part
+        changes.update(layer.changes(state, signed, torch.zeros_like(given)))
         changes[layer.norm.mean], changes[layer.norm.variance] = mean, variance
     return changes

@@ -9,6 +9,9 @@ from sklmc.merging._repairs._end_points import EndPoints
 from sklmc.merging._reports._report import MergeReport
 from sklmc.models import State, view
 
+# what the rows of a report are called that are no members
+STAGES = {"ensemble", "naive", "aligned", "repaired", "polished", "merged"}
+
 
 def add_stages(
     report: MergeReport,

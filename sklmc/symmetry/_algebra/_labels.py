@@ -26,7 +26,6 @@ from sklmc.symmetry._algebra._leaves import (
     LeafStore,
     Reason,
     Segment,
-    axis_size,
     segment_size,
 )
 
@@ -213,7 +212,7 @@ class Labels(LeafStore):
         return tuple(merged)
 
     def cut(self, axis: Axis, bounds: Sequence[int]) -> list[Axis]:
-        """Cut an axis at these interior positions (slices, concatenations)."""
+        """Cut an axis at these positions (slices, concatenations); its ends need no cut."""
         pieces: list[list[Segment]] = [[]]
         bounds = list(bounds)
         start = 0
@@ -264,8 +263,7 @@ class Labels(LeafStore):
         for axis in axes:
             if axis is not None and any(self.outer(leaf) & inside for leaf in self.members(axis)):
                 return self.restrict(axes, dim, k, reason)
-        size = axis_size(chosen)
-        self.cut(chosen, [bound for bound in (k, k + 1) if 0 < bound < size])
+        self.cut(chosen, [k, k + 1])
         return [axis for d, axis in enumerate(axes) if d != dim]
 
     def restrict(
@@ -306,12 +304,9 @@ class Labels(LeafStore):
                 if have <= need and i < len(old):
                     have *= old[i]
                     i += 1
-                elif j < len(new):
+                else:
                     need *= new[j]
                     j += 1
-                else:
-                    have *= old[i]
-                    i += 1
             found.extend(
                 self._view_block(axes, slice(start_i, i), old, new[start_j:j], (key, start_i))
             )

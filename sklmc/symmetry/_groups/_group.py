@@ -133,7 +133,7 @@ class PermutationGroup:
         try:
             array = np.asarray(perm)
         except ValueError:  # rows of different length
-            array = np.empty(0, dtype=object)
+            array = np.array(None)
         if array.dtype.kind not in "iu":
             raise PermutationError(
                 f"{caller}: the index array of group {self.name!r} must hold integers, got dtype "

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 import torch
 
-from sklmc._validation import check_mapping, check_path
+from sklmc._validation import check_mapping, check_read_path, check_written_path
 from sklmc.exceptions import PermutationError
 from sklmc.models import read_state, state_fingerprint, view, write_state
 from sklmc.symmetry._groups._group import PermutationGroup, checksum, group_from_dict, group_to_dict
@@ -190,12 +190,7 @@ class Permutation(Mapping):
             The file; it holds int64 tensors, JSON and a checksum of both, no pickle, and is
             written whole or not at all.
         """
-        path = check_path(path, "Permutation.save")
-        if path.is_dir() or not path.parent.is_dir():
-            raise FileNotFoundError(
-                f"Permutation.save: 'path' must name a file in a folder that exists, got "
-                f"{str(path)!r}."
-            )
+        path = check_written_path(path, "Permutation.save")
         metadata = {
             "format": "sklmc.Permutation",
             "version": FORMAT_VERSION,
@@ -239,9 +234,7 @@ class Permutation(Mapping):
             format, or holds no permutation.
         """
         caller = "Permutation.load"
-        path = check_path(path, caller)
-        if not path.is_file():
-            raise FileNotFoundError(f"{caller}: 'path' must name a file, got {str(path)!r}.")
+        path = check_read_path(path, caller)
         state, metadata = read_state(path, caller)
         if not isinstance(metadata, Mapping) or metadata.get("format") != "sklmc.Permutation":
             raise ValueError(

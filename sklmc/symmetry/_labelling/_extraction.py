@@ -76,7 +76,7 @@ def _names(labels, first: dict[Leaf, str]) -> dict[Leaf, str]:
     """Name leaves by the module that first holds them; numbers tell equal names apart."""
     names: dict[Leaf, str] = {}
     taken: set[str] = set()
-    for leaf in sorted(first, key=lambda leaf: len(labels.outer(leaf)) > 0):
+    for leaf in sorted(first, key=lambda leaf: bool(labels.outer(leaf))):
         base = owner(first[leaf])
         if leaf.reason is not None:
             base += ":fixed"

@@ -86,7 +86,7 @@ def grid_sampler(op: Operation):
     """Channels are carried; positions are looked up."""
     x, grid = op["input"], op["grid"]
     op.order(grid, range(grid.ndim), _SPACE)
-    op.join(x.roles(range(x.ndim)), {0: grid.axes[0]} if grid.shape[0] > 1 else {})
+    op.join(x.roles(range(x.ndim)), {0: grid.axes[0]})
     return op.renew(x, range(2, x.ndim), _SPACE)
 
 

@@ -72,7 +72,7 @@ def positions(op: Operation):
 def prelu(op: Operation):
     """One slope per channel, or one for all."""
     x, weight = op["self"], op["weight"]
-    channels = [min(1 - x.ndim, -1)] if weight.ndim == 1 else None
+    channels = [1 - x.ndim] if weight.ndim == 1 else None
     return op.result(range(-x.ndim, 0), op.join(x.roles(), weight.roles(channels)))
 
 

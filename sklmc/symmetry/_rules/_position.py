@@ -56,16 +56,14 @@ def _piece(op: Operation, x: Labelled, dim: int, start: int, stop: int, index) -
         axes = op.labels.pick(x.axes, dim, start, op.reason(_CHOSEN))
         axes.insert(dim, UNIT)
         return Labelled(tuple(axes), op.shape(index))
-    pieces = op.labels.cut(axis, [bound for bound in (start, stop) if 0 < bound < size])
+    pieces = op.labels.cut(axis, [start, stop])
     return op.like(x, {dim: pieces[1 if start > 0 else 0]}, index)
 
 
 @register_aten("cat concat concatenate")
 def concatenate(op: Operation):
     """Segments of a sum along one dimension; the other dimensions move together."""
-    ndim = len(op.shape())
-    tensors = [tensor for tensor in op["tensors"] if tensor.ndim == ndim]
-    return _concatenated(op, tensors, op.dim("dim", ndim))
+    return _concatenated(op, op["tensors"], op.dim("dim", len(op.shape())))
 
 
 @register_aten("hstack vstack row_stack dstack column_stack")
@@ -90,8 +88,6 @@ def _concatenated(op: Operation, tensors: list[Labelled], dim: int) -> Labelled:
     operands, parts = [], []
     for index, tensor in enumerate(tensors):
         axis, size = tensor.axes[dim], tensor.shape[dim]
-        if size == 0:
-            continue
         parts.append(op.fresh(size) if axis is None else axis)
         roles = tensor.roles(names)
         if dim in roles:

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import io
-import logging
-import sys
 import traceback
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -20,13 +14,14 @@ from sklmc._torch import to_device
 from sklmc.exceptions import TraceError
 from sklmc.models import plain_output
 from sklmc.symmetry._tracing._graph import TORCH, Entry, Graph, flatten
+from sklmc.symmetry._tracing._program import (
+    FloatDependentError,
+    export_program,
+    is_data_dependent,
+    quiet,
+)
 
 ROWS = ((256, 8), (2048, 4))  # numbers in one sample up to which so many rows are traced; then 2
-_LOGGERS = (
-    "torch.export",
-    "torch.fx.experimental.symbolic_shapes",
-    "torch._subclasses.fake_tensor",
-)
 _SKLMC = str(Path(__file__).parents[2])
 
 
@@ -51,9 +46,9 @@ def export_graph(module: nn.Module, sample: tuple, *, training: bool, caller: st
     if tensors:
         sample = to_device(sample, tensors[0].device) if _all_tensors(sample) else sample
     try:
-        with _quiet():
-            program = torch.export.export(private, sample, strict=False)
-            if any(_is_functorch(node) for node in program.graph.nodes):
+        program = export_program(private, sample)
+        if any(_is_functorch(node) for node in program.graph.nodes):
+            with quiet():
                 program = program.run_decompositions({})  # vmap, written out as plain operations
     except Exception as error:
         raise _trace_error(error, module, caller) from error
@@ -73,24 +68,6 @@ def _give_momentum(module: nn.Module) -> None:
 def _is_functorch(node: torch.fx.Node) -> bool:
     """Say whether a node opens, fills or closes a level of torch.vmap."""
     return getattr(node.target, "__module__", "") == "torch._functorch.predispatch"
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep export from printing graphs, logs and warnings where it fails: we raise instead."""
-    loggers = [logging.getLogger(name) for name in _LOGGERS]
-    levels = [logger.level for logger in loggers]
-    printed = io.StringIO()
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL)
-        with warnings.catch_warnings(), contextlib.redirect_stderr(printed):
-            warnings.simplefilter("ignore")
-            yield
-        sys.stderr.write(printed.getvalue())  # no failure: what others said meanwhile
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 def _all_tensors(sample: tuple) -> bool:
@@ -132,7 +109,12 @@ def _trace_error(error: Exception, module: nn.Module, caller: str) -> TraceError
     where = f" at {frames[-1].filename}:{frames[-1].lineno}, '{frames[-1].line}'" if frames else ""
     kind = type(error).__name__
     text = " ".join(str(error).split())
-    if "DataDependent" in kind or "data-dependent" in text or "Could not guard" in text:
+    if isinstance(error, FloatDependentError):
+        where, what = (
+            f" at {text}" if text else "",
+            "the size of a tensor depends on the values of others",
+        )
+    elif is_data_dependent(error):
         what = "its control flow depends on the values of tensors"
     elif "PackedSequence" in text:
         what = "it takes or makes a PackedSequence"

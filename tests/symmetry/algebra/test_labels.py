@@ -87,6 +87,26 @@ def test_products_unify_from_the_outermost_factor(labels):
     assert labels.resolve(a) == labels.resolve(b)
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_leaf_that_is_a_product_makes_its_factors_no_more_dependent(labels, turned):
+    product, whole = axis(labels, 4)[0] + axis(labels, 6)[0], axis(labels, 24)
+    ends = ((product,), whole)
+    labels.unify(*(reversed(ends) if turned else ends))
+    assert labels.resolve(whole) == (product,)
+    assert [labels.outer(leaf) for leaf in product] == [set(), set()]
+
+
+def test_a_split_takes_whole_factors_and_parts_of_the_next(labels):
+    a = axis(labels, 24)
+    labels.split(a, [4, 6])
+    labels.split(a, [8, 3])
+    assert sizes(labels, a) == [[4, 2, 3]]
+    b = axis(labels, 24)
+    labels.split(b, [12, 2])  # 8 of these would be 4, and 2 of the remaining 3
+    labels.split(b, [8, 3])
+    assert labels.is_fixed(b)
+
+
 def test_sums_unify_piece_by_piece(labels):
     a, b = axis(labels, 10), axis(labels, 10)
     labels.cut(a, [4])
@@ -191,6 +211,24 @@ def test_concatenation_seen_as_equal_parts(labels):
     assert labels.resolve(first) == labels.resolve(a)
 
 
+def test_parts_of_two_concatenations_are_different_things_and_found_again(labels):
+    found = {}
+    for scope in ("one", "other"):
+        labels.enter(scope)
+        whole = axis(labels, 6) + axis(labels, 6)
+        found[scope] = whole, labels.split(whole, [2, 6])
+        other = axis(labels, 6) + axis(labels, 6)  # a second one in the same operation
+        assert labels.split(other, [2, 6]) != found[scope][1]
+    (_, first), (_, second) = found.values()
+    assert first[0] != second[0]
+    assert labels.resolve(first[1]) != labels.resolve(second[1])
+    labels.enter("one")
+    whole, parts = found["one"]
+    before = labels.version
+    assert labels.split(whole, [2, 6]) == parts
+    assert labels.version == before
+
+
 def test_sum_inside_a_product_stays_apart(labels):
     h, a, b = axis(labels, 3), axis(labels, 4), axis(labels, 2)
     whole = labels.merge([h, a + b])
@@ -205,6 +243,14 @@ def test_axis_that_would_contain_itself_is_fixed(labels):
     labels.split(a, [2, 2])
     labels.refine(b[0][0], UNIT + a[:0] + ((labels.find(b[0][0]),),))
     assert labels.is_fixed(b)
+
+
+def test_a_product_with_a_sum_inside_is_split_between_its_factors_only(labels):
+    h, a, b = axis(labels, 4), axis(labels, 4), axis(labels, 2)
+    whole = labels.merge([h, a + b])
+    assert labels.split(whole, [4, 6]) == [h, ((labels.wrap(a + b),),)]
+    labels.split(whole, [8, 3])
+    assert all(labels.is_fixed(part) for part in (h, a, b))
 
 
 def test_view_keeps_what_it_does_not_touch(labels):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sklmc.symmetry._algebra._labels import Labels
-from sklmc.symmetry._algebra._leaves import Reason
+from sklmc.symmetry._algebra._leaves import Reason, axis_size
 
 WHY = Reason("test")
 
@@ -90,6 +90,34 @@ def test_all_of_an_axis_that_would_contain_itself_is_fixed(labels):
     assert labels.is_fixed(((x, y),))
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_united_with_a_sum_a_leaf_is_that_sum(labels, turned):
+    a, b, plain = labels.leaf(4), labels.leaf(2), labels.leaf(6)
+    ends = (labels.wrap(((a,), (b,))), plain)
+    labels.unite(*(reversed(ends) if turned else ends))
+    assert labels.resolve(((plain,),)) == ((a,), (b,))
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_leaf_that_would_be_a_part_of_itself_is_fixed(labels, turned):
+    """A rule of somebody else's may ask for it."""
+    whole = labels.leaf(6)
+    outer, inner = labels.split(((whole,),), [3, 2])
+    ends = (whole, outer[0][0])
+    labels.unite(*(reversed(ends) if turned else ends))
+    assert labels.is_fixed(outer)
+    assert labels.is_fixed(inner)
+
+
+def test_a_sum_within_a_product_is_seen_at_one_index_part_by_part(labels):
+    index, h, b = labels.leaf(2), labels.leaf(3), labels.leaf(2)
+    a = labels.leaf(4, {index})
+    whole = labels.merge([((h,),), ((a,), (b,))])
+    found = labels.at(whole, index, 1)
+    assert [leaf for leaf, _ in labels.ends(found)] == [h, labels.kids(a)[index][1], b]
+    assert axis_size(found) == axis_size(whole)
+
+
 def test_parts_of_united_leaves_are_united_index_by_index(labels):
     x = labels.leaf(2)
     y, z = labels.leaf(5, {x}), labels.leaf(5, {x})
@@ -110,3 +138,15 @@ def test_a_fixed_leaf_fixes_its_parts_and_all_that_it_becomes(labels):
     halved(labels, z)
     labels.fix(((z,),), WHY)
     assert labels.is_fixed(labels.resolve(((z,),)))
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_what_is_united_with_a_fixed_leaf_is_fixed_with_all_its_parts(labels, turned):
+    x = labels.leaf(2)
+    y, a, b = labels.leaf(6, {x}), labels.leaf(4), labels.leaf(2)
+    part = labels.at(((y,),), x, 1)
+    for other in (y, labels.wrap(((a,), (b,)))):
+        ends = (labels.leaf(6, reason=WHY), other)
+        labels.unite(*(reversed(ends) if turned else ends))
+    assert labels.is_fixed(part)
+    assert labels.is_fixed(((a,), (b,)))

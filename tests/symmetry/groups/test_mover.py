@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from sklmc.symmetry import discover_symmetry
-from sklmc.symmetry._groups._mover import CACHED, LARGE, Mover
+from sklmc.symmetry._groups._mover import CACHED, LARGE, Mover, _select_both
 from tests.symmetry.zoo import ZOO
 
 
@@ -33,6 +33,16 @@ def test_a_large_matrix_is_moved_part_by_part_to_the_same_places():
     columns_only = mover.tensor("2.weight", large, {"0": arrays["0"]})
     assert torch.equal(columns_only, large[:, arrays["0"]])
     assert mover.tensor("2.weight", large, {}) is large
+
+
+def test_a_large_matrix_keeps_its_gradient():
+    matrix = torch.arange(6.0).view(2, 3).requires_grad_()
+    rows, columns = torch.tensor([1, 0]), torch.tensor([2, 0, 1])
+    found = _select_both(matrix, rows, columns)
+    assert torch.equal(found, matrix.detach()[rows][:, columns])
+    assert torch.equal(_select_both(matrix.detach(), rows, columns), found)
+    (gradient,) = torch.autograd.grad(found[0, 0], matrix)
+    assert gradient.nonzero().tolist() == [[1, 2]]
 
 
 def test_groups_that_are_left_out_do_not_move():

@@ -39,6 +39,12 @@ def test_nothing_can_be_drawn_but_the_identity_where_no_group_has_two_units():
     assert simple_kinds(alone) == []
 
 
+def test_a_group_of_one_unit_beside_others_does_not_let_the_identity_through():
+    random = np.random.RandomState(0)
+    groups = [PermutationGroup("one", 1), PermutationGroup("two", 2)]
+    assert {tuple(uniform(groups, random)["two"]) for _ in range(20)} == {(1, 0)}
+
+
 @pytest.mark.parametrize("kind", list(SIMPLE))
 @pytest.mark.parametrize("shape", [(2, 2), (3, 2), (2, 5), (4, 3)])
 def test_simple_elements_move_what_they_say(kind, shape):

@@ -42,6 +42,19 @@ def test_the_last_hidden_state_is_the_units_of_the_last_cell(kind, options, grou
     assert true_groups(net, torch.randn(4, 2, 3)) == groups
 
 
+@pytest.mark.parametrize("kind", [nn.LSTMCell, nn.GRUCell, nn.RNNCell])
+@pytest.mark.parametrize("width", [1, 2, 4])
+def test_the_units_that_a_cell_reads_move_with_its_inputs(kind, width):
+    def forward(net, x):
+        hidden = net.a(net.c(x))
+        return net.b(hidden[0] if isinstance(hidden, tuple) else hidden)
+
+    torch.manual_seed(0)
+    net = Net(forward, c=nn.Linear(3, width), a=kind(width, 5), b=nn.Linear(5, 2))
+    read = [(width, 1)] if width > 1 else []
+    assert true_groups(net, torch.randn(8, 3)) == [*read, (5, 1)]
+
+
 def test_the_state_of_a_cell_is_not_projected():
     def forward(net, x):
         hidden, state = net.a(x)[1]

@@ -26,6 +26,29 @@ def test_what_torch_calls_pointwise_has_that_rule_and_the_unknown_has_none():
     assert find_rule(aten.random_.default) is not RULES["pointwise"]
 
 
+@torch.library.custom_op("sklmc_test::double_", mutates_args={"x"})
+def double_(x: torch.Tensor) -> None:
+    x.mul_(2)
+
+
+@torch.library.custom_op("sklmc_test::counted", mutates_args=())
+def counted(x: torch.Tensor) -> tuple[torch.Tensor, int]:
+    return x.sin(), len(x)
+
+
+@counted.register_fake
+def _(x):
+    return torch.empty_like(x), len(x)
+
+
+def test_an_operation_in_place_without_a_twin_is_unknown():
+    assert find_rule(torch.ops.sklmc_test.double_.default) is None
+
+
+def test_a_result_that_is_no_tensor_has_no_label():
+    assert groups_around(lambda x: x + counted(x.detach())[0].sum(), (6,)) == []
+
+
 def test_new_axes_of_one_operation_move_each_on_its_own():
     torch.manual_seed(0)
     layer = nn.RNN(3, 5, bidirectional=True)

@@ -68,6 +68,12 @@ BLOCKS = {  # operation on (n, 2, 3) -> groups
     ),
     "baddbmm": (lambda x: torch.baddbmm(x, x @ x.mT, x), [(2, 1), (3, 1)]),
     "gathered_in_part": (lambda x: x.gather(2, x[:, :1].argsort(2)), []),
+    "gathered_from_two_of_three": (
+        lambda x: (
+            x[:, :, :1].expand(-1, -1, 3).gather(1, torch.tensor([[[0, 1]]]).expand(len(x), 2, 2))
+        ),
+        [(2, 2), (2, 2)],  # the two copies that come out, and the two places that are not used
+    ),
     "scattered_in_part": (lambda x: x.scatter(2, x[:, :1].argsort(2), x), []),
 }
 
