@@ -107,10 +107,10 @@ What it says
 * Sites with equal parts get a net that is better than the best of them, and .3 (MNIST) to .8
   (Fashion-MNIST) points below their ensemble.
 * Where classes are spread unequally, what a net says of classes that it hardly saw misleads the
-  others: the pooled refit and the ensemble suffer from it, the own-data refit does not. On
-  Fashion-MNIST it passes the ensemble by 2 points (Dirichlet 0.5) and by 8 (0.1); on MNIST it is
-  level with the ensemble (0.5). Fitting the last layer to the labels gains 2 more points where the spread
-  is most unequal; elsewhere it gains little and costs calibration.
+  others: the pooled refit and the ensemble suffer from it, the own-data refit does not. On Fashion-
+  MNIST it passes the ensemble by 2 points (Dirichlet 0.5) and by 8 (0.1); on MNIST it is level with
+  the ensemble (0.5). Fitting the last layer to the labels gains 2 more points where the spread is
+  most unequal; elsewhere it gains little and costs calibration.
 * Where classes are spread unequally, a hundred own images a site bring the merged net to the level
   of the best site; a thousand come within a point of three thousand.
 * The own-data refit sends as much as three and a half rounds of federated averaging. Four
