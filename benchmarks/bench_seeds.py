@@ -29,7 +29,10 @@ CASES = {  # name: data set, recipe, aligner
     "64x3 MNIST": ("mnist", "64x3", "activation"),
     "64x3 Fashion": ("fashion_mnist", "64x3", "activation"),
 }
-GROUPS = ((0, 1), (0, 2), (1, 2), (0, 1, 2, 3, 4), (1, 2, 3, 4, 0), (2, 3, 4, 0, 1))
+GROUPS = {
+    "pairs": ((0, 1), (0, 2), (1, 2)),
+    "fives": ((0, 1, 2, 3, 4), (1, 2, 3, 4, 0), (2, 3, 4, 0, 1)),
+}
 N_INPUTS = 10_000  # training images that an aligner and a repair see
 MERGES = {
     "aligned": {"repair": None},
@@ -89,14 +92,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--nets", type=Path, default=NETS, help="folder for trained nets")
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=CASES)
+    parser.add_argument("--groups", nargs="+", default=list(GROUPS), choices=GROUPS)
     parser.add_argument("--into", default="seeds", help="name of the file of results")
     options = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     rows = []
     for case in options.cases:
-        for seeds in GROUPS:
-            rows += group_rows(case, options.nets, seeds)
+        for size in options.groups:
+            for seeds in GROUPS[size]:
+                rows += group_rows(case, options.nets, seeds)
     publish(options.into, rows, {"command": "bench_seeds.py", **vars(options), "nets": "FOLDER"})
 
 

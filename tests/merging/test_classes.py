@@ -17,6 +17,7 @@ from sklmc.exceptions import ArchitectureMismatchError, MergeWarning
 from sklmc.merging._classes import NEVER, widen_classes
 from sklmc.merging._repairs._end_points import EndPoints
 from sklmc.merging._repairs._refit import refit_state
+from sklmc.merging._repairs._ridge_regression import RIDGE, WORTH
 from sklmc.merging._repairs._samples import Samples
 from sklmc.models import Arrays, predict_outputs, view
 from sklmc.nets import MLP
@@ -180,8 +181,8 @@ def test_own_fit_of_a_class_is_that_of_those_that_have_seen_it():
         centred, mean = h - w @ h, w @ t
         start = ends.mean()[HEADS[0]][label].double()
         gram = centred.T @ (w[:, None] * centred)
-        share = max(1e-3, 0.5 * len(gram) / len(h))  # the fewer rows, the larger
-        ridge = share * gram.diagonal().mean() * torch.eye(len(gram), dtype=torch.float64)
+        strength = max(RIDGE, WORTH * len(gram) / len(h))
+        ridge = strength * gram.diagonal().mean() * torch.eye(len(gram), dtype=torch.float64)
         right = centred.T @ (w * (t - mean)) + ridge @ start
         solved = torch.linalg.solve(gram + ridge, right)
         np.testing.assert_allclose(found[HEADS[0]][label], solved, atol=1e-3)

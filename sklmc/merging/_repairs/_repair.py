@@ -176,9 +176,9 @@ def repair(model, models, X, *, y=None, weights=None, method="auto", target="aut
     are exact means over all of X, whatever the batch size. "refit" and "renormalize" use at most
     10,000 samples, evenly spaced, and at most 64,000 positions of images; each layer costs a
     part of a forward pass, and "refit" a linear system of the size of the layer's inputs.
-    What a layer is fitted on depends on the layers before it alone: a second sweep of "refit"
-    would find nothing to do. Recurrent layers are left: what reaches their weights depends on
-    these weights themselves, which is no least squares.
+    What a layer that is called once is fitted on depends on the layers before it alone: a second
+    sweep of "refit" would find nothing to do. Recurrent layers are left: what reaches their
+    weights depends on these weights themselves, which is no least squares.
 
     "refit" brings back the confidence of the end points, over-confidence included: calibrate
     after it. It hides a bad alignment from view; judge aligners without it.

@@ -103,7 +103,8 @@ def site_moments(request, net, X, y=None, *, site, min_samples=MIN_SAMPLES):
             f"{caller}: 'X' holds {len(inputs)} samples, fewer than {least} ('min_samples', here "
             "or of the request); sums over so few would tell too much, and nothing was sent."
         )
-    state = {name: tensor.to(look.device) for name, tensor in request.state.items()}
+    merged = {name: tensor.to(look.device) for name, tensor in request.state.items()}
+    state = {**look.state, **merged}  # what the request leaves out is not reached
     steps = list(in_turn(find_steps(look, state, inputs)[0]))
     if architecture_digest(state, steps) != request.architecture:
         raise ValueError(
