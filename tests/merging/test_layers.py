@@ -1,13 +1,17 @@
 """Layers found in a forward pass."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn.utils import parametrizations
 
+from sklmc.merging._repairs._end_points import EndPoints
 from sklmc.merging._repairs._layer import Layer, Norm
 from sklmc.merging._repairs._layers import find_layers
-from sklmc.models import view
+from sklmc.merging._repairs._refit import refit_state
+from sklmc.merging._repairs._samples import Samples
+from sklmc.models import Arrays, view
 from tests.merging.conftest import Residual, dense
 
 
@@ -157,3 +161,15 @@ def test_what_is_no_layer_of_its_own_is_left(module, args, layers, left):
     seen, missing = found(module, *args)
     assert [layer.weight for layer in seen] == layers
     assert missing == left
+
+
+def test_reparametrised_weight_with_a_bias_of_its_own_is_left():
+    """The bias alone has a name: the layer is no layer that is called again."""
+    torch.manual_seed(0)
+    net = nn.Sequential(parametrizations.weight_norm(nn.Linear(3, 4)), nn.ReLU(), nn.Linear(4, 2))
+    look = view(net.eval(), caller="f")
+    x = torch.randn(40, 3)
+    ends = EndPoints([look.state, look.state], np.array([0.5, 0.5]))
+    state, left = refit_state(look, look.state, ends, Samples(Arrays(x)))
+    assert left == [name for name in look.state if name.startswith("0.param")]
+    assert all(torch.isfinite(tensor).all() for tensor in state.values())

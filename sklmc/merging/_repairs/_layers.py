@@ -198,6 +198,8 @@ class _Flow:
         if not self.repeated or not self._is_repeated(step):
             return []
         names = self._name(given["weight"]), self._name(given.get("bias"))
+        if names[0] is None or (names[1] is None and given.get("bias") is not None):
+            return []  # computed from other tensors, as by a re-parametrisation
         return [self._layer(step, kind, *names, options, step.output, may_have_norm=False)]
 
     def _attention(self, step: _Step) -> list[Layer]:
