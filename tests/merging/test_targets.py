@@ -18,7 +18,9 @@ from tests.merging.averagers import CODES, VALUES, X
 from tests.merging.conftest import dense, randomised
 from tests.models.conftest import snapshot
 
-RIDGE = 1e-3  # of the mean variance of what goes into a layer
+RIDGE = 1e-3  # at least, of the mean variance of what goes into a layer
+WORTH = 0.5  # rows per input that the ridge weighs as much as, where that is more
+ENOUGH = (1100, 1100, 1100)  # rows, for six inputs: the least ridge
 SIZES = (70, 50, 90)
 WEIGHTS = np.array([0.2, 0.5, 0.3])
 
@@ -80,7 +82,8 @@ def by_hand(nets, xs, weights, goals=None):
         h, t = h - h_mean, t - t_mean
         start = sum(share * net[place].weight.detach().numpy() for share, net in zip(weights, nets))
         gram, cross = h.T @ (w[:, None] * h), h.T @ (w[:, None] * t)
-        ridge = RIDGE * np.trace(gram) / len(gram) * np.eye(len(gram))
+        ridge = max(RIDGE, WORTH * len(gram) / len(h)) * np.trace(gram) / len(gram)
+        ridge = ridge * np.eye(len(gram))
         solution = np.linalg.solve(gram + ridge, cross + ridge @ start.T).T
         with torch.no_grad():
             merged[place].weight.copy_(torch.from_numpy(solution))
@@ -136,7 +139,7 @@ def test_values_are_goals_as_they_are(n_outputs):
 def test_own_targets_of_equal_samples_and_weights_are_the_mean():
     """Without folds that would choose another ridge: many rows for each input."""
     nets = [mlp(seed) for seed in range(3)]
-    x = parts((400,))[0]
+    x = parts((1100,))[0]
     own = merged_of(nets, [x, x, x], weights=None)
     assert_same(own, merged_of(nets, x, target="mean", weights=None), rtol=1e-6)
 
@@ -169,7 +172,7 @@ def test_repairs_leave_out_the_samples_of_a_net_without_weight(repair, labelled)
 
 def test_weights_and_not_sizes_count():
     """The same samples twice change nothing."""
-    nets, x = [mlp(seed) for seed in range(3)], parts()
+    nets, x = [mlp(seed) for seed in range(3)], parts(ENOUGH)
     twice = [x[0], np.concatenate([x[1], x[1]]), x[2]]
     assert_same(merged_of(nets, x), merged_of(nets, twice), rtol=1e-6)
 
