@@ -27,7 +27,7 @@ import peptides
 import torch
 from record import publish
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 from sklmc import EnsembleMerger, PermutationAligner, discover_symmetry, merge_models
 from sklmc.models import predict_outputs, view
@@ -44,6 +44,21 @@ RECIPES = ((None, None), ("weight", None), ("activation", None), ("activation", 
 MORE_RECIPES = ((None, "refit"), ("weight", "refit"), ("activation", "renormalize"))  # once
 
 Judge = Callable[[nn.Module], np.ndarray]  # net -> its predictions, (n_samples, n_outputs)
+
+
+class Stream(IterableDataset):
+    """Batches that stay whole, with their targets where there are any."""
+
+    def __init__(self, batches: Sequence[tuple], y: np.ndarray | None = None):
+        self.batches = batches
+        self.y = y
+
+    def __iter__(self):
+        if self.y is None:
+            return iter([(args,) for args in self.batches])
+        sizes = [int(args[-1].max()) + 1 for args in self.batches]
+        parts = np.split(self.y, np.cumsum(sizes)[:-1])
+        return iter(list(zip(self.batches, parts)))
 
 
 class Frames(nn.Module):
@@ -121,8 +136,8 @@ def moved(reference: nn.Module, net: nn.Module, X, aligner: str) -> nn.Module:
 def chosen_row(nets: Sequence[nn.Module], X, judge: Judge, goal: np.ndarray) -> dict:
     """Score the merge whose recipe is chosen on samples split off those to fit on."""
     start = time.process_time()
-    loader = DataLoader(X, batch_size=None) if isinstance(X, list) else X
-    merger = EnsembleMerger(nets, random_state=0).fit(loader)
+    given = DataLoader(Stream(X), batch_size=None) if isinstance(X, list) else X
+    merger = EnsembleMerger(nets, random_state=0).fit(given)
     seconds = time.process_time() - start
     found = {"net": "EnsembleMerger", "aligner": merger.aligner, "repair": merger.repair_}
     found |= {"target": merger.target_, "verdict": merger.verdict_}
@@ -189,7 +204,7 @@ def labelled_rows(packages: Path) -> Iterator[list[dict]]:
         found.append(np.mean(found[: len(nets)], axis=0))
         errors = [float(np.abs(one - y).mean()) for one in found]
         merger = EnsembleMerger(columns[: len(nets)], random_state=0)
-        merger.fit(DataLoader(X, batch_size=None), y)
+        merger.fit(DataLoader(Stream(X, y[:, None]), batch_size=None))
         names = [*("member" for _ in nets), "merged on drugs", "ensemble"]
         about = {"package": "admet-ai", "nets": "5 for regression", "labelled": name, "n": len(y)}
         rows = [{**about, "net": n, "mean absolute error": e} for n, e in zip(names, errors)]

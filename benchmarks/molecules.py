@@ -114,7 +114,8 @@ def read_labelled(packages: Path, name: str) -> tuple[list[str], np.ndarray]:
         return list(table.smiles), table.expt.to_numpy(np.float32)
     files = (folder / f"solubility.{part}.sdf" for part in ("train", "test"))
     text = "".join(one.read_text() for one in files)
-    found = re.findall(r"> <SOL>\n(\S+)\n.*?> <SMILES>\n(\S+)\n", text, flags=re.DOTALL)
+    tags = r"<SOL>[^\n]*\n(\S+)\n.*?<SMILES>[^\n]*\n(\S+)\n"
+    found = re.findall(tags, text, flags=re.DOTALL | re.IGNORECASE)
     return [smiles for _, smiles in found], np.array([y for y, _ in found], dtype=np.float32)
 
 

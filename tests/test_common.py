@@ -11,6 +11,7 @@ import subprocess
 import sys
 
 import pytest
+from sklearn.base import clone
 from sklearn.utils.estimator_checks import (
     check_param_validation,
     check_sample_weight_equivalence_on_dense_data,
@@ -19,6 +20,7 @@ from sklearn.utils.estimator_checks import (
 
 from sklmc import (
     DeepEnsemble,
+    EnsembleMerger,
     GreedySoup,
     LMCScorer,
     NetClassifier,
@@ -28,6 +30,23 @@ from sklmc import (
     WidthSearchCV,
 )
 from sklmc._sklearn import get_tags
+
+
+class TrainedMerger(EnsembleMerger):
+    """Trains its nets first, each with a seed of its own: checks come with data of their own."""
+
+    def fit(self, X, y=None):
+        """Train copies of the nets on X and y, and merge these."""
+        self._validate_params()
+        nets = [
+            clone(net).set_params(random_state=seed).fit(X, y)
+            for seed, net in enumerate(self.estimators)
+        ]
+        own = self.get_params(deep=False) | {"estimators": nets}
+        fitted = EnsembleMerger(**own).fit(X, y)
+        vars(self).update({name: one for name, one in vars(fitted).items() if name not in own})
+        return self
+
 
 NETS = [NetClassifier(random_state=0), NetRegressor(random_state=0)]
 
@@ -40,6 +59,7 @@ META_ESTIMATORS = [
         GreedySoup(net, {"lr": [0.01, 0.02]}, aligner="weight", random_state=0),
         SWAEnsembler(net, n_snapshots=2, random_state=0),
         WeightAverager(net, n_estimators=2, random_state=0),
+        TrainedMerger([net, net], aligner="weight", random_state=0),
         WidthSearchCV(
             DeepEnsemble(type(net)(max_epochs=10), 2, vectorize=True, random_state=0),
             start=8,
@@ -93,6 +113,7 @@ ARRAY_API_CHECK = "check_array_api_input"
 
 def describe(estimator):
     inner = getattr(estimator, "estimator", None)
+    inner = getattr(estimator, "estimators", [inner])[0]
     name = type(estimator).__name__
     return name if inner is None else f"{name}-{type(inner).__name__}"
 

@@ -87,7 +87,7 @@ def test_constraints_fit_the_requirements(metadata, which):
 
 
 def test_oldest_constraints_are_the_lower_bounds_of_the_requirements(metadata):
-    """Torch alone may be newer: its oldest releases are untried."""
+    """Torch alone may be newer: with its oldest releases some kinds of nets are refused."""
     pins = _pins("-oldest")
     for requirement in _requirements(metadata["options"]["install_requires"]):
         (bound,) = requirement.specifier

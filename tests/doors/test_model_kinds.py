@@ -14,6 +14,7 @@ from skorch import NeuralNetClassifier
 from torch import nn
 
 from sklmc import (
+    EnsembleMerger,
     LMCScorer,
     NetClassifier,
     PermutationAligner,
@@ -119,6 +120,11 @@ VERBS = {
     "merge": lambda a, b: tensors(merge_models([a, b], repair=None, aligner=None)),
     "merge: aligned, refit": lambda a, b: tensors(
         merge_models([a, b], X, aligner="weight", repair="refit")
+    ),
+    "EnsembleMerger": lambda a, b: tensors(
+        EnsembleMerger([a, b], aligner="weight", repair="refit", target="mean", random_state=0)
+        .fit(X, Y)
+        .estimator_
     ),
     "repair: batch_norm": lambda a, b: tensors(repair(a, [a, b], X, method="batch_norm")),
     "path": lambda a, b: numbers(LMCScorer(n_alphas=4).path(a, b, X, Y)),

@@ -40,12 +40,43 @@ def mlp(seed, norm=None):
     return randomised(MLP(3, 2, width=6, depth=2, norm=norm), seed)
 
 
+class Attending(nn.Module):
+    """A layer of a transformer, and a head on the mean of its tokens."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(4, 2, 6, batch_first=True)
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.head(self.layer(x).mean(dim=1))
+
+
+class Repeated(nn.Module):
+    """A layer that is called twice, with another one between its calls."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.twice, self.between = nn.Linear(3, 4), nn.Linear(4, 4), nn.Linear(4, 4)
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x):
+        x = self.twice(self.first(x).relu()).relu()
+        return self.head(self.twice(self.between(x).relu()).relu())
+
+
+def tokens(n, seed):
+    return np.random.default_rng(seed).normal(size=(n, 3, 4))
+
+
 # name -> (a net of a seed, samples of a size and a seed)
 FAMILIES = {
     "mlp": (mlp, rows),
     "layer norm": (lambda seed: mlp(seed, "layer"), rows),
     "batch norm": (dense, rows),
     "conv": (conv, images),
+    "attention": (lambda seed: randomised(Attending(), seed), tokens),
+    "repeated": (lambda seed: randomised(Repeated(), seed), rows),
     "residual": (lambda seed: randomised(Residual(), seed), images),
 }
 

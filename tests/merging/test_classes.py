@@ -17,7 +17,8 @@ from sklmc.exceptions import ArchitectureMismatchError, MergeWarning
 from sklmc.merging._classes import NEVER, widen_classes
 from sklmc.merging._repairs._end_points import EndPoints
 from sklmc.merging._repairs._refit import refit_state
-from sklmc.merging._repairs._samples import Samples
+from sklmc.merging._repairs._ridge_regression import RIDGE, WORTH
+from sklmc.merging._repairs._sample_set import SampleSet
 from sklmc.models import Arrays, predict_outputs, view
 from sklmc.nets import MLP
 from tests.merging.averagers import bits
@@ -158,7 +159,7 @@ def test_own_fit_of_a_class_is_that_of_those_that_have_seen_it():
     looks = [view(one, caller="f") for one in models]
     states = [look.state for look in looks]
     part = torch.arange(400) % 3
-    samples = Samples(Arrays(torch.from_numpy(X)), None, part)
+    samples = SampleSet(Arrays(torch.from_numpy(X)), None, part)
     weights = np.array([0.5, 0.3, 0.2])
     ends = EndPoints(states, weights, known, heads)
     found, _ = refit_state(looks[0], ends.mean(), ends, samples, "own")
@@ -180,7 +181,8 @@ def test_own_fit_of_a_class_is_that_of_those_that_have_seen_it():
         centred, mean = h - w @ h, w @ t
         start = ends.mean()[HEADS[0]][label].double()
         gram = centred.T @ (w[:, None] * centred)
-        ridge = 1e-3 * gram.diagonal().mean() * torch.eye(len(gram), dtype=torch.float64)
+        strength = max(RIDGE, WORTH * len(gram) / len(h))
+        ridge = strength * gram.diagonal().mean() * torch.eye(len(gram), dtype=torch.float64)
         right = centred.T @ (w * (t - mean)) + ridge @ start
         solved = torch.linalg.solve(gram + ridge, right)
         np.testing.assert_allclose(found[HEADS[0]][label], solved, atol=1e-3)

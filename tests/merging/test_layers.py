@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations
 
-from sklmc.merging._repairs._layer import Layer, Norm
+from sklmc.merging._repairs._layer import Norm, WeightLayer
 from sklmc.merging._repairs._layers import find_layers
 from sklmc.models import view
 from tests.merging.conftest import Residual, dense
@@ -95,7 +95,7 @@ def test_layers_can_be_told_apart_whatever_their_options_are_written_as():
 
 def test_norm_whose_input_others_read_stands_alone():
     layers, _ = found(Residual(), torch.ones(2, 1, 5, 5))
-    assert [layer.weight for layer in layers if isinstance(layer, Layer)] == [
+    assert [layer.weight for layer in layers if isinstance(layer, WeightLayer)] == [
         "stem.weight",
         "inner.weight",
         "head.weight",

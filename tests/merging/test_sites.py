@@ -250,18 +250,19 @@ def test_few_samples_in_all_are_warned_of():
 
 
 def test_weights_that_no_round_solves_for_are_named():
-    class Tied(nn.Module):
+    class Bare(nn.Module):
         def __init__(self):
             super().__init__()
-            self.first, self.twice = nn.Linear(3, 4), nn.Linear(4, 4)
+            self.matrix, self.last = nn.Parameter(torch.randn(3, 4)), nn.Linear(4, 2)
 
         def forward(self, x):
-            return self.twice(self.twice(self.first(x).relu()).relu())
+            return self.last((x @ self.matrix).relu())
 
-    with pytest.warns(SklmcWarning, match=r"1 weights stay averaged, see averaged_: twice\.weight"):
-        coordinator = SiteCoordinator([Tied(), Tied()], aligner=None)
-    assert coordinator.averaged_ == ["twice.weight"]
+    with pytest.warns(SklmcWarning, match="1 weights stay averaged, see averaged_: matrix"):
+        coordinator = SiteCoordinator([Bare(), Bare()], np.ones((4, 3)), aligner=None)
+    assert coordinator.averaged_ == ["matrix"]
     request = coordinator.next_request()
+    assert set(request.state) == {"matrix"}
     X = np.random.default_rng(0).normal(size=(60, 3))
     found = site_moments(request, coordinator.models_[0], X, site="site_0")
-    assert found.tensors["output_means"].shape == (1, 4)
+    assert found.tensors["output_means"].shape == (1, 2)

@@ -12,13 +12,15 @@ from sklmc.exceptions import SklmcWarning
 from sklmc.merging import repair
 from sklmc.merging._repairs._end_points import EndPoints
 from sklmc.merging._repairs._refit import refit_state
-from sklmc.merging._repairs._samples import Samples
+from sklmc.merging._repairs._sample_set import SampleSet
 from sklmc.models import Arrays, predict_outputs, view
 from tests.merging.averagers import CODES, VALUES, X
 from tests.merging.conftest import dense, randomised
 from tests.models.conftest import snapshot
 
-RIDGE = 1e-3  # of the mean variance of what goes into a layer
+RIDGE = 1e-3  # at least, of the mean variance of what goes into a layer
+WORTH = 0.5  # rows per input that the ridge weighs as much as, where that is more
+ENOUGH = (1100, 1100, 1100)  # rows, for six inputs: the least ridge
 SIZES = (70, 50, 90)
 WEIGHTS = np.array([0.2, 0.5, 0.3])
 
@@ -80,7 +82,8 @@ def by_hand(nets, xs, weights, goals=None):
         h, t = h - h_mean, t - t_mean
         start = sum(share * net[place].weight.detach().numpy() for share, net in zip(weights, nets))
         gram, cross = h.T @ (w[:, None] * h), h.T @ (w[:, None] * t)
-        ridge = RIDGE * np.trace(gram) / len(gram) * np.eye(len(gram))
+        ridge = max(RIDGE, WORTH * len(gram) / len(h)) * np.trace(gram) / len(gram)
+        ridge = ridge * np.eye(len(gram))
         solution = np.linalg.solve(gram + ridge, cross + ridge @ start.T).T
         with torch.no_grad():
             merged[place].weight.copy_(torch.from_numpy(solution))
@@ -136,7 +139,7 @@ def test_values_are_goals_as_they_are(n_outputs):
 def test_own_targets_of_equal_samples_and_weights_are_the_mean():
     """Without folds that would choose another ridge: many rows for each input."""
     nets = [mlp(seed) for seed in range(3)]
-    x = parts((400,))[0]
+    x = parts((1100,))[0]
     own = merged_of(nets, [x, x, x], weights=None)
     assert_same(own, merged_of(nets, x, target="mean", weights=None), rtol=1e-6)
 
@@ -169,7 +172,7 @@ def test_repairs_leave_out_the_samples_of_a_net_without_weight(repair, labelled)
 
 def test_weights_and_not_sizes_count():
     """The same samples twice change nothing."""
-    nets, x = [mlp(seed) for seed in range(3)], parts()
+    nets, x = [mlp(seed) for seed in range(3)], parts(ENOUGH)
     twice = [x[0], np.concatenate([x[1], x[1]]), x[2]]
     assert_same(merged_of(nets, x), merged_of(nets, twice), rtol=1e-6)
 
@@ -203,7 +206,7 @@ def test_batch_norm_belongs_to_the_layer_before_it(target):
     look, wrong = (view(dense(seed), caller="test") for seed in (0, 1))
     x = torch.from_numpy(np.concatenate(parts((300, 200), np.float32)))
     codes = predict_outputs(look, Arrays(x)).argmax(dim=1)
-    samples = Samples(Arrays(x), codes, torch.repeat_interleave(torch.arange(2), 250))
+    samples = SampleSet(Arrays(x), codes, torch.repeat_interleave(torch.arange(2), 250))
     ends = EndPoints([look.state, look.state], np.array([0.5, 0.5]))
     state, left = refit_state(look, wrong.state, ends, samples, target)
     assert left == []
@@ -244,12 +247,12 @@ def test_number_of_threads_does_not_matter(target):
     assert_same(*found, rtol=1e-9)
 
 
-# Samples of parts
+# samples of parts
 
 
 def test_samples_of_parts_are_thinned_at_even_distances():
     part = torch.tensor([0, 1, 0, 1, 0, 2, 0, 0, 1, 0])
-    samples = Samples(Arrays(torch.arange(10.0)[:, None]), None, part)
+    samples = SampleSet(Arrays(torch.arange(10.0)[:, None]), None, part)
     thin = samples.spread(3)
     assert torch.bincount(thin.part).tolist() == [3, 3, 1]
     kept = thin.inputs.args[0][:, 0]
@@ -260,7 +263,9 @@ def test_samples_of_parts_are_thinned_at_even_distances():
 def test_samples_are_split_part_by_part():
     part = torch.tensor([0] * 5 + [1] * 11 + [2] * 3)
     order = torch.randperm(19, generator=torch.Generator().manual_seed(0))
-    samples = Samples(Arrays(torch.arange(19.0)[order, None]), torch.arange(19)[order], part[order])
+    samples = SampleSet(
+        Arrays(torch.arange(19.0)[order, None]), torch.arange(19)[order], part[order]
+    )
     fitted, kept = samples.split()
     assert torch.bincount(kept.part, minlength=3).tolist() == [1, 2, 0]
     assert torch.bincount(fitted.part).tolist() == [4, 9, 3]

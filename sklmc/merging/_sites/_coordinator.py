@@ -26,10 +26,11 @@ from sklmc.merging._repairs._own_targets import solve_own
 from sklmc.merging._repairs._parts import BY_PART
 from sklmc.merging._repairs._refit import find_steps, in_turn
 from sklmc.merging._repairs._repair import REPAIRS, needs_repair
+from sklmc.merging._repairs._steps import find_head
 from sklmc.merging._sites._messages import MomentsRequest, SiteMoments
 from sklmc.merging._sites._progress import read_progress, write_progress
 from sklmc.merging._sites._site import MIN_SAMPLES, architecture_digest
-from sklmc.merging._sites._step_sums import check_sums, to_moments
+from sklmc.merging._sites._step_sums import check_sums, to_moments, unreached_tensors
 from sklmc.models import (
     Arrays,
     describe,
@@ -94,9 +95,9 @@ class SiteCoordinator:
 
     Notes
     -----
-    A round sends the merged net to every site, and p (p + 1) / 2 + p q + p + q float64 numbers
-    back for a layer of p inputs and q outputs: see ``n_bytes`` of the messages. A coordinator is
-    used by one thread at a time. What it learns of samples is said under :func:`site_moments`.
+    A round sends what is solved so far to every site, and p (p + 1) / 2 + p q + p + q float64
+    numbers back for a layer of p inputs and q outputs: see ``n_bytes`` of the messages. One
+    thread at a time uses a coordinator. What it learns of samples: see :func:`site_moments`.
 
     Once a site is left out, the weights of the others are scaled to sum to one. Before the first
     request, its net then has no part in the result. Later, what was solved with its sums stays,
@@ -173,8 +174,8 @@ class SiteCoordinator:
         self.averaged_ = left if self.n_rounds_ else []
         if self.averaged_:
             warnings.warn(
-                f"{NAME}: rounds solve for linear and convolution layers that are called once with "
-                f"a weight of their own; {len(left)} weights stay averaged, see averaged_: "
+                f"{NAME}: rounds solve for linear, convolution and attention layers with weights "
+                f"of their own; {len(left)} weights stay averaged, see averaged_: "
                 f"{', '.join(left[:5])}.",
                 SklmcWarning,
                 stacklevel=2,
@@ -203,11 +204,12 @@ class SiteCoordinator:
         if self.round_ == self.n_rounds_:
             return None
         self._asked = True
+        unreached = unreached_tensors(self._steps[self.round_ :])
         return MomentsRequest(
             task=self._task,
             round=self.round_,
             n_rounds=self.n_rounds_,
-            state=dict(self._state),
+            state={name: one for name, one in self._state.items() if name not in unreached},
             nets={site: self._nets[site] for site in self._present()},
             architecture=self._architecture,
             by_labels=self._target == "labels",
@@ -381,8 +383,8 @@ class SiteCoordinator:
             )
 
     def _check_labels(self) -> None:
-        kinds = [step.head.kind for step in self._all_steps if step.head is not None]
-        if self._target == "labels" and "linear" not in kinds:
+        step = find_head(self._all_steps)
+        if self._target == "labels" and (step is None or step.head.kind != "linear"):
             raise ValueError(
                 f"{NAME}: target='labels' needs a linear layer that gives the output; use "
                 "target='own'."

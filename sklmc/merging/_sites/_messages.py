@@ -26,7 +26,7 @@ class MomentsRequest:
     n_rounds : int
         Number of rounds of the merge, one for each regression.
     state : dict of str to Tensor
-        The merged net so far.
+        The merged net so far, without tensors that this round's sums do not depend on.
     nets : dict of str to str
         The sites that are asked, and for each the digest of its aligned net.
     architecture : str

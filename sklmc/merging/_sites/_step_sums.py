@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 
@@ -30,6 +30,38 @@ def to_moments(tensors: Tensors) -> LayerMoments | Moments:
     found.count = float(tensors["count"])
     found.mean, found.squares = tensors["means"], tensors["squares"]
     return found
+
+
+def unreached_tensors(steps: Sequence[Step]) -> set[str]:
+    """Return the tensors that these steps solve for and the sums of the first do not depend on.
+
+    What goes into a layer is read as its call begins; nothing that is first used there, or later,
+    has a say in it.
+    """
+    end = max(_last_call(one) for one in steps[0].calls)
+    first_use: dict[str | None, int] = {}
+    for step in steps:
+        for one in step.calls:
+            for name, call in _uses(one):
+                first_use[name] = min(call, first_use.get(name, call))
+    return {name for name, call in first_use.items() if name is not None and call >= end}
+
+
+def _last_call(step: Step) -> int:
+    """Return the call at which all that goes into a step has been read."""
+    if step.norm is not None or step.operand is not None:
+        return step.read
+    return max(layer.call for layer in step.layers)
+
+
+def _uses(step: Step) -> Iterator[tuple[str | None, int]]:
+    """Yield the tensors that a step solves for, each with the call that uses it."""
+    for layer in step.layers:
+        yield from ((name, layer.call) for name in (layer.weight, layer.bias))
+    for norm in (step.norm, *(layer.norm for layer in step.layers)):
+        if norm is not None:
+            names = (norm.mean, norm.variance, norm.scale, norm.shift)
+            yield from ((name, norm.call) for name in names)
 
 
 def are_finite(tensors: Tensors) -> bool:

@@ -31,3 +31,8 @@ def test_equal_channels_are_shuffled_without_harm():
         return F.channel_shuffle(x.mean(1, keepdim=True).expand(-1, 4)[..., None, None], 2)
 
     assert groups_around(spread, (6,)) == [(4, 2), (6, 1)]
+
+
+def test_a_vector_has_no_other_order_of_axes():
+    assert groups_around(lambda x: x * x[0].t(), (6,)) == [(6, 1)]
+    assert groups_around(lambda x: x.t().sin().t(), (6,)) == [(6, 1)]
