@@ -103,8 +103,8 @@ What it says
   .4 points below the mean part in pairs and .8 to 1.0 in fives. Distillation takes away a fifth to
   a half of that and brings the probabilities nearer to the ensemble's than those of a part are.
   Fitting the last layer to probabilities gains nothing here: the members are alike.
-* In pairs of 512x3 nets the refit ends .1 (MNIST) and .2 (Fashion-MNIST) points below the ensemble;
-  polish adds nothing there.
+* Of 512x3 nets the refit ends .1 (MNIST) and .2 (Fashion-MNIST) points below the ensemble in pairs,
+  .2 and .6 in fives; polish adds nothing there.
 * Folds: on iris, wine and breast cancer what is merged, an ensemble, one net of all rows and the
   best part differ by less than a test set can tell. On digits the ensemble is best; the merged net
   has the accuracy of a part and a better cross entropy than one net of all rows. Nets of one random
