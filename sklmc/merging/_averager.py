@@ -23,11 +23,11 @@ from sklmc.estimators._wrapper import NetWrapper, check_net
 from sklmc.exceptions import MergeWarning
 from sklmc.merging._merge import align_models, merge_views
 from sklmc.merging._repairs._end_points import EndPoints
-from sklmc.merging._repairs._layer import Layer
+from sklmc.merging._repairs._layer import WeightLayer
 from sklmc.merging._repairs._layers import find_layers, replace_tensors
 from sklmc.merging._repairs._parts import BY_PART
 from sklmc.merging._repairs._repair import METHODS, TARGETS, misfit, repair_state
-from sklmc.merging._repairs._samples import Samples
+from sklmc.merging._repairs._sample_set import SampleSet
 from sklmc.merging._reports._holdout import check_rows, hold_out, leave_unweighted
 from sklmc.merging._reports._report import MergeReport
 from sklmc.merging._reports._scoring import read_scoring
@@ -281,7 +281,7 @@ class WeightAverager(NetWrapper):
         else:
             self.weights_ = _finite_weights(weights, left)
         ends = EndPoints([look.state for look in looks], self.weights_)
-        made = merge_views(looks, ends, Samples(inputs, target), self.repair, self.target)
+        made = merge_views(looks, ends, SampleSet(inputs, target), self.repair, self.target)
         merged, self.repair_, self.target_ = made
         report = MergeReport(first, *scored, len(held_out), scoring, judged)
         states = [view(net, caller="WeightAverager").state for net in members]
@@ -351,7 +351,7 @@ def _validation_loss(
 
     def loss(weights: np.ndarray) -> float:
         ends = EndPoints(states, weights)
-        repaired = repair_state(first, ends.mean(), ends, Samples(few), "batch_norm")
+        repaired = repair_state(first, ends.mean(), ends, SampleSet(few), "batch_norm")
         outputs = predict_outputs(first, judged, repaired.state)
         return misfit(first, outputs, target, known=True, sample_weight=sample_weight)
 
@@ -400,7 +400,7 @@ def calibrate_state(
     weights = None if sample_weight is None else torch.from_numpy(sample_weight)
     beta = fit_inverse_temperature(logits, target, held_out=True, weights=weights)
     layers, _ = find_layers(look, look.state, inputs.first(2))
-    outputs = [layer for layer in layers if isinstance(layer, Layer) and layer.is_output]
+    outputs = [layer for layer in layers if isinstance(layer, WeightLayer) and layer.is_output]
     names: list[str | None] = [None]
     if len(outputs) == 1:
         (last,) = outputs

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from sklmc.exceptions import ArchitectureMismatchError
-from sklmc.merging._repairs._layer import Layer
+from sklmc.merging._repairs._layer import WeightLayer
 from sklmc.merging._repairs._layers import find_layers
-from sklmc.models import ModelView, view
+from sklmc.models import ModelView, is_classification, view
 
 NEVER = -30.0  # the logit of a class that a net has not seen: a probability of 1e-13
 
@@ -50,7 +50,7 @@ def widen_classes(
 def _widened(look: ModelView, places: np.ndarray, union: np.ndarray) -> tuple:
     """Return a model with a wider head, and the names of the head's tensors."""
     layers, _ = find_layers(look, look.state, look.sample())
-    heads = [layer for layer in layers if isinstance(layer, Layer) and layer.is_output]
+    heads = [layer for layer in layers if isinstance(layer, WeightLayer) and layer.is_output]
     weight = look.state[heads[0].weight] if len(heads) == 1 else None
     plain = weight is not None and heads[0].bias is not None and heads[0].norm is None
     plain = plain and heads[0].kind in ("linear", "conv")  # of which an output is a row
@@ -74,3 +74,32 @@ def _widened(look: ModelView, places: np.ndarray, union: np.ndarray) -> tuple:
             setattr(layer, size, len(union))
     wider = view(look.around_module(module), caller=look.caller, name=look.name)
     return wider.relabelled(union), (head.weight, head.bias)
+
+
+def labels_of(look: ModelView, target: torch.Tensor) -> np.ndarray:
+    """Return labels or values as users write them."""
+    codes = target.numpy()
+    if hasattr(look.net, "_decode_target"):  # also the shape that the net was fitted on
+        return look.net._decode_target(codes)
+    coded = look.classes is not None and is_classification(target)
+    return look.classes[codes] if coded else codes
+
+
+def count_classes(
+    look: ModelView,
+    names: list[str],
+    known: torch.Tensor | None,
+    target: torch.Tensor | None,
+    part: torch.Tensor | None,
+) -> tuple[np.ndarray, list[str], np.ndarray] | None:
+    """Return how many samples of each class each part holds, or which it has seen.
+
+    Counts (n_nets, n_classes), the names of the nets, the classes.
+    """
+    if part is not None and target is not None and look.classes is not None:
+        n_classes = len(look.classes)
+        cells = torch.bincount(part * n_classes + target, minlength=len(names) * n_classes)
+        return cells.reshape(len(names), -1).numpy(), names, look.classes
+    if known is None:
+        return None
+    return known.long().numpy(), names, look.classes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from sklmc._torch import seeded, single_thread, to_device
 from sklmc.merging._repairs._end_points import EndPoints
 from sklmc.merging._repairs._repair import misfit, own_predictions
-from sklmc.merging._repairs._samples import Samples
+from sklmc.merging._repairs._sample_set import SampleSet
 from sklmc.models import (
     Inputs,
     ModelView,
@@ -36,27 +36,31 @@ PATIENCE = 5  # epochs without gain on samples kept back
 
 def distill(
     look: ModelView,
-    starts: dict[str, State],
+    parts: Mapping[str, State],
+    merged: State,
     ends: EndPoints,
-    samples: Samples,
+    samples: SampleSet,
     seed: int,
     verbose: int = 0,
 ) -> dict[str, State]:
-    """Return each state after the same steps towards what the end points predict.
+    """Return the best part (under its name) and "merged" after the same steps.
 
-    A fifth of the samples is kept back: it says when to stop, and a start that gains nothing there
-    comes back as it was. Running statistics and dropout are as for predictions.
+    They are taught what the end points predict. A fifth of the samples is kept back: it says which
+    part is best and when to stop, and a start that gains nothing there comes back as it was.
+    Running statistics and dropout are as for predictions.
     """
     fitted, kept = samples.weighted(ends.weights).split()
     goals = [own_predictions(look, ends, part) for part in (fitted, kept)]
+
+    def badness(state: State) -> float:
+        outputs = predict_outputs(look, kept.inputs, state)
+        return misfit(look, outputs, goals[1], known=False)
+
+    best = min(parts, key=lambda name: badness(parts[name]))
     taught = {}
-    for name, state in starts.items():
+    for name, state in {best: parts[best], "merged": merged}.items():
         after = _taught(look, state, fitted.inputs, kept.inputs, goals, seed, verbose)
-        before, now = (
-            misfit(look, predict_outputs(look, kept.inputs, one), goals[1], known=False)
-            for one in (state, after)
-        )
-        taught[name] = after if now < before else state
+        taught[name] = after if badness(after) < badness(state) else state
     return taught
 
 

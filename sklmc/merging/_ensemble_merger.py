@@ -12,16 +12,17 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from sklmc._sklearn import HasMethods, Interval, StrOptions, available_if, check_random_state
+from sklmc._sklearn import HasMethods, Interval, StrOptions, check_random_state
 from sklmc._validation import check_weights
 from sklmc.alignment import ALIGNER_NAMES, check_aligner
 from sklmc.estimators._cell import Cell
 from sklmc.estimators._members import Data
 from sklmc.estimators._seeds import resolve_seed
-from sklmc.estimators._wrapper import NetWrapper, has_probabilities
+from sklmc.estimators._wrapper import NetWrapper
 from sklmc.exceptions import MergeWarning
-from sklmc.merging._classes import widen_classes
+from sklmc.merging._classes import count_classes, labels_of, widen_classes
 from sklmc.merging._distill import distill
+from sklmc.merging._given_ensemble import GivenEnsemble
 from sklmc.merging._merge import Merged, align_models, merge_views
 from sklmc.merging._nets_in_hand import clone_around_nets, read_nets
 from sklmc.merging._repairs._end_points import EndPoints
@@ -30,10 +31,8 @@ from sklmc.merging._repairs._repair import (
     LEAST_FOR_CHOICE,
     METHODS,
     TARGETS,
-    misfit,
-    own_predictions,
 )
-from sklmc.merging._repairs._samples import Samples
+from sklmc.merging._repairs._sample_set import SampleSet
 from sklmc.merging._reports._fidelity import fidelity_frame
 from sklmc.merging._reports._holdout import split_rows, take_rows
 from sklmc.merging._reports._report import MergeReport, mean_prediction
@@ -294,13 +293,13 @@ class EnsembleMerger(NetWrapper):
         first = looks[0]
         inputs, target = read_data(first, X, y)
         self.weights_ = self._weights(part, len(models))
-        self._class_counts = _count_classes(first, names, known, target, part)
+        self._class_counts = count_classes(first, names, known, target, part)
         train, held = self._split(first, target, part, len(inputs), seed)
         judged = held if len(held) else train
-        samples = Samples(inputs, target, part)
+        samples = SampleSet(inputs, target, part)
         fitting, judging = samples[torch.from_numpy(train)], samples[torch.from_numpy(judged)]
 
-        labels = None if fitting.labels is None else _labels(first, fitting.labels)
+        labels = None if fitting.labels is None else labels_of(first, fitting.labels)
         before = EndPoints([look.state for look in looks], self.weights_, known, heads)
         self.estimators_ = align_models(
             [look.model for look in looks], self.aligner, fitting.inputs, labels, self.verbose
@@ -311,7 +310,9 @@ class EnsembleMerger(NetWrapper):
         self.estimator_, self.repair_, self.target_ = merged
         taught = None
         if self.polish is not None and len(fitting) >= LEAST_FOR_CHOICE:
-            taught = self._taught(first, names, merged, before, ends, fitting, seed)
+            parts = dict(zip(names, before.states, strict=True))
+            middle = view(merged.model, caller=NAME).state
+            taught = distill(first, parts, middle, ends, fitting, seed, self.verbose)
             self.estimator_ = first.rebuild(taught["merged"])
         self.validation_indices_ = held
         with_provenance(
@@ -346,30 +347,6 @@ class EnsembleMerger(NetWrapper):
         rng = check_random_state(seed)
         return split_rows(keys, self.validation_fraction, True, rng)
 
-    def _taught(
-        self,
-        look: ModelView,
-        names: list[str],
-        merged: Merged,
-        before: EndPoints,
-        ends: EndPoints,
-        fitting: Samples,
-        seed: int,
-    ) -> dict[str, State]:
-        """Return the best part and the merged net after the same steps, by name."""
-        _, kept = fitting.weighted(ends.weights).split()
-        wanted = own_predictions(look, ends, kept)
-        badness = [
-            misfit(look, predict_outputs(look, kept.inputs, state), wanted, known=False)
-            for state in before.states
-        ]
-        best = int(np.argmin(badness))
-        starts = {
-            names[best]: before.states[best],
-            "merged": view(merged.model, caller=NAME).state,
-        }
-        return distill(look, starts, ends, fitting, seed, self.verbose)
-
     def _judge(
         self,
         look: ModelView,
@@ -378,7 +355,7 @@ class EnsembleMerger(NetWrapper):
         ends: EndPoints,
         merged: Merged,
         taught: dict[str, State] | None,
-        judging: Samples,
+        judging: SampleSet,
         scoring,
         given: tuple,
     ) -> None:
@@ -439,7 +416,7 @@ class EnsembleMerger(NetWrapper):
                 f"{NAME}: 'scoring' calls predict on some of the samples, and 'X' is a "
                 f"{type(X).__name__}; pass the Dataset itself, an array or a dict of arrays."
             )
-        return Data(take_rows(Data(X, None, None), rows).X, _labels(look, labels), None)
+        return Data(take_rows(Data(X, None, None), rows).X, labels_of(look, labels), None)
 
     @property
     def class_counts_(self) -> pd.DataFrame | None:
@@ -459,68 +436,3 @@ class EnsembleMerger(NetWrapper):
         """Show the verdict below what scikit-learn shows of an estimator."""
         verdict = f"<p>{html.escape(self.verdict_)}</p>" if hasattr(self, "verdict_") else ""
         return str(super()._html_repr()) + verdict
-
-
-class GivenEnsemble(NetWrapper):
-    """Fitted nets that predict with their mean, as scorers see them.
-
-    `shares` says how much each has to say of each class, (n_nets, n_classes); None: all as much.
-    """
-
-    def __init__(self, nets, shares=None):
-        self.nets = nets
-        self.shares = shares
-
-    def fit(self, X, y=None):
-        """Do nothing: the nets are fitted."""
-        return self
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return True
-
-    def _template(self):
-        return self.nets[0]
-
-    def _fitted_net(self):
-        return self.nets[0]
-
-    def _predicting_nets(self) -> list:
-        return self.nets
-
-    @available_if(has_probabilities)
-    def predict_proba(self, X) -> np.ndarray:
-        """Return the mean probabilities; of each class, of the nets that have seen it."""
-        if self.shares is None:
-            return super().predict_proba(X)
-        found = np.stack([net.predict_proba(X) for net in self.nets])
-        mean = np.sum(found * self.shares.numpy()[:, None], axis=0)
-        return mean / mean.sum(axis=1, keepdims=True)
-
-
-def _labels(look: ModelView, target: torch.Tensor) -> np.ndarray:
-    """Return labels or values as users write them."""
-    codes = target.numpy()
-    if hasattr(look.net, "_decode_target"):  # also the shape that the net was fitted on
-        return look.net._decode_target(codes)
-    coded = look.classes is not None and is_classification(target)
-    return look.classes[codes] if coded else codes
-
-
-def _count_classes(
-    look: ModelView,
-    names: list[str],
-    known: torch.Tensor | None,
-    target: torch.Tensor | None,
-    part: torch.Tensor | None,
-) -> tuple[np.ndarray, list[str], np.ndarray] | None:
-    """Return how many samples of each class each part holds, or which it has seen.
-
-    Counts (n_nets, n_classes), the names of the nets, the classes.
-    """
-    if part is not None and target is not None and look.classes is not None:
-        n_classes = len(look.classes)
-        cells = torch.bincount(part * n_classes + target, minlength=len(names) * n_classes)
-        return cells.reshape(len(names), -1).numpy(), names, look.classes
-    if known is None:
-        return None
-    return known.long().numpy(), names, look.classes

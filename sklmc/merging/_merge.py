@@ -17,7 +17,7 @@ from sklmc.merging._repairs._batch_norm import tracked_norms
 from sklmc.merging._repairs._end_points import EndPoints
 from sklmc.merging._repairs._parts import split_by_part
 from sklmc.merging._repairs._repair import METHODS, TARGETS, needs_repair, repair_state
-from sklmc.merging._repairs._samples import Samples
+from sklmc.merging._repairs._sample_set import SampleSet
 from sklmc.models import (
     ModelView,
     describe,
@@ -136,7 +136,7 @@ def merge_models(
     samples = None
     if X is not None:
         X, y, part = split_by_part(X, y, target, len(looks), caller)
-        samples = Samples(*read_data(looks[0], X, y), part)
+        samples = SampleSet(*read_data(looks[0], X, y), part)
     aligned = align_models([look.model for look in looks], aligner, X, y)
     parents = looks
     looks = [view(model, caller=caller, name=f"models[{i}]") for i, model in enumerate(aligned)]
@@ -165,7 +165,7 @@ def align_models(models: Sequence, aligner, X=None, y=None, verbose: int = 0) ->
 def merge_views(
     looks: Sequence[ModelView],
     ends: EndPoints,
-    samples: Samples | None,
+    samples: SampleSet | None,
     repair: str | None,
     target: str = "auto",
 ) -> Merged:

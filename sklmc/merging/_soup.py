@@ -23,7 +23,7 @@ from sklmc.exceptions import ArchitectureMismatchError
 from sklmc.merging._merge import align_models, merge_views
 from sklmc.merging._nets_in_hand import clone_around_nets, first_net, holds_nets, read_nets
 from sklmc.merging._repairs._end_points import EndPoints
-from sklmc.merging._repairs._samples import Samples
+from sklmc.merging._repairs._sample_set import SampleSet
 from sklmc.merging._reports._holdout import check_rows, hold_out, leave_unweighted
 from sklmc.merging._reports._scoring import call_scorer
 from sklmc.models import ModelView, describe, view, view_compatible, with_provenance
@@ -233,7 +233,7 @@ class GreedySoup(NetWrapper):
                 chosen = [looks[index] for index in members]
                 weights = np.full(len(members), 1.0 / len(members))
                 ends = EndPoints([look.state for look in chosen], weights)
-                return merge_views(chosen, ends, Samples(inputs), "batch_norm").model
+                return merge_views(chosen, ends, SampleSet(inputs), "batch_norm").model
 
             def score_of(members: list[int]) -> float:
                 score = score_net(mix(members))

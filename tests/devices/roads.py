@@ -183,7 +183,7 @@ ROADS = {
     "merge, renormalize": Road(lambda w: _merge_convs(w, "renormalize"), 42, 30, 15),
     "merge, refit": Road(lambda w: _merge_convs(w, "refit"), 50, 99, 15),
     "merge, auto of convolutions": Road(lambda w: _merge_convs(w, "auto"), 85, 103, 15),
-    "sites": Road(lambda w: _sites(w), 152, 146, 99),
+    "sites": Road(lambda w: _sites(w), 152, 148, 99),
     "averager": Road(lambda w: _averaged(w), 111, 101, 9),
     "averager, calibrated": Road(lambda w: _averaged(w, calibrate=True), 114, 103, 9),
     "moving average": Road(lambda w: _moving_average(w), 147, 48, 120),

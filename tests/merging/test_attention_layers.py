@@ -11,7 +11,7 @@ from sklmc.merging import EnsembleMerger, repair
 from sklmc.merging._repairs._end_points import EndPoints
 from sklmc.merging._repairs._layers import find_layers
 from sklmc.merging._repairs._refit import refit_state
-from sklmc.merging._repairs._samples import Samples
+from sklmc.merging._repairs._sample_set import SampleSet
 from sklmc.models import Arrays, average_states, predict_outputs, view
 from tests.merging.conftest import randomised
 from tests.merging.test_layer_rows import read_both, times_weights
@@ -141,12 +141,12 @@ def test_refit_of_a_transformer(batch_first, cross):
     wanted = predict_outputs(a, x)
     norms = {name: tensor for name, tensor in a.state.items() if "norm" in name}
     wrong = {**plain, **norms}  # layer norm is no part of a refit
-    state, left = refit_state(a, wrong, EndPoints([a.state, a.state], half), Samples(x))
+    state, left = refit_state(a, wrong, EndPoints([a.state, a.state], half), SampleSet(x))
     assert left == []
     torch.testing.assert_close(predict_outputs(a, x, state), wanted, atol=1e-2, rtol=1e-2)
     assert not torch.allclose(predict_outputs(a, x, wrong), wanted, rtol=0.3, atol=0.3)
     mean = (wanted + predict_outputs(b, x)) / 2
-    state, _ = refit_state(a, plain, EndPoints([a.state, b.state], half), Samples(x))
+    state, _ = refit_state(a, plain, EndPoints([a.state, b.state], half), SampleSet(x))
     before = (predict_outputs(a, x, plain) - mean).square().mean()
     assert (predict_outputs(a, x, state) - mean).square().mean() < 0.5 * before
 

@@ -18,7 +18,7 @@ from sklmc.merging._classes import NEVER, widen_classes
 from sklmc.merging._repairs._end_points import EndPoints
 from sklmc.merging._repairs._refit import refit_state
 from sklmc.merging._repairs._ridge_regression import RIDGE, WORTH
-from sklmc.merging._repairs._samples import Samples
+from sklmc.merging._repairs._sample_set import SampleSet
 from sklmc.models import Arrays, predict_outputs, view
 from sklmc.nets import MLP
 from tests.merging.averagers import bits
@@ -159,7 +159,7 @@ def test_own_fit_of_a_class_is_that_of_those_that_have_seen_it():
     looks = [view(one, caller="f") for one in models]
     states = [look.state for look in looks]
     part = torch.arange(400) % 3
-    samples = Samples(Arrays(torch.from_numpy(X)), None, part)
+    samples = SampleSet(Arrays(torch.from_numpy(X)), None, part)
     weights = np.array([0.5, 0.3, 0.2])
     ends = EndPoints(states, weights, known, heads)
     found, _ = refit_state(looks[0], ends.mean(), ends, samples, "own")

@@ -7,10 +7,10 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 from sklmc.merging._repairs._end_points import EndPoints
-from sklmc.merging._repairs._layer import Layer, Norm
+from sklmc.merging._repairs._layer import Norm, WeightLayer
 from sklmc.merging._repairs._layers import find_layers
 from sklmc.merging._repairs._refit import refit_state
-from sklmc.merging._repairs._samples import Samples
+from sklmc.merging._repairs._sample_set import SampleSet
 from sklmc.models import Arrays, view
 from tests.merging.conftest import Residual, dense
 
@@ -99,7 +99,7 @@ def test_layers_can_be_told_apart_whatever_their_options_are_written_as():
 
 def test_norm_whose_input_others_read_stands_alone():
     layers, _ = found(Residual(), torch.ones(2, 1, 5, 5))
-    assert [layer.weight for layer in layers if isinstance(layer, Layer)] == [
+    assert [layer.weight for layer in layers if isinstance(layer, WeightLayer)] == [
         "stem.weight",
         "inner.weight",
         "head.weight",
@@ -170,6 +170,6 @@ def test_reparametrised_weight_with_a_bias_of_its_own_is_left():
     look = view(net.eval(), caller="f")
     x = torch.randn(40, 3)
     ends = EndPoints([look.state, look.state], np.array([0.5, 0.5]))
-    state, left = refit_state(look, look.state, ends, Samples(Arrays(x)))
+    state, left = refit_state(look, look.state, ends, SampleSet(Arrays(x)))
     assert left == [name for name in look.state if name.startswith("0.param")]
     assert all(torch.isfinite(tensor).all() for tensor in state.values())

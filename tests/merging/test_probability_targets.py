@@ -11,7 +11,7 @@ from sklmc.merging._repairs._end_points import EndPoints
 from sklmc.merging._repairs._head import RIDGE, fit_probabilities
 from sklmc.merging._repairs._refit import find_steps, refit_state
 from sklmc.merging._repairs._repair import repair_state
-from sklmc.merging._repairs._samples import Samples
+from sklmc.merging._repairs._sample_set import SampleSet
 from sklmc.merging._repairs._steps import find_head
 from sklmc.models import Arrays, predict_outputs, view
 from tests.merging.averagers import CODES, X
@@ -109,7 +109,7 @@ def look_at(module):
 def refitted(nets, x, target="probability", weights=HALF):
     looks = [look_at(net) for net in nets]
     ends = EndPoints([look.state for look in looks], weights)
-    state, _ = refit_state(looks[0], ends.mean(), ends, Samples(Arrays(x)), target)
+    state, _ = refit_state(looks[0], ends.mean(), ends, SampleSet(Arrays(x)), target)
     return looks[0], ends, state
 
 
@@ -177,7 +177,7 @@ def test_each_token_is_a_row():
     look, _, state = refitted(nets, x)
     flat = [look_at(net) for net in nets]
     ends = EndPoints([one.state for one in flat], HALF)
-    as_rows = Samples(Arrays(x.reshape(-1, 3)))
+    as_rows = SampleSet(Arrays(x.reshape(-1, 3)))
     alone, _ = refit_state(flat[0], ends.mean(), ends, as_rows, "probability")
     for name, tensor in state.items():
         np.testing.assert_allclose(tensor, alone[name], atol=1e-4)
@@ -213,9 +213,9 @@ def test_what_stands_beside_the_logits_is_fitted_to_no_probabilities():
     ends = EndPoints([look.state for look in looks], HALF)
     codes = nets[0](x)["logits"].argmax(dim=1)
     part = torch.arange(200) % 2
-    done = repair_state(looks[0], ends.mean(), ends, Samples(Arrays(x), codes), "refit")
+    done = repair_state(looks[0], ends.mean(), ends, SampleSet(Arrays(x), codes), "refit")
     assert done.target == "mean"
-    own = repair_state(looks[0], ends.mean(), ends, Samples(Arrays(x), codes, part), "refit")
+    own = repair_state(looks[0], ends.mean(), ends, SampleSet(Arrays(x), codes, part), "refit")
     assert own.target in ("own", "mean")
 
 
@@ -270,6 +270,6 @@ def test_auto_takes_probabilities_where_they_are_nearer():
     first, second = (look_at(one) for one in ensemble.estimators_)
     sure = {name: 20.0 * tensor for name, tensor in second.state.items()}
     ends = EndPoints([first.state, sure], HALF)
-    samples = Samples(first.to_input(X.astype(np.float32)))
+    samples = SampleSet(first.to_input(X.astype(np.float32)))
     done = repair_state(first, ends.mean(), ends, samples, "refit")
     assert done.target == "probability"

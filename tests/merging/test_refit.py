@@ -11,7 +11,7 @@ from sklmc.merging import repair
 from sklmc.merging._repairs._end_points import EndPoints
 from sklmc.merging._repairs._refit import refit_state
 from sklmc.merging._repairs._renormalize import renormalize_state
-from sklmc.merging._repairs._samples import Samples
+from sklmc.merging._repairs._sample_set import SampleSet
 from sklmc.models import Arrays, average_states, predict_outputs, view
 from tests.merging.conftest import Residual, dense, randomised
 from tests.merging.test_layers import Block
@@ -125,7 +125,7 @@ def test_refit_finds_back_to_equal_end_points(kind):
     """Whatever the merged state is: layer by layer, the end points' function is the fit."""
     (a, b), x = case(kind)
     wrong = average_states([a.state, b.state], HALF)
-    state, left = refit_state(a, wrong, _ends([a, a]), Samples(Arrays(x)))
+    state, left = refit_state(a, wrong, _ends([a, a]), SampleSet(Arrays(x)))
     wanted = predict_outputs(a, Arrays(x))
     assert left == []
     torch.testing.assert_close(predict_outputs(a, Arrays(x), state), wanted, rtol=1e-3, atol=1e-3)
@@ -137,7 +137,7 @@ def test_refit_comes_nearer_to_the_mean_than_the_average(kind):
     (a, b), x = case(kind)
     mean = (predict_outputs(a, Arrays(x)) + predict_outputs(b, Arrays(x))) / 2
     plain = average_states([a.state, b.state], HALF)
-    state, _ = refit_state(a, plain, _ends([a, b]), Samples(Arrays(x)))
+    state, _ = refit_state(a, plain, _ends([a, b]), SampleSet(Arrays(x)))
     before = (predict_outputs(a, Arrays(x), plain) - mean).square().mean()
     assert (predict_outputs(a, Arrays(x), state) - mean).square().mean() < 0.5 * before
     assert list(state) == list(plain)
@@ -151,8 +151,8 @@ def test_second_sweep_over_the_layers_finds_nothing_to_do(kind, target):
     """What a layer is fitted on depends on the layers before it alone: one sweep settles it."""
     (a, b), x = case(kind)
     plain = average_states([a.state, b.state], HALF)
-    once, _ = refit_state(a, plain, _ends([a, b]), Samples(Arrays(x)), target)
-    again, _ = refit_state(a, once, _ends([a, b]), Samples(Arrays(x)), target)
+    once, _ = refit_state(a, plain, _ends([a, b]), SampleSet(Arrays(x)), target)
+    again, _ = refit_state(a, once, _ends([a, b]), SampleSet(Arrays(x)), target)
     torch.testing.assert_close(again, once, rtol=1e-4, atol=1e-4)
 
 
@@ -179,7 +179,7 @@ def test_first_layer_is_the_least_squares_fit():
         views[0],
         plain,
         EndPoints([one.state for one in views], np.array([0.3, 0.7])),
-        Samples(Arrays(x)),
+        SampleSet(Arrays(x)),
     )
     torch.testing.assert_close(state["0.weight"], plain["0.weight"])
     hidden = torch.relu(x @ plain["0.weight"].T + plain["0.bias"])
@@ -193,7 +193,7 @@ def test_refitted_batch_norm_has_the_statistics_of_its_input():
     """So that training can go on from there."""
     (a, b), x = case("chain")
     plain = average_states([a.state, b.state], HALF)
-    state, _ = refit_state(a, plain, _ends([a, b]), Samples(Arrays(x)))
+    state, _ = refit_state(a, plain, _ends([a, b]), SampleSet(Arrays(x)))
     block = activations(a, state, x, ["0", "3"])
     for layer, norm in (("0", "1"), ("3", "4")):
         torch.testing.assert_close(
@@ -215,7 +215,7 @@ def test_norm_behind_no_layer_is_estimated_again():
             views[0],
             views[0].state,
             _ends(views),
-            Samples(Arrays(x)),
+            SampleSet(Arrays(x)),
         )
         torch.testing.assert_close(state["0.running_mean"], x.mean(dim=0))
         torch.testing.assert_close(state["0.running_var"], x.var(dim=0))
@@ -226,7 +226,7 @@ def test_renormalised_units_have_the_mean_spread_of_the_end_points(kind):
     (a, b), x = case(kind)
     weights = np.array([0.3, 0.7])
     plain = average_states([a.state, b.state], weights)
-    state, _ = renormalize_state(a, plain, _ends([a, b], weights), Samples(Arrays(x)))
+    state, _ = renormalize_state(a, plain, _ends([a, b], weights), SampleSet(Arrays(x)))
     layers = {
         "chain": ["1", "4"],
         "double": ["1", "4"],
@@ -260,11 +260,11 @@ def test_constant_units_stay_and_nothing_is_nan():
         views = [view(net, caller="f") for net in pair]
         plain = average_states([one.state for one in views], HALF)
         for method in (refit_state, renormalize_state):
-            state, _ = method(views[0], plain, _ends(views), Samples(Arrays(x)))
+            state, _ = method(views[0], plain, _ends(views), SampleSet(Arrays(x)))
             assert all(torch.isfinite(tensor).all() for tensor in state.values())
     views = [view(net, caller="f") for net in nets]
     plain = average_states([one.state for one in views], HALF)
-    state, _ = renormalize_state(views[0], plain, _ends(views), Samples(Arrays(x)))
+    state, _ = renormalize_state(views[0], plain, _ends(views), SampleSet(Arrays(x)))
     assert torch.equal(state["0.weight"][1], plain["0.weight"][1])
     assert torch.equal(state["0.bias"][1], plain["0.bias"][1])
 
@@ -283,7 +283,7 @@ def test_tied_modules_are_written_under_all_names():
     states = [one.state for one in views]
     plain = average_states(states, HALF)
     for method in (refit_state, renormalize_state):
-        state, _ = method(views[0], plain, EndPoints(states, HALF), Samples(Arrays(rows(120, 3))))
+        state, _ = method(views[0], plain, EndPoints(states, HALF), SampleSet(Arrays(rows(120, 3))))
         assert torch.equal(state["again.weight"], state["body.3.weight"])
 
 

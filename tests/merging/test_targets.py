@@ -12,7 +12,7 @@ from sklmc.exceptions import SklmcWarning
 from sklmc.merging import repair
 from sklmc.merging._repairs._end_points import EndPoints
 from sklmc.merging._repairs._refit import refit_state
-from sklmc.merging._repairs._samples import Samples
+from sklmc.merging._repairs._sample_set import SampleSet
 from sklmc.models import Arrays, predict_outputs, view
 from tests.merging.averagers import CODES, VALUES, X
 from tests.merging.conftest import dense, randomised
@@ -206,7 +206,7 @@ def test_batch_norm_belongs_to_the_layer_before_it(target):
     look, wrong = (view(dense(seed), caller="test") for seed in (0, 1))
     x = torch.from_numpy(np.concatenate(parts((300, 200), np.float32)))
     codes = predict_outputs(look, Arrays(x)).argmax(dim=1)
-    samples = Samples(Arrays(x), codes, torch.repeat_interleave(torch.arange(2), 250))
+    samples = SampleSet(Arrays(x), codes, torch.repeat_interleave(torch.arange(2), 250))
     ends = EndPoints([look.state, look.state], np.array([0.5, 0.5]))
     state, left = refit_state(look, wrong.state, ends, samples, target)
     assert left == []
@@ -247,12 +247,12 @@ def test_number_of_threads_does_not_matter(target):
     assert_same(*found, rtol=1e-9)
 
 
-# Samples of parts
+# samples of parts
 
 
 def test_samples_of_parts_are_thinned_at_even_distances():
     part = torch.tensor([0, 1, 0, 1, 0, 2, 0, 0, 1, 0])
-    samples = Samples(Arrays(torch.arange(10.0)[:, None]), None, part)
+    samples = SampleSet(Arrays(torch.arange(10.0)[:, None]), None, part)
     thin = samples.spread(3)
     assert torch.bincount(thin.part).tolist() == [3, 3, 1]
     kept = thin.inputs.args[0][:, 0]
@@ -263,7 +263,9 @@ def test_samples_of_parts_are_thinned_at_even_distances():
 def test_samples_are_split_part_by_part():
     part = torch.tensor([0] * 5 + [1] * 11 + [2] * 3)
     order = torch.randperm(19, generator=torch.Generator().manual_seed(0))
-    samples = Samples(Arrays(torch.arange(19.0)[order, None]), torch.arange(19)[order], part[order])
+    samples = SampleSet(
+        Arrays(torch.arange(19.0)[order, None]), torch.arange(19)[order], part[order]
+    )
     fitted, kept = samples.split()
     assert torch.bincount(kept.part, minlength=3).tolist() == [1, 2, 0]
     assert torch.bincount(fitted.part).tolist() == [4, 9, 3]

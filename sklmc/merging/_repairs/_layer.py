@@ -28,7 +28,7 @@ class Norm:
 
 
 @dataclasses.dataclass(frozen=True)
-class Layer:
+class WeightLayer:
     """A linear or convolution layer: which call it is, its tensors, and what reads its output.
 
     A call of attention is four of them, which its `kind` tells apart.

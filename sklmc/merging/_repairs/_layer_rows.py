@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from sklmc.merging._repairs._layer import PROJECTIONS, Layer, Norm
+from sklmc.merging._repairs._layer import PROJECTIONS, Norm, WeightLayer
 from sklmc.merging._repairs._layers import ATTENTION, name_arguments, takes_part
 from sklmc.models import BLOCK_ROWS, Call, Inputs, ModelView, Moments, State, Watcher, end_pass
 
@@ -57,7 +57,7 @@ def read_calls(
 
 
 def output_moments(
-    look: ModelView, state: State, inputs: Inputs, places: Sequence[tuple[Layer, int]]
+    look: ModelView, state: State, inputs: Inputs, places: Sequence[tuple[WeightLayer, int]]
 ) -> list[Moments]:
     """Return the moments of some layers' units, each at a call behind the layer, or its own."""
     moments = [Moments() for _ in places]
@@ -103,18 +103,18 @@ def choose_rows(
 
 
 def output_rows(
-    arguments: dict, output: torch.Tensor, layer: Layer, call: int, choose: Choice
+    arguments: dict, output: torch.Tensor, layer: WeightLayer, call: int, choose: Choice
 ) -> torch.Tensor:
     """Return what a call, a layer's own or one behind it, gives, as rows (n_rows, n_units)."""
     return _unit_rows(_given(layer, call, arguments, output), layer, choose)
 
 
-def operand_rows(arguments: dict, layer: Layer, operand: int, choose: Choice) -> torch.Tensor:
+def operand_rows(arguments: dict, layer: WeightLayer, operand: int, choose: Choice) -> torch.Tensor:
     """Return an operand of the addition behind a layer as rows, likewise."""
     return _unit_rows(arguments["input" if operand == 0 else "other"], layer, choose)
 
 
-def input_rows(arguments: dict, layer: Layer, choose: Choice) -> torch.Tensor:
+def input_rows(arguments: dict, layer: WeightLayer, choose: Choice) -> torch.Tensor:
     """Return what a layer multiplies its weights with, as rows (n_rows, groups, n_inputs)."""
     if layer.kind == "attended":
         return _unit_rows(_by_samples(layer, _attended(arguments)), layer, choose)[:, None]
@@ -126,7 +126,7 @@ def input_rows(arguments: dict, layer: Layer, choose: Choice) -> torch.Tensor:
     return rows.reshape(len(rows), layer.groups, -1).cpu()
 
 
-def _given(layer: Layer, call: int, arguments: dict, output) -> torch.Tensor:
+def _given(layer: WeightLayer, call: int, arguments: dict, output) -> torch.Tensor:
     """Return what a call gives: of a layer that is part of its call, what that part gives."""
     if call != layer.call:
         return output
@@ -151,12 +151,12 @@ def _attended(arguments: dict) -> torch.Tensor:
     return ATTENTION(**{**arguments, **plain})[0]
 
 
-def _by_samples(layer: Layer, values: torch.Tensor) -> torch.Tensor:
+def _by_samples(layer: WeightLayer, values: torch.Tensor) -> torch.Tensor:
     """Put an attention's samples where the net has them."""
     return values.transpose(0, 1) if layer.is_swapped else values
 
 
-def _unit_rows(values: torch.Tensor, layer: Layer, choose: Choice) -> torch.Tensor:
+def _unit_rows(values: torch.Tensor, layer: WeightLayer, choose: Choice) -> torch.Tensor:
     """Return values as rows (n_rows, n_units)."""
     units_last = values.movedim(layer.units_axis, -1)
     return _take_rows(units_last, units_last.ndim - 1, choose).cpu()
@@ -171,7 +171,7 @@ def _take_rows(values: torch.Tensor, n_axes: int, choose: Choice) -> torch.Tenso
     return values[torch.unravel_index(chosen.to(values.device), shape)]
 
 
-def _windows(layer: Layer, images: torch.Tensor, kernel: torch.Size) -> torch.Tensor:
+def _windows(layer: WeightLayer, images: torch.Tensor, kernel: torch.Size) -> torch.Tensor:
     """View images as (n_samples, *positions, n_channels, *kernel): a row per position."""
     n_axes = len(kernel)
     stride, padding, dilation = (_per_axis(option, n_axes) for option in layer.options[:3])

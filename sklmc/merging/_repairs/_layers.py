@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch.nn import functional
 
-from sklmc.merging._repairs._layer import PROJECTIONS, Layer, Norm
+from sklmc.merging._repairs._layer import PROJECTIONS, Norm, WeightLayer
 from sklmc.models import Call, ModelView, State, Watcher, named_tensors, tensors_in
 
 CONVOLUTIONS = {functional.conv1d: 1, functional.conv2d: 2, functional.conv3d: 3}
@@ -39,7 +39,7 @@ _ARGUMENTS = {
 
 def find_layers(
     look: ModelView, state: State, args: tuple, repeated: bool = False
-) -> tuple[list[Layer | Norm], list[str]]:
+) -> tuple[list[WeightLayer | Norm], list[str]]:
     """Return layers in the order of their calls, and the weights that belong to none of them.
 
     Batch norm that follows no layer of its own stands in the list by itself. With `repeated`, a
@@ -51,7 +51,9 @@ def find_layers(
     trained = {name for name, _ in look.module.named_parameters()}
     matrices = [name for name, tensor in state.items() if name in trained and tensor.ndim > 1]
     layers = flow.layers()
-    covered = {layer.weight for layer in layers if isinstance(layer, Layer)} | flow.find_looked_up()
+    covered = {
+        layer.weight for layer in layers if isinstance(layer, WeightLayer)
+    } | flow.find_looked_up()
     return layers, [name for name in matrices if name not in covered]
 
 
@@ -155,7 +157,7 @@ class _Flow:
         self.shapes.append(tensor.shape)
         self._alive.append(tensor)
 
-    def layers(self) -> list[Layer | Norm]:
+    def layers(self) -> list[WeightLayer | Norm]:
         """Return layers, and the batch norm that is no layer's own, in the order of the calls."""
         layers = [layer for step in self.steps for layer in self._layers(step)]
         owned = {layer.target for layer in layers}
@@ -180,7 +182,7 @@ class _Flow:
         name = self._name(value)
         return name if name is not None and len(self.uses[name]) == 1 else None
 
-    def _layers(self, step: _Step) -> list[Layer]:
+    def _layers(self, step: _Step) -> list[WeightLayer]:
         """Return the layers that a call is: those that own their tensors."""
         if step.func is ATTENTION:
             return self._attention(step)
@@ -202,7 +204,7 @@ class _Flow:
             return []  # computed from other tensors, as by a re-parametrisation
         return [self._layer(step, kind, *names, options, step.output, may_have_norm=False)]
 
-    def _attention(self, step: _Step) -> list[Layer]:
+    def _attention(self, step: _Step) -> list[WeightLayer]:
         """Return the projections of queries, keys and values, and of what is attended to."""
         given, found = step.arguments, []
         width = given["query"].shape[-1]
@@ -214,7 +216,7 @@ class _Flow:
             owned = self._owned(weight, given["in_proj_bias"])
             if owned is not None and given.get(f"static_{kind[0]}") is None:
                 found.append(
-                    Layer(
+                    WeightLayer(
                         step.index, kind, *owned, (), None, None, 0, False,
                         weight_rows=weight_rows, bias_rows=rows,
                     )
@@ -243,7 +245,7 @@ class _Flow:
         options: tuple,
         output: int,
         may_have_norm: bool = True,
-    ) -> Layer:
+    ) -> WeightLayer:
         """Return a layer with what reads its output, a value by its number."""
         reader = self._only_reader(output)
         norm = self._norm(reader) if may_have_norm and reader is not None else None
@@ -252,7 +254,7 @@ class _Flow:
         addition = self._only_reader(output)
         if addition is not None and not self._is_residual(addition):
             addition = None
-        return Layer(
+        return WeightLayer(
             step.index,
             kind,
             weight,

@@ -15,7 +15,7 @@ from sklmc.merging._repairs._end_points import EndPoints
 from sklmc.merging._repairs._layer_moments import LayerMoments
 from sklmc.merging._repairs._layer_rows import fold_blocks, lone_moments, norm_changes
 from sklmc.merging._repairs._ridge_regression import ridge_for
-from sklmc.merging._repairs._samples import Samples
+from sklmc.merging._repairs._sample_set import SampleSet
 from sklmc.merging._repairs._steps import (
     Rows,
     Step,
@@ -31,7 +31,7 @@ RIGHT, WRONG = 9.0, -1.0  # logits that stand for the label and for all others
 
 
 def gather_own(
-    look: ModelView, state: State, step: Step, end: State, own: Samples, by_labels: bool
+    look: ModelView, state: State, step: Step, end: State, own: SampleSet, by_labels: bool
 ) -> LayerMoments | Moments:
     """Return what a step's fit needs of one end point's own samples.
 
@@ -85,7 +85,7 @@ def _class_by_class(
     return changes
 
 
-def takes_labels(state: State, steps: Sequence[Step], samples: Samples) -> bool:
+def takes_labels(state: State, steps: Sequence[Step], samples: SampleSet) -> bool:
     """Say whether the head can be fitted to the labels: one for each row of it."""
     labels, step = samples.labels, find_head(steps)
     if labels is None or step is None or isinstance(samples.inputs, Batches):
@@ -103,7 +103,7 @@ def label_goals(labels: torch.Tensor, n_outputs: int) -> torch.Tensor:
     return WRONG + (RIGHT - WRONG) * functional.one_hot(labels, n_outputs).double()
 
 
-def _label_rows(state: State, step: Step, own: Samples) -> Rows:
+def _label_rows(state: State, step: Step, own: SampleSet) -> Rows:
     """Return labels as goals of the head, block by block."""
     goals, rows = label_goals(own.labels, len(state[step.head.weight])), []
     for index, args in fold_blocks(own.inputs):

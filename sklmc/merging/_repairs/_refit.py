@@ -11,7 +11,7 @@ from sklmc.merging._repairs._head import fit_head
 from sklmc.merging._repairs._layer_rows import lone_moments, norm_changes
 from sklmc.merging._repairs._layers import find_layers, replace_tensors
 from sklmc.merging._repairs._own_targets import gather_own, solve_own, takes_labels
-from sklmc.merging._repairs._samples import Samples
+from sklmc.merging._repairs._sample_set import SampleSet
 from sklmc.merging._repairs._steps import (
     Rows,
     Step,
@@ -29,7 +29,7 @@ SWEEPS = 2
 
 
 def refit_state(
-    look: ModelView, state: State, ends: EndPoints, samples: Samples, target: str = "mean"
+    look: ModelView, state: State, ends: EndPoints, samples: SampleSet, target: str = "mean"
 ) -> tuple[State, list[str]]:
     """Return a refitted copy of a merged state, and the weights that were left averaged.
 
@@ -72,7 +72,7 @@ def in_turn(steps: Sequence[Step]) -> Iterator[Step]:
 
 
 def fitting_targets(
-    look: ModelView, state: State, samples: Samples, target: str
+    look: ModelView, state: State, samples: SampleSet, target: str
 ) -> tuple[str, ...]:
     """Return the targets that a refit may choose from; the one that was asked for, if any."""
     by_part = samples.part is not None
@@ -109,7 +109,7 @@ def _fit(
     step: Step,
     ends: EndPoints,
     targets: Mapping[int, Rows],
-    samples: Samples,
+    samples: SampleSet,
     by_probability: bool,
 ) -> dict[str, torch.Tensor]:
     """Fit one step on the merged net's own rows; return the tensors that it changes."""

@@ -7,17 +7,17 @@ from collections.abc import Sequence
 import torch
 
 from sklmc.merging._repairs._end_points import EndPoints
-from sklmc.merging._repairs._layer import Layer, Norm
+from sklmc.merging._repairs._layer import Norm, WeightLayer
 from sklmc.merging._repairs._layer_rows import lone_moments, norm_changes, output_moments
 from sklmc.merging._repairs._layers import find_layers, replace_tensors
-from sklmc.merging._repairs._samples import Samples
+from sklmc.merging._repairs._sample_set import SampleSet
 from sklmc.models import Inputs, ModelView, Moments, State
 
 TINY = 1e-7  # a standard deviation below this part of the goal's is that of a constant unit
 
 
 def renormalize_state(
-    look: ModelView, state: State, ends: EndPoints, samples: Samples
+    look: ModelView, state: State, ends: EndPoints, samples: SampleSet
 ) -> tuple[dict[str, torch.Tensor], list[str]]:
     """Return a renormalised copy of a merged state, and the weights that were left averaged.
 
@@ -43,12 +43,12 @@ def renormalize_state(
 def _goals(
     look: ModelView,
     ends: EndPoints,
-    hidden: Sequence[Layer | Norm],
+    hidden: Sequence[WeightLayer | Norm],
     inputs: Inputs,
-) -> dict[Layer, tuple[torch.Tensor, torch.Tensor]]:
+) -> dict[WeightLayer, tuple[torch.Tensor, torch.Tensor]]:
     """Return mean and standard deviation of each layer's units: the end points' weighted mean."""
-    layers = [layer for layer in hidden if isinstance(layer, Layer)]
-    goals: dict[Layer, tuple] = dict.fromkeys(layers, (0.0, 0.0))
+    layers = [layer for layer in hidden if isinstance(layer, WeightLayer)]
+    goals: dict[WeightLayer, tuple] = dict.fromkeys(layers, (0.0, 0.0))
     places = [(layer, layer.target) for layer in layers]
     for _, state, weight in ends.used() if layers else ():
         for layer, own in zip(layers, output_moments(look, state, inputs, places)):
@@ -58,7 +58,7 @@ def _goals(
 
 
 def _rescale(
-    state: State, layer: Layer, moments: Moments, mean: torch.Tensor, std: torch.Tensor
+    state: State, layer: WeightLayer, moments: Moments, mean: torch.Tensor, std: torch.Tensor
 ) -> dict[str, torch.Tensor]:
     """Return the tensors of one layer, changed so that its units have this mean and spread."""
     variance = moments.variance(correction=1)

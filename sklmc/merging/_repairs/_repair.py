@@ -18,7 +18,7 @@ from sklmc.merging._repairs._end_points import EndPoints
 from sklmc.merging._repairs._parts import split_by_part
 from sklmc.merging._repairs._refit import fitting_targets, refit_state
 from sklmc.merging._repairs._renormalize import renormalize_state
-from sklmc.merging._repairs._samples import Samples
+from sklmc.merging._repairs._sample_set import SampleSet
 from sklmc.models import (
     ModelView,
     State,
@@ -36,7 +36,7 @@ from sklmc.models import (
 MOST_SAMPLES = 10_000  # of refit and renormalize; more gain next to nothing
 LEAST_FOR_CHOICE = 50  # samples; with fewer, "auto" does what needs no choice
 Option = tuple[str | None, str | None]  # a repair and its target; None is the plain mean
-Candidates = Mapping[Option, Callable[[Samples], State]]
+Candidates = Mapping[Option, Callable[[SampleSet], State]]
 TARGETS = ("auto", "labels", "logit", "mean", "own", "probability")  # of a refit
 
 
@@ -218,7 +218,7 @@ def repair(model, models, X, *, y=None, weights=None, method="auto", target="aut
     if X is None:
         raise ValueError(f"{caller}: 'X' is None; pass samples of the data (labels not needed).")
     X, y, part = split_by_part(X, y, target, len(models), caller)
-    samples = Samples(*read_data(merged, X, y), part)
+    samples = SampleSet(*read_data(merged, X, y), part)
     ends = EndPoints([end.state for end in ends], weights)
     return merged.rebuild(repair_state(merged, merged.state, ends, samples, method, target).state)
 
@@ -227,7 +227,7 @@ def repair_state(
     look: ModelView,
     state: State,
     ends: EndPoints,
-    samples: Samples,
+    samples: SampleSet,
     method: str | None,
     target: str = "auto",
 ) -> Repaired:
@@ -280,7 +280,7 @@ def _run(
     ends: EndPoints,
     method: str,
     target: str | None,
-    samples: Samples,
+    samples: SampleSet,
     explicit: bool = False,
 ) -> State:
     """Run one method; say what it left averaged where the user asked for it by name."""
@@ -314,7 +314,7 @@ def _run(
 
 
 def choose_option(
-    look: ModelView, candidates: Candidates, ends: EndPoints, samples: Samples
+    look: ModelView, candidates: Candidates, ends: EndPoints, samples: SampleSet
 ) -> Option:
     """Return which candidate does best on samples kept from its fit; the first among equals.
 
@@ -356,7 +356,7 @@ def misfit(
     return mean_over_samples(per_sample_loss(outputs, wanted, look.caller), sample_weight)
 
 
-def own_predictions(look: ModelView, ends: EndPoints, samples: Samples) -> torch.Tensor:
+def own_predictions(look: ModelView, ends: EndPoints, samples: SampleSet) -> torch.Tensor:
     """Return probabilities, or outputs where there are none: everyone's mean, or each's own."""
     classifier = look.task == "classifier"
     if samples.part is None:

@@ -15,7 +15,7 @@ import torch
 
 from sklmc._torch import to_device
 from sklmc.merging._repairs._end_points import EndPoints
-from sklmc.merging._repairs._layer import Layer, Norm
+from sklmc.merging._repairs._layer import Norm, WeightLayer
 from sklmc.merging._repairs._layer_moments import LayerMoments
 from sklmc.merging._repairs._layer_rows import (
     Choice,
@@ -40,7 +40,7 @@ class Step:
     """
 
     number: int
-    layers: tuple[Layer, ...]
+    layers: tuple[WeightLayer, ...]
     norm: Norm | None = None
     again: tuple[Step, ...] = ()
 
@@ -61,7 +61,7 @@ class Step:
         return 1 - self.layers[0].operand if alone else None
 
     @property
-    def head(self) -> Layer | None:
+    def head(self) -> WeightLayer | None:
         """The layer that gives the net's output as it is, where the step fits it alone."""
         first = self.layers[0] if len(self.layers) == 1 else None
         plain = first is not None and first.norm is None and first.addition is None
@@ -74,20 +74,20 @@ class Step:
         return any(layer.norm is not None or layer.bias for layer in self.layers)
 
 
-def _read(layers: tuple[Layer, ...], norm: Norm | None) -> int:
+def _read(layers: tuple[WeightLayer, ...], norm: Norm | None) -> int:
     if norm is not None:
         return norm.call
     return layers[0].target if layers[0].addition is None else layers[0].addition
 
 
-def make_steps(layers: Sequence[Layer | Norm]) -> list[Step]:
+def make_steps(layers: Sequence[WeightLayer | Norm]) -> list[Step]:
     """Put layers in the order in which they are fitted: each after all that its rows need."""
-    meeting: dict[int, list[Layer]] = defaultdict(list)
-    n_calls = Counter(layer.matrix_name for layer in layers if isinstance(layer, Layer))
+    meeting: dict[int, list[WeightLayer]] = defaultdict(list)
+    n_calls = Counter(layer.matrix_name for layer in layers if isinstance(layer, WeightLayer))
     for layer in layers:
-        if isinstance(layer, Layer) and layer.addition is not None:
+        if isinstance(layer, WeightLayer) and layer.addition is not None:
             meeting[layer.addition].append(layer)
-    found: list[tuple[tuple[Layer, ...], Norm | None]] = []
+    found: list[tuple[tuple[WeightLayer, ...], Norm | None]] = []
     for layer in layers:
         if isinstance(layer, Norm):
             found.append(((), layer))
@@ -216,7 +216,7 @@ def solve_step(
     return _changes(state, step, problem, weight, shift.reshape(-1))
 
 
-def mean_weights(layer: Layer, ends: EndPoints) -> torch.Tensor:
+def mean_weights(layer: WeightLayer, ends: EndPoints) -> torch.Tensor:
     """Return the mean of the end points' weights (groups, n_outputs, n_inputs), norm included."""
     if layer.weight in ends.heads:
         return layer.matrix(ends.mean())

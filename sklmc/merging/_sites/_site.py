@@ -12,7 +12,7 @@ from sklmc.exceptions import NonFiniteError
 from sklmc.merging._repairs._own_targets import gather_own, takes_labels
 from sklmc.merging._repairs._refit import find_steps, in_turn
 from sklmc.merging._repairs._repair import MOST_SAMPLES
-from sklmc.merging._repairs._samples import Samples
+from sklmc.merging._repairs._sample_set import SampleSet
 from sklmc.merging._repairs._steps import Step
 from sklmc.merging._sites._messages import MomentsRequest, SiteMoments
 from sklmc.merging._sites._step_sums import are_finite, to_tensors
@@ -112,7 +112,7 @@ def site_moments(request, net, X, y=None, *, site, min_samples=MIN_SAMPLES):
             "same versions of torch and sklmc at all sites."
         )
     # drawn as merge_models draws of each net's own samples
-    own = Samples(inputs, labels, torch.zeros(len(inputs), dtype=torch.long))
+    own = SampleSet(inputs, labels, torch.zeros(len(inputs), dtype=torch.long))
     own = own.spread(MOST_SAMPLES).own(0)
     if request.by_labels and not takes_labels(state, steps, own):
         raise ValueError(

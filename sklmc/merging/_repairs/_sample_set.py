@@ -13,7 +13,7 @@ JUDGED = 5  # every fifth sample is kept from a fit to judge by
 
 
 @dataclasses.dataclass(frozen=True)
-class Samples:
+class SampleSet:
     """Samples of all end points, or of each its own."""
 
     inputs: Inputs
@@ -23,24 +23,24 @@ class Samples:
     def __len__(self) -> int:
         return len(self.inputs)
 
-    def __getitem__(self, rows: torch.Tensor) -> Samples:
+    def __getitem__(self, rows: torch.Tensor) -> SampleSet:
         labels = None if self.labels is None else self.labels[rows]
-        return Samples(self.inputs[rows], labels, None if self.part is None else self.part[rows])
+        return SampleSet(self.inputs[rows], labels, None if self.part is None else self.part[rows])
 
-    def own(self, end: int) -> Samples:
+    def own(self, end: int) -> SampleSet:
         """Return the samples that one end point alone answers for; all, where they are all's."""
         if self.part is None:
             return self
         one = self[torch.nonzero(self.part == end)[:, 0]]
-        return Samples(one.inputs, one.labels)
+        return SampleSet(one.inputs, one.labels)
 
-    def weighted(self, weights: np.ndarray) -> Samples:
+    def weighted(self, weights: np.ndarray) -> SampleSet:
         """Return the samples of those end points that have weight."""
         if self.part is None or bool((weights > 0).all()):
             return self
         return self[torch.nonzero(torch.from_numpy(weights > 0)[self.part])[:, 0]]
 
-    def spread(self, most: int) -> Samples:
+    def spread(self, most: int) -> SampleSet:
         """Return at most so many samples, of every end point's own, at even distances."""
         if self.part is None:
             return self if len(self) <= most else self[self.inputs.spread(most)]
@@ -52,7 +52,7 @@ class Samples:
         kept = (place * most) // count != ((place - 1) * most).div(count, rounding_mode="floor")
         return self[torch.nonzero((count <= most) | kept)[:, 0]]
 
-    def split(self) -> tuple[Samples, Samples]:
+    def split(self) -> tuple[SampleSet, SampleSet]:
         """Return what to fit on, and what to judge by: every fifth, of each end point's own."""
         judged = self._places() % JUDGED == JUDGED - 1
         rows = torch.arange(len(self))
