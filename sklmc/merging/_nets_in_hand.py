@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 from sklearn.base import BaseEstimator
 
-from sklmc._sklearn import FrozenEstimator
+from sklmc._sklearn import FrozenEstimator, check_is_fitted
 from sklmc.estimators._cell import Cell
 from sklmc.models import ensemble_members, list_models
 
@@ -44,6 +44,9 @@ def read_nets(
             )
         return names, list_models([model for _, model in given], caller, name=parameter)
     if not holds_nets(given, caller):
+        if hasattr(given, "estimator"):  # an ensemble, which has nets once it is fitted
+            kind = type(given).__name__
+            check_is_fitted(given, msg=f"{caller}: '{parameter}' is a {kind} that is not fitted.")
         raise TypeError(
             f"{caller}: '{parameter}' must hold fitted nets (a list, pairs (name, net), a fitted "
             f"ensemble), got {type(given).__name__}."

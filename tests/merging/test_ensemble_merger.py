@@ -264,9 +264,9 @@ def test_nothing_handed_in_is_changed():
     [
         ([], ValueError, "'estimators' must hold at least 1 model"),
         (None, ValueError, "'estimators' parameter"),
-        (net(), TypeError, "'estimators' must be a list"),
-        (NetClassifier(), TypeError, "'estimators' must be a list"),
-        ("nets", TypeError, "'member_0' must be a fitted"),
+        (net(), TypeError, "'estimators' must hold fitted nets.*got NetClassifier"),
+        (NetClassifier(), TypeError, "'estimators' must hold fitted nets.*got NetClassifier"),
+        ("nets", TypeError, "'estimators' must hold fitted nets.*got str"),
         ([NET, NET], NotFittedError, "'member_0' is a NetClassifier that is not fitted"),
         ([*fitted(), NET], NotFittedError, "'member_3' is .* not fitted"),
         (DeepEnsemble(NET), NotFittedError, "'estimators' is a DeepEnsemble that is not fitted"),
