@@ -268,7 +268,7 @@ def test_bad_nets_are_refused_by_name(nets):
         ([], None, ValueError, "must hold at least 1 model"),
         ([net()], None, ValueError, "not fitted; call fit first"),
         (StandardScaler(), None, TypeError, "'estimator' must hold fitted nets .*StandardScaler"),
-        ({"fold": [net()]}, None, TypeError, "'estimator' must hold fitted nets .*got dict"),
+        ({"fold": [net()]}, None, ValueError, "'estimator' is a dict without 'estimator'.*fold"),
         (FrozenEstimator(net()), None, TypeError, "'estimator' must hold fitted nets .*NetClass"),
         ([net()], {"lr": [0.1]}, ValueError, "must be None for .* nets in hand.*'estimator' list"),
     ],
