@@ -2,7 +2,7 @@
 
 from sklmc.connectivity._clusters import ModelClusters
 from sklmc.connectivity._controls import path_controls
-from sklmc.connectivity._curve import CurveFit, fit_curve
+from sklmc.connectivity._curve import fit_curve
 from sklmc.connectivity._intervals import MedianInterval
 from sklmc.connectivity._pairwise_score import PairwiseScore
 from sklmc.connectivity._path_score import PathScore
@@ -11,7 +11,6 @@ from sklmc.connectivity._scorer import LMCScorer
 from sklmc.connectivity._scorer import check_scorer as check_scorer
 
 __all__ = [
-    "CurveFit",
     "LMCScorer",
     "LossPlane",
     "MedianInterval",

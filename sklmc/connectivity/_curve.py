@@ -67,7 +67,7 @@ class CurveFit:
     --------
     >>> import numpy as np
     >>> from sklmc import PathScore
-    >>> from sklmc.connectivity import CurveFit
+    >>> from sklmc.connectivity._curve import CurveFit
     >>> alphas, ends = np.array([0.0, 0.5, 1.0]), np.array([0.1, 0.2, 0.1])
     >>> line = PathScore(alphas=alphas, loss=10 * ends, error=ends)
     >>> curve = PathScore(alphas=alphas, loss=ends, error=ends)

@@ -89,6 +89,10 @@ def measure_grid(
     >>> frame.groupby("module__width").cosine.size().tolist()
     [6, 6]
     """
+    if not callable(measure):
+        raise TypeError(
+            f"{NAME}: 'measure' must be a function of two models and X, got {measure!r}."
+        )
     check_aligner(aligner, NAME)
     check_jobs(n_jobs, NAME)
     check_verbose(verbose, NAME)

@@ -3,7 +3,8 @@
 What crosses for a reason: samples come from CPU memory in blocks; outputs go back to be scored;
 assignment problems are solved on the CPU (a matrix out, a permutation in); what names a net by its
 values (the digests of aligners and scorers, the population that scorers share with their workers)
-reads each weight once; refit solves its regressions on the CPU; a net is run once on a few samples
+reads each weight once; refit solves its regressions on the CPU ("auto" for each target, and the one
+that it chose again on all samples); a net is run once on a few samples
 to see whether it keeps something from one call to the next. A read is one number that decides
 what happens next (a loss for the history, an objective, a change of an output).
 """
@@ -97,8 +98,8 @@ def _ensemble(world, kind=sklmc.NetClassifier, y=None, **settings):
     return ensemble.fit(world.X, world.y if y is None else y).estimators_
 
 
-def _merge_convs(world, repair: str):
-    return sklmc.merge_models(world.convs, world.images, world.y, repair=repair)
+def _merge_convs(world, repair: str, target: str = "auto"):
+    return sklmc.merge_models(world.convs, world.images, world.y, repair=repair, target=target)
 
 
 def _sites(world):
@@ -178,14 +179,14 @@ ROADS = {
     # merging
     "average": Road(lambda w: sklmc.average_models(w.mlps), 0, 4, 0),
     "interpolate": Road(lambda w: sklmc.interpolate_models(*w.pair, 0.5), 0, 3, 0),
-    "merge, auto": Road(lambda w: sklmc.merge_models(w.mlps, *w.data), 90, 121, 18),
+    "merge, auto": Road(lambda w: sklmc.merge_models(w.mlps, *w.data), 173, 217, 18),
     "merge, batch_norm": Road(lambda w: _merge_convs(w, "batch_norm"), 12, 30, 15),
     "merge, renormalize": Road(lambda w: _merge_convs(w, "renormalize"), 42, 30, 15),
-    "merge, refit": Road(lambda w: _merge_convs(w, "refit"), 50, 99, 15),
-    "merge, auto of convolutions": Road(lambda w: _merge_convs(w, "auto"), 85, 103, 15),
+    "merge, refit": Road(lambda w: _merge_convs(w, "refit", "logit"), 51, 99, 15),
+    "merge, auto of convolutions": Road(lambda w: _merge_convs(w, "auto"), 158, 165, 15),
     "sites": Road(lambda w: _sites(w), 152, 148, 99),
-    "averager": Road(lambda w: _averaged(w), 111, 101, 9),
-    "averager, calibrated": Road(lambda w: _averaged(w, calibrate=True), 114, 103, 9),
+    "averager": Road(lambda w: _averaged(w), 184, 180, 9),
+    "averager, calibrated": Road(lambda w: _averaged(w, calibrate=True), 187, 182, 9),
     "moving average": Road(lambda w: _moving_average(w), 147, 48, 120),
     "SWA": Road(lambda w: _swa(w).estimator_, 37, 6, 17),
     "soup": Road(lambda w: _soup(w), 48, 20, 16),

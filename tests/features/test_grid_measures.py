@@ -53,6 +53,8 @@ def test_jobs_do_not_matter_and_labels_reach_measures_that_take_them(grid):
 def test_what_cannot_be_measured_is_refused_by_name(grid):
     with pytest.raises(TypeError, match="'model_grid' must have 'cells_'"):
         measure_grid(error_bound, [1], X, Y)
+    with pytest.raises(TypeError, match="'measure' must be a function"):
+        measure_grid(1.0, grid, X)
     with pytest.raises(TypeError, match="'measure' must return a DataFrame"):
         measure_grid(lambda a, b, X: 1.0, grid, X)
     with pytest.raises(ValueError, match="'max_pairs'"):

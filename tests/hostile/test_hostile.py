@@ -17,13 +17,13 @@ from skorch.callbacks import Callback
 from torch import nn
 
 import sklmc
-from tests.hostile import calls_displays, calls_estimators, calls_nets, calls_sites
+from tests.hostile import calls_displays, calls_estimators, calls_merger, calls_nets, calls_sites
 from tests.hostile.calls import CALLS, identifier
 from tests.hostile.judge import fingerprint, judge
 from tests.hostile.world import World
 from tests.test_public_names import NAMES, _resolve
 
-TABLE = (calls_nets, calls_sites, calls_estimators, calls_displays)
+TABLE = (calls_nets, calls_sites, calls_merger, calls_estimators, calls_displays)
 N_IN_TEST, N_IN_ALL, SEED = 300, 1500, 0
 WORLD = World()
 
