@@ -21,7 +21,11 @@ import torch
 from recipe import NETS, ensemble_quality, fidelity, images, quality, trained
 from record import publish
 
-from sklmc import EnsembleMerger, merge_models
+from sklmc import merge_models
+from sklmc.merging._distill import distill
+from sklmc.merging._repairs._end_points import EndPoints
+from sklmc.merging._repairs._sample_set import SampleSet
+from sklmc.models import read_data, view
 
 CASES = {  # name: data set, recipe, aligner
     "512x3 MNIST": ("mnist", "512x3", "weight"),
@@ -77,13 +81,18 @@ def group_rows(case: str, folder: Path, seeds: tuple[int, ...]) -> list[dict]:
         merged = merge_models(nets, X, aligner=aligner, **settings)
         seconds = time.process_time() - start
         add(what, quality(merged, data), fidelity(merged, nets, data), seconds=seconds)
+    looks = [view(net, caller="bench") for net in nets]
+    parts = {f"part {k}": look.state for k, look in enumerate(looks)}
     start = time.process_time()
-    merger = EnsembleMerger(
-        nets, aligner=aligner, repair="refit", polish="distill", random_state=0
-    ).fit(X)
+    merged = merge_models(nets, X, aligner=aligner, **MERGES["refit, logit"])
+    samples = SampleSet(*read_data(looks[0], X, data.y_train[:N_INPUTS]))  # labels: it classifies
+    middle = view(merged, caller="bench").state
+    ends = EndPoints.alike([look.state for look in looks])
+    taught = distill(looks[0], parts, middle, ends, samples, seed=0)
     seconds = time.process_time() - start
-    polished = merger.estimator_
-    add("polished", quality(polished, data), fidelity(polished, nets, data), seconds=seconds)
+    for what, state in zip(("best part, same steps", "polished"), taught.values(), strict=True):
+        net = looks[0].rebuild(state)
+        add(what, quality(net, data), fidelity(net, nets, data), seconds=seconds)
     return rows
 
 

@@ -353,7 +353,7 @@ def _validation_loss(
         ends = EndPoints(states, weights)
         repaired = repair_state(first, ends.mean(), ends, SampleSet(few), "batch_norm")
         outputs = predict_outputs(first, judged, repaired.state)
-        return misfit(first, outputs, target, known=True, sample_weight=sample_weight)
+        return misfit(first, outputs, target, sample_weight)
 
     return loss
 

@@ -16,7 +16,8 @@ from torch.utils.data import Dataset
 
 from sklmc._torch import seeded, single_thread, to_device
 from sklmc.merging._repairs._end_points import EndPoints
-from sklmc.merging._repairs._repair import misfit, own_predictions
+from sklmc.merging._repairs._refit import classifies
+from sklmc.merging._repairs._repair import distance, own_predictions
 from sklmc.merging._repairs._sample_set import SampleSet
 from sklmc.models import (
     Inputs,
@@ -52,14 +53,15 @@ def distill(
     fitted, kept = samples.weighted(ends.weights).split()
     goals = [own_predictions(look, ends, part) for part in (fitted, kept)]
 
+    classifier = classifies(look, samples.labels)
+
     def badness(state: State) -> float:
-        outputs = predict_outputs(look, kept.inputs, state)
-        return misfit(look, outputs, goals[1], known=False)
+        return distance(predict_outputs(look, kept.inputs, state), goals[1], classifier)
 
     best = min(parts, key=lambda name: badness(parts[name]))
     taught = {}
     for name, state in {best: parts[best], "merged": merged}.items():
-        after = _taught(look, state, fitted.inputs, kept.inputs, goals, seed, verbose)
+        after = _taught(look, state, fitted, kept.inputs, goals, seed, verbose)
         taught[name] = after if badness(after) < badness(state) else state
     return taught
 
@@ -67,7 +69,7 @@ def distill(
 def _taught(
     look: ModelView,
     state: State,
-    fitted: Inputs,
+    fitted: SampleSet,
     kept: Inputs,
     goals: list[torch.Tensor],
     seed: int,
@@ -89,14 +91,15 @@ def _taught(
     ]
     own = view(model, caller=look.caller, name=look.name)
     net = _Student(
-        own.original, look=own, criterion=torch.nn.Module, optimizer=torch.optim.Adam, lr=RATE,
-        max_epochs=n_epochs, batch_size=BATCH_ROWS, iterator_train=_Passes,
-        iterator_valid=_Passes, train_split=predefined_split(_Taught(kept, goals[1], None)),
-        callbacks=callbacks, verbose=0, device=str(look.device),
+        own.original, look=own, classifier=classifies(look, fitted.labels),
+        criterion=torch.nn.Module, optimizer=torch.optim.Adam, lr=RATE, max_epochs=n_epochs,
+        batch_size=BATCH_ROWS, iterator_train=_Passes, iterator_valid=_Passes,
+        train_split=predefined_split(_Taught(kept, goals[1], None)), callbacks=callbacks,
+        verbose=0, device=str(look.device),
     )  # fmt: skip
     with seeded(seed), single_thread(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a loss that runs away ends the training, and is told
-        net.fit(_Taught(fitted, goals[0], np.random.default_rng(seed)))
+        net.fit(_Taught(fitted.inputs, goals[0], np.random.default_rng(seed)))
     return dict(view(model, caller=look.caller).state)
 
 
@@ -131,8 +134,9 @@ class _Passes:
 class _Student(NeuralNet):
     """A net whose loss is its distance to probabilities or to values."""
 
-    def __init__(self, module, *, look: ModelView, **kwargs):
+    def __init__(self, module, *, look: ModelView, classifier: bool, **kwargs):
         self.look = look
+        self.classifier = classifier
         super().__init__(module, **kwargs)
 
     def initialize_module(self):
@@ -166,8 +170,7 @@ class _Student(NeuralNet):
         rows, goal = y_true
         outputs = pick_output(self.look, y_pred)[rows]
         goal = goal.to(outputs.device, outputs.dtype)
-        if self.look.task != "classifier":
+        if not self.classifier:
             return functional.mse_loss(outputs, goal.reshape(outputs.shape))
-        single = outputs.ndim == 1 or outputs.shape[-1] == 1
-        logits = as_logits(outputs) if single else outputs
-        return -(goal * torch.log_softmax(logits, dim=-1)).sum(dim=-1).mean()
+        logs = torch.log_softmax(as_logits(outputs), dim=-1)
+        return -(goal * logs).sum(dim=-1).mean()

@@ -27,6 +27,7 @@ from sklmc.merging._merge import Merged, align_models, merge_views
 from sklmc.merging._nets_in_hand import clone_around_nets, read_nets
 from sklmc.merging._repairs._end_points import EndPoints
 from sklmc.merging._repairs._parts import BY_PART, is_by_part, join_parts
+from sklmc.merging._repairs._refit import classifies
 from sklmc.merging._repairs._repair import (
     LEAST_FOR_CHOICE,
     METHODS,
@@ -38,6 +39,7 @@ from sklmc.merging._reports._holdout import split_rows, take_rows
 from sklmc.merging._reports._report import MergeReport, mean_prediction
 from sklmc.merging._reports._scoring import read_scoring
 from sklmc.merging._reports._stages import STAGES, add_stages
+from sklmc.merging._reports._verdict import Verdict
 from sklmc.models import (
     Inputs,
     ModelView,
@@ -320,8 +322,16 @@ class EnsembleMerger(NetWrapper):
             target=self.target_, polish=self.polish, weights=self.weights_.tolist(),
         )  # fmt: skip
 
-        given = (X, judged)
-        self._judge(first, names, before, ends, merged, taught, judging, scoring, given)
+        verdict = self._judge(
+            first, names, before, ends, merged, taught, judging, scoring, (X, judged)
+        )
+        lost = verdict.single < len(names) and self.keep == "auto"
+        self.recommended_ = models[verdict.single] if lost else self.estimator_
+        if verdict.warns:
+            kept = "recommended_ is that net" if self.keep == "auto" else "keep='merged' uses it"
+            warnings.warn(
+                f"{NAME}: {self.verdict_} See merge_report_; {kept}.", MergeWarning, stacklevel=2
+            )
         self._remember_features()
         return self
 
@@ -358,12 +368,12 @@ class EnsembleMerger(NetWrapper):
         judging: SampleSet,
         scoring,
         given: tuple,
-    ) -> None:
-        """Fill in the report, the fidelity, the verdict and what it recommends."""
+    ) -> Verdict:
+        """Fill in the report, the fidelity and the verdict's sentence; return the verdict."""
         alike = EndPoints.alike(before.states, before.known, before.heads)
         outputs = [predict_outputs(look, judging.inputs, state) for state in before.states]
         labels = judging.labels
-        classifier = look.task == "classifier" if labels is None else is_classification(labels)
+        classifier = classifies(look, labels)
         kind = torch.zeros(len(judging), dtype=torch.int64 if classifier else torch.float64)
         ensemble = mean_prediction(alike, outputs, kind if labels is None else labels)
         final = view(self.estimator_, caller=NAME).state
@@ -384,22 +394,10 @@ class EnsembleMerger(NetWrapper):
             of_ensemble=labels is None,
         )  # fmt: skip
         aligned = ends if self.aligner is not None else None
-        add_stages(report, before, aligned, merged, members, names, taught)
+        add_stages(report, before, aligned, merged, members, names, outputs, taught)
         self._report_rows, verdict = report.finish()
         self.verdict_ = verdict.text
-        lost = verdict.single < len(names)
-        part = self._original(verdict.single) if lost else None
-        self.recommended_ = part if lost and self.keep == "auto" else self.estimator_
-        if verdict.warns:
-            kept = "recommended_ is that net" if self.keep == "auto" else "keep='merged' uses it"
-            warnings.warn(
-                f"{NAME}: {self.verdict_} See merge_report_; {kept}.", MergeWarning, stacklevel=3
-            )
-
-    def _original(self, index: int):
-        """Return a net as it was given, with outputs for the classes of all."""
-        names, models = read_nets(self.estimators, NAME, "estimators", STAGES)
-        return widen_classes(models, NAME, names)[0][index]
+        return verdict
 
     def _scored_data(self, look: ModelView, given: tuple, labels: torch.Tensor | None) -> Data:
         """Return what scorers are called with."""

@@ -10,7 +10,7 @@ from sklmc import DeepEnsemble, NetClassifier, merge_models
 from sklmc.merging._repairs._end_points import EndPoints
 from sklmc.merging._repairs._head import RIDGE, fit_probabilities
 from sklmc.merging._repairs._refit import find_steps, refit_state
-from sklmc.merging._repairs._repair import repair_state
+from sklmc.merging._repairs._repair import own_predictions, repair_state
 from sklmc.merging._repairs._sample_set import SampleSet
 from sklmc.merging._repairs._steps import find_head
 from sklmc.models import Arrays, predict_outputs, view
@@ -273,3 +273,14 @@ def test_auto_takes_probabilities_where_they_are_nearer():
     samples = SampleSet(first.to_input(X.astype(np.float32)))
     done = repair_state(first, ends.mean(), ends, samples, "refit")
     assert done.target == "probability"
+
+
+def test_modules_with_labels_are_taught_probabilities():
+    """A module has no task; labels that are codes say that its outputs are logits."""
+    look = view(nn.Linear(2, 3), caller="f")
+    x, codes = torch.randn(40, 2), torch.arange(40) % 3
+    ends = EndPoints.alike([look.state])
+    with_labels = own_predictions(look, ends, SampleSet(Arrays(x), codes))
+    torch.testing.assert_close(with_labels.sum(dim=1), torch.ones(40, dtype=torch.float64))
+    without = own_predictions(look, ends, SampleSet(Arrays(x)))
+    torch.testing.assert_close(without, look.original(x).detach().double())

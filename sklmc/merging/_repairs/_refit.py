@@ -97,10 +97,15 @@ def fitting_targets(
         return ("mean" if target == "logit" else target,)
     if by_part:
         return ("own", "labels", "mean") if can_use_labels else ("own", "mean")
-    labels = samples.labels
-    coded = labels is not None and is_classification(labels)
-    is_classifier = look.task == "classifier" or (look.task is None and coded)
-    return ("mean", "probability") if is_classifier and find_head(steps) else ("mean",)
+    by_probability = classifies(look, samples.labels) and find_head(steps) is not None
+    return ("mean", "probability") if by_probability else ("mean",)
+
+
+def classifies(look: ModelView, labels: torch.Tensor | None) -> bool:
+    """Say whether outputs are logits: by the net's task, or else by labels that are codes."""
+    if look.task is not None:
+        return look.task == "classifier"
+    return labels is not None and is_classification(labels)
 
 
 def _fit(

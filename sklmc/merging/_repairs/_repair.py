@@ -16,7 +16,7 @@ from sklmc.exceptions import SklmcWarning
 from sklmc.merging._repairs._batch_norm import reestimate_statistics, tracked_norms
 from sklmc.merging._repairs._end_points import EndPoints
 from sklmc.merging._repairs._parts import split_by_part
-from sklmc.merging._repairs._refit import fitting_targets, refit_state
+from sklmc.merging._repairs._refit import classifies, fitting_targets, refit_state
 from sklmc.merging._repairs._renormalize import renormalize_state
 from sklmc.merging._repairs._sample_set import SampleSet
 from sklmc.models import (
@@ -323,12 +323,13 @@ def choose_option(
     predict: all of them in the mean, or each on its own samples.
     """
     fitted, kept = samples.split()
-    known = kept.labels is not None
-    wanted = kept.labels if known else own_predictions(look, ends, kept)
+    wanted = own_predictions(look, ends, kept) if kept.labels is None else None
 
     def badness(option: Option) -> float:
         outputs = predict_outputs(look, kept.inputs, candidates[option](fitted))
-        return misfit(look, outputs, wanted, known)
+        if wanted is None:
+            return misfit(look, outputs, kept.labels)
+        return distance(outputs, wanted, classifies(look, kept.labels))
 
     return min(candidates, key=badness)
 
@@ -336,48 +337,46 @@ def choose_option(
 def misfit(
     look: ModelView,
     outputs: torch.Tensor,
-    wanted: torch.Tensor,
-    known: bool,
+    labels: torch.Tensor,
     sample_weight: np.ndarray | None = None,
 ) -> float:
-    """Return how badly outputs fit labels or values (weighted), or the end points' predictions."""
+    """Return how badly outputs fit labels or values (weighted)."""
     if not torch.isfinite(outputs).all():
         return np.inf
-    if not known and look.task == "classifier":
-        logs = torch.log_softmax(_double_logits(outputs), dim=-1)
-        return -float((wanted * logs).sum(dim=-1).mean())
-    if not known:
-        return float((outputs.double() - wanted).square().mean())
-    if is_classification(wanted) and wanted.ndim == 1:
+    if is_classification(labels) and labels.ndim == 1:
         outputs = as_logits(outputs).double()
         shares = None if sample_weight is None else torch.from_numpy(sample_weight)
-        beta = fit_inverse_temperature(outputs, wanted, held_out=True, weights=shares)
+        beta = fit_inverse_temperature(outputs, labels, held_out=True, weights=shares)
         outputs = outputs * beta
-    return mean_over_samples(per_sample_loss(outputs, wanted, look.caller), sample_weight)
+    return mean_over_samples(per_sample_loss(outputs, labels, look.caller), sample_weight)
+
+
+def distance(outputs: torch.Tensor, wanted: torch.Tensor, classifier: bool) -> float:
+    """Return how far outputs are from predictions: from probabilities, of a classifier."""
+    if not torch.isfinite(outputs).all():
+        return np.inf
+    if not classifier:
+        return float((outputs.double() - wanted).square().mean())
+    logs = torch.log_softmax(as_logits(outputs).double(), dim=-1)
+    return -float((wanted * logs).sum(dim=-1).mean())
 
 
 def own_predictions(look: ModelView, ends: EndPoints, samples: SampleSet) -> torch.Tensor:
     """Return probabilities, or outputs where there are none: everyone's mean, or each's own."""
-    classifier = look.task == "classifier"
+    classifier = classifies(look, samples.labels)
     if samples.part is None:
         found = [predict_outputs(look, samples.inputs, state) for _, state, _ in ends.used()]
         if classifier:
-            return ends.mean_probability([_double_logits(one) for one in found])
+            return ends.mean_probability([as_logits(one) for one in found])
         return ends.mean_output(found, by_class=False)
     rows, parts = [], []
     for index, state, _ in ends.used():
         own = torch.nonzero(samples.part == index)[:, 0]
         if len(own):
             found = predict_outputs(look, samples.inputs[own], state).double()
-            parts.append(torch.softmax(_double_logits(found), dim=-1) if classifier else found)
+            parts.append(torch.softmax(as_logits(found), dim=-1) if classifier else found)
             rows.append(own)
     joined = torch.cat(parts)
     ordered = torch.zeros(len(samples), *joined.shape[1:], dtype=torch.float64)
     ordered[torch.cat(rows)] = joined
     return ordered
-
-
-def _double_logits(outputs: torch.Tensor) -> torch.Tensor:
-    """Return logits in float64, two of them where the net has one."""
-    single = outputs.ndim == 1 or outputs.shape[-1] == 1
-    return (as_logits(outputs) if single else outputs).double()

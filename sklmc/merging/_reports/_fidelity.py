@@ -26,8 +26,7 @@ def fidelity_frame(
 
 def _of_classifier(logits: torch.Tensor, ensemble: torch.Tensor) -> dict[str, float]:
     """Return agreement and divergence."""
-    logits = as_logits(logits) if logits.ndim < ensemble.ndim or logits.shape[-1] == 1 else logits
-    logs = torch.log_softmax(logits.double(), dim=-1)
+    logs = torch.log_softmax(as_logits(logits).double(), dim=-1)
     same = logs.argmax(dim=-1) == ensemble.argmax(dim=-1)
     terms = ensemble.exp() * (ensemble - logs)
     divergence = terms.nan_to_num(0.0, posinf=torch.inf).sum(dim=-1)  # 0 log 0 is 0

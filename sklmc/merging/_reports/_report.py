@@ -75,9 +75,16 @@ class MergeReport:
         self._outputs: list[torch.Tensor] = []
         self._estimators: list = []
 
-    def add_members(self, members: EndPoints, ensemble=None, names: Sequence[str] = ()) -> None:
+    def add_members(
+        self,
+        members: EndPoints,
+        ensemble=None,
+        names: Sequence[str] = (),
+        outputs: Sequence[torch.Tensor] | None = None,
+    ) -> None:
         """Add every member, and the ensemble that averages their predictions."""
-        outputs = [predict_outputs(self.look, self.inputs, state) for state in members.states]
+        if outputs is None:
+            outputs = [predict_outputs(self.look, self.inputs, state) for state in members.states]
         self.n_members = len(outputs)
         names = names or [f"member_{index}" for index in range(len(outputs))]
         for name, one, state in zip(names, outputs, members.states, strict=True):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import torch
+
 from sklmc.merging._merge import Merged
 from sklmc.merging._repairs._end_points import EndPoints
 from sklmc.merging._reports._report import MergeReport
@@ -20,15 +22,17 @@ def add_stages(
     merged: Merged,
     ensemble=None,
     names: Sequence[str] = (),
+    outputs: Sequence[torch.Tensor] | None = None,
     taught: Mapping[str, State] | None = None,
 ) -> None:
     """Add the members and their ensemble, their naive mean, the aligned one, the repaired one.
 
     `before` holds the members as they came, `aligned` as they were averaged (None: as they came),
-    `taught` a part that took the steps of a polish, by its name, and then the merged net.
+    `outputs` what the members give, where that is known, `taught` a part that took the steps of a
+    polish, by its name, and then the merged net.
     """
     alike = EndPoints.alike(before.states, before.known, before.heads)
-    report.add_members(alike, ensemble, names)
+    report.add_members(alike, ensemble, names, outputs)
     report.add_state("naive", before.mean())
     if aligned is not None:
         report.add_state("aligned", aligned.mean())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 
@@ -13,8 +14,49 @@ from sklmc.models import State
 REQUEST, ANSWER = "moments_request", "site_moments"
 
 
+class Message:
+    """What requests and answers share: tensors under one name, and fields beside them."""
+
+    _kind: ClassVar[str]
+    _held: ClassVar[str]  # the field that holds the tensors
+
+    def to_bytes(self) -> bytes:
+        """Return the message as bytes, in the form of safetensors.
+
+        Returns
+        -------
+        bytes
+            What `from_bytes` reads.
+        """
+        notes = {name: getattr(self, name) for name in _fields(self) if name != self._held}
+        return pack(self._kind, notes, getattr(self, self._held))
+
+    @classmethod
+    def from_bytes(cls, data):
+        """Return the message that bytes hold. Nothing in them is run.
+
+        Parameters
+        ----------
+        data : bytes
+            What `to_bytes` returned.
+
+        Returns
+        -------
+        MomentsRequest or SiteMoments
+            The message; :meth:`SiteCoordinator.add` looks whether an answer fits.
+        """
+        caller = f"{cls.__name__}.from_bytes"
+        tensors, notes = unpack(cls._kind, data, caller)
+        return cls(**{cls._held: tensors}, **_read_fields(cls, notes, cls._held, caller))
+
+    @property
+    def n_bytes(self) -> int:
+        """Number of bytes that it takes to send the message once."""
+        return len(self.to_bytes())
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
-class MomentsRequest:
+class MomentsRequest(Message):
     """What a :class:`SiteCoordinator` asks of every site in one round; the same for all.
 
     Attributes
@@ -61,43 +103,12 @@ class MomentsRequest:
     by_labels: bool
     min_samples: int
 
-    def to_bytes(self) -> bytes:
-        """Return the request as bytes, in the form of safetensors.
-
-        Returns
-        -------
-        bytes
-            What `from_bytes` reads.
-        """
-        notes = {name: getattr(self, name) for name in _fields(self) if name != "state"}
-        return pack(REQUEST, notes, self.state)
-
-    @classmethod
-    def from_bytes(cls, data) -> MomentsRequest:
-        """Return the request that bytes hold. Nothing in them is run.
-
-        Parameters
-        ----------
-        data : bytes
-            What `to_bytes` returned.
-
-        Returns
-        -------
-        MomentsRequest
-            The request.
-        """
-        caller = "MomentsRequest.from_bytes"
-        state, notes = unpack(REQUEST, data, caller)
-        return cls(state=state, **_read_fields(cls, notes, "state", caller))
-
-    @property
-    def n_bytes(self) -> int:
-        """Number of bytes that it takes to send the request to one site."""
-        return len(self.to_bytes())
+    _kind: ClassVar[str] = REQUEST
+    _held: ClassVar[str] = "state"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class SiteMoments:
+class SiteMoments(Message):
     """All that leaves a site in one round: sums over its samples, never a sample.
 
     Attributes
@@ -150,39 +161,8 @@ class SiteMoments:
     n_samples: int
     tensors: Mapping[str, torch.Tensor]
 
-    def to_bytes(self) -> bytes:
-        """Return the answer as bytes, in the form of safetensors.
-
-        Returns
-        -------
-        bytes
-            What `from_bytes` reads.
-        """
-        notes = {name: getattr(self, name) for name in _fields(self) if name != "tensors"}
-        return pack(ANSWER, notes, self.tensors)
-
-    @classmethod
-    def from_bytes(cls, data) -> SiteMoments:
-        """Return the answer that bytes hold. Nothing in them is run.
-
-        Parameters
-        ----------
-        data : bytes
-            What `to_bytes` returned.
-
-        Returns
-        -------
-        SiteMoments
-            The answer; :meth:`SiteCoordinator.add` looks whether it fits.
-        """
-        caller = "SiteMoments.from_bytes"
-        tensors, notes = unpack(ANSWER, data, caller)
-        return cls(tensors=tensors, **_read_fields(cls, notes, "tensors", caller))
-
-    @property
-    def n_bytes(self) -> int:
-        """Number of bytes that it takes to send the answer."""
-        return len(self.to_bytes())
+    _kind: ClassVar[str] = ANSWER
+    _held: ClassVar[str] = "tensors"
 
 
 def _fields(message) -> list[str]:

@@ -84,7 +84,7 @@ class Trial:
         What the net's own dtype cannot tell from rounding is decided in float64.
         """
         random = np.random.RandomState(0)
-        elements = [uniform(groups, random) for _ in range(N_DRAWS) if groups]
+        elements = [uniform(groups, random) for _ in range(N_DRAWS if groups else 0)]
         trial, largest = self, _LARGEST
         error, worst = self._largest_change(mover, elements, largest)
         if error > largest:
