@@ -307,7 +307,17 @@ class LeafStore:
             leaf.kids.setdefault(outer, {})[k] = kid
             self.version += 1
             kid.outer = {self._kid(other, outer, k) for other in self.outer(leaf) - {outer}}
-        return leaf.kids[outer][k]
+            self._cross_kids(leaf, outer, k, kid)
+        return self.find(leaf.kids[outer][k])
+
+    def _cross_kids(self, leaf: Leaf, outer: Leaf, k: int, kid: Leaf) -> None:
+        """Let a new kid have the kids of its leaf along other leaves: picks may change places."""
+        # y at (time 0) at (direction j) is y at (direction j) at (time 0)
+        for over, parts in list(self.kids(leaf).items()):
+            if over is not outer:
+                for j, part in list(parts.items()):
+                    crossed = self.wrap(self.at(((part,),), outer, k))
+                    self._add_kid(kid, self._kid(self.find(over), outer, k), j, crossed)
 
     def _holds(self, axis: Axis, leaf: Leaf) -> bool:
         """Say whether a leaf occurs in an axis, at any depth."""

@@ -154,6 +154,8 @@ class GraphRunner(Walk):
             # wide kernels may lay memory out otherwise than those of the trace; where a view is
             # possible, this is one
             return args[0].reshape(args[1])
+        if node.target is torch.ops.aten.view_as_complex.default and args[0].stride(-1) != 1:
+            args = (args[0].contiguous(),)  # as above: a copy that the trace had no need of
         try:
             return _kept_wide(node.target(*args, **kwargs))
         except (RuntimeError, TypeError, NotImplementedError) as error:

@@ -51,3 +51,16 @@ def test_batch_norm_with_derivatives_computes_what_torch_does(training, with_wei
     torch.testing.assert_close(found, wanted)
     assert found.requires_grad != training
     assert torch.equal(mean.detach(), before)
+
+
+def test_pairs_are_seen_as_complex_numbers_however_memory_lies():
+    """A trace drops `contiguous` where it had nothing to do; wide kernels lay out otherwise."""
+
+    def forward(net, x):
+        h = net.b(net.a(x).transpose(1, 2)).transpose(1, 2)
+        pairs = torch.view_as_complex(h.unflatten(-1, (-1, 2)).contiguous())
+        return torch.view_as_real(pairs * pairs).flatten(1)
+
+    net = Net(forward, a=nn.Conv1d(2, 4, 1), b=nn.BatchNorm1d(6))
+    symmetry = discover_symmetry(net, torch.randn(8, 2, 6))
+    assert symmetry.evidence["failed"] == {}

@@ -63,3 +63,15 @@ def test_the_state_of_a_cell_is_not_projected():
     torch.manual_seed(0)
     parts = {"a": nn.LSTM(3, 5, proj_size=4), "b": nn.Linear(4, 2), "c": nn.Linear(5, 2)}
     assert true_groups(Net(forward, **parts), torch.randn(4, 2, 3)) == [(4, 1), (5, 1)]
+
+
+def test_directions_that_are_normed_apart_stay_theirs_at_one_moment():
+    """A pick in time and then the directions, or the directions and then a pick: the same units."""
+
+    def forward(net, x):
+        h = net.a(x)[0].unflatten(-1, (2, 4)).softmax(-1).flatten(-2)  # direction by direction
+        return net.head(net.b(h[0]))
+
+    torch.manual_seed(0)
+    parts = {"a": nn.LSTM(3, 4, bidirectional=True), "b": nn.GRUCell(8, 5), "head": nn.Linear(5, 2)}
+    assert true_groups(Net(forward, **parts), torch.randn(6, 2, 3)) == [(4, 1), (4, 1), (5, 1)]
