@@ -25,6 +25,7 @@ from recipe import NETS, ensemble_quality, images, quality, trained
 from record import publish
 
 from sklmc import EnsembleMerger, PermutationAligner, merge_models
+from sklmc.merging import SiteCoordinator, site_moments
 
 SHAPES = {"mnist": "512x3", "fashion_mnist": "512x3", "cifar10": "conv"}
 EPOCHS = 20  # a site has few images: with 10 epochs its net is not trained to its end
@@ -35,6 +36,7 @@ N_POOLED = 5000  # held-out images that a refit on pooled images uses
 FEWER = (100, 1000)  # images, to see what a refit needs
 COUNTED = ("equal", "skewed.5")  # divisions for which that is measured
 N_ROUNDS = 5  # of federated averaging
+N_COUNTED = 100  # images behind messages whose bytes are counted: sums have one size
 
 
 class Division(NamedTuple):
@@ -105,7 +107,7 @@ def site_rows(folder: Path, name: str, kind: str, seed: int) -> list[dict]:
         merged = merge_models(models, X, y, aligner=None, weights=sizes, **settings)
         seconds = time.process_time() - start
         by_site = settings.get("target") in ("own", "labels")
-        sent = n_own_bytes(nets) if by_site else 2 * n_net_bytes(nets)
+        sent = n_own_bytes(nets, data.X_held[:N_COUNTED]) if by_site else 2 * n_net_bytes(nets)
         add(what, quality(merged, data), n_inputs=n_inputs, seconds=seconds, bytes=sent)
 
     alone = [quality(net, data) for net in nets]
@@ -178,18 +180,31 @@ def n_net_bytes(nets) -> int:
     return sum(t.numel() * t.element_size() for net in nets for t in net.state_dict().values())
 
 
-def n_own_bytes(nets) -> int:
+def n_own_bytes(nets, X) -> int:
     """Return the bytes that an own-data refit sends until every site has the result.
 
-    The nets go up and the merged net comes down, layer by layer; a site sends for every layer, in
-    float64, a count, the means of its p inputs and q outputs, and p (p + q) sums of products.
+    The nets go up, the aligned ones come back; in each round a request goes down and an answer up,
+    as they are counted here on a few samples; the merged net comes down.
     """
-    n_numbers = 0
-    for layer in nets[0].modules():
-        if isinstance(layer, (torch.nn.Linear, torch.nn.Conv2d)):
-            q, p = layer.weight.flatten(1).shape
-            n_numbers += p * (p + q) + p + q + 1
-    return 2 * n_net_bytes(nets) + len(nets) * 8 * n_numbers
+    coordinator = SiteCoordinator(nets, aligner=None, min_samples=1)
+    n_bytes = 3 * n_net_bytes(nets)
+    while (request := coordinator.next_request()) is not None:
+        for site, net in zip(coordinator.sites, coordinator.models_, strict=True):
+            answer = site_moments(request, net, X, site=site, min_samples=1)
+            n_bytes += request.n_bytes + answer.n_bytes
+            coordinator.add(answer)
+    return n_bytes
+
+
+def byte_rows(folder: Path, name: str, kind: str, seed: int) -> list[dict]:
+    """Count what an own-data refit and a round of federated averaging send."""
+    nets = trained_sites(folder, name, kind, seed).nets
+    common = {"dataset": name, "sites": kind, "division": seed}
+    sent = {
+        "refit, own": n_own_bytes(nets, images(name).X_held[:N_COUNTED]),
+        "federated averaging, 1": 2 * n_net_bytes(nets),
+    }
+    return [{**common, "what": what, "bytes": n_bytes} for what, n_bytes in sent.items()]
 
 
 def main():
@@ -201,7 +216,7 @@ def main():
     parser.add_argument("--sites", nargs="+", default=kinds, choices=kinds)
     parser.add_argument("--divisions", type=int, default=3, help="of each kind")
     parts = ["sites", "merger"]
-    parser.add_argument("--parts", nargs="+", default=parts, choices=parts)
+    parser.add_argument("--parts", nargs="+", default=parts, choices=[*parts, "bytes"])
     parser.add_argument("--into", default="sites", help="name of the file of results")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -213,6 +228,8 @@ def main():
                 rows += site_rows(options.nets, name, kind, seed)
             if "merger" in options.parts:
                 rows += merger_rows(options.nets, name, kind, seed)
+            if "bytes" in options.parts:
+                rows += byte_rows(options.nets, name, kind, seed)
     publish(options.into, rows, {"command": "bench_sites.py", **vars(options), "nets": "FOLDER"})
 
 
