@@ -86,8 +86,8 @@ def merge_models(
         If a weight is NaN or infinite (a ValueError).
     ValueError
         If `weights` has the wrong length, a negative entry or sums to zero, if a method is
-        unknown, if X is missing where the repair needs it or does not fit
-        the net, or if y does not fit its outputs (length, shape, range of the labels).
+        unknown, if X is missing where the repair needs it or does not fit the net, or if y
+        does not fit its outputs (length, shape, range of the labels).
 
     Warns
     -----

@@ -154,9 +154,9 @@ def repair(model, models, X, *, y=None, weights=None, method="auto", target="aut
     Raises
     ------
     ValueError
-        If the models differ in architecture, X is missing, empty, of a single sample or
-        unfit for the net, if a target does not suit X, y or the model, or if y does not fit its outputs (length, shape, range of the
-        labels).
+        If the models differ in architecture, X is missing, empty, of a single sample or unfit for
+        the net, if a target does not suit X, y or the model, or if y does not fit its outputs
+        (length, shape, range of the labels).
 
     Warns
     -----
