@@ -5,8 +5,8 @@
 trains five nets of recipe.py into FOLDER if they are not there, and merges all pairs of the first
 three, and all five with each of these as the first, which aligners leave as it is. "same" is how
 often, in percent of the test images, a net predicts what the ensemble of the merged nets predicts;
-"divergence" is the KL divergence of its probabilities from the ensemble's. Seconds are the
-processor's.
+"divergence" is the KL divergence of its probabilities from the ensemble's. Labels only say that the
+nets classify; polish is also given to the best part alone. Seconds are the processor's.
 """
 
 from __future__ import annotations
