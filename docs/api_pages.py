@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+import re
 from pathlib import Path
 
 import sklmc
@@ -37,8 +38,9 @@ def public_names():
 
 
 def _summary(item):
-    """Return the first paragraph of a docstring on one line."""
-    return " ".join((inspect.getdoc(item) or "").split("\n\n")[0].split())
+    """Return the first paragraph of a docstring on one line, without marks of references."""
+    first = (inspect.getdoc(item) or "").split("\n\n")[0]
+    return " ".join(re.sub(r"\[\d+\]_", "", first).split())
 
 
 def _object_page(path, item):
